@@ -1,0 +1,316 @@
+"""What travels: where an event comes from (`Origin`, `Call`), the events, and the `Frame` that carries them.
+
+Pure data: frozen, slotted, no I/O and no third party. A reader of a subscription sees the classes of
+the `Event` union, each with its `origin` (which attempt of which activity) and its `cursor` (resume
+right after it). A writer puts the same classes into frames, still without origin and cursor: the reader
+adds them from the frame, so that they are sent once and not once a token.
+
+Text is the exception: in a frame it travels as `TextRun`, neighbouring tokens of one call together, and
+is unfolded into one `TokenEvent` (or `ReasoningEvent`) a token on the reader's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Outcome = Literal[
+    "completed_provisional",
+    "failed",
+    "cancelled",
+    "paused",
+    "worker_shutdown",
+    "async_pending",
+]
+"""How a worker says that an attempt ended. Provisional: what Temporal records is the truth."""
+
+Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
+"""How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""
+
+GapReason = Literal["overflow", "lost", "trimmed", "transport"]
+"""Why something is missing.
+
+`overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
+expired before this reader came. `transport`: the transport lost the stream, such as a restart that
+emptied Redis.
+"""
+
+TextKind = Literal["text", "reasoning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """One attempt of one activity.
+
+    `(run_id, activity_id, attempt)` does not name an attempt: an activity reset repeats the number.
+    `attempt_id` does, and `started_time` (the Temporal server's clock, never the worker's) orders the
+    attempts of one activity.
+
+    Source: `temporalio.activity.info()`; `attempt_id` is the first 16 hex digits of sha256(task token).
+    """
+
+    namespace: str
+    workflow_id: str
+    workflow_type: str = ""
+    run_id: str
+    activity_id: str
+    activity_type: str = ""
+    attempt: int = 1
+    attempt_id: str
+    started_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a model, as known when it started; shared by all events of the call.
+
+    Attributes:
+        ordinal: Counts the calls of an attempt from 0.
+        id: `<activity_id>:<ordinal>`: the same for the same call in every attempt.
+        run_id: LangChain's run id: different in every attempt.
+        node_name: The LangGraph node, or the activity type outside of a graph.
+        path: The subgraph path, outermost first, without the node itself: empty in a plain graph.
+        step: LangGraph's superstep, where there is one.
+        agent_name: The name given to `create_agent` or to a sub-agent.
+        model: The model's name as LangChain reports it.
+        provider: The provider's name as LangChain reports it.
+        tags: LangChain's tags of the call.
+    """
+
+    ordinal: int
+    id: str = ""
+    run_id: str = ""
+    node_name: str
+    path: tuple[str, ...] = ()
+    step: int | None = None
+    agent_name: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventBase:
+    """What every event has: where it comes from, and the cursor that resumes right after it."""
+
+    origin: Origin | None = None
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent(EventBase):
+    """A piece of an answer's text. The tokens of one call, joined, are exactly its message's text.
+
+    Field names and `to_dict` are those of `deepagent-temporal`, so that its clients keep working.
+
+    Attributes:
+        token: The text; one model chunk, or several if they were merged during an outage.
+        node_name: The graph node that produced it.
+        index: The position of `token` among the text chunks of its call, from 0. Merged chunks take
+            the position of the first.
+        is_final: Always False in a subscription (`CallEnded` ends a call); True on the empty closing
+            event of `TokenCapturingHandler`.
+        attempt: The activity attempt, from 1.
+        call: The call that the text belongs to.
+    """
+
+    token: str
+    node_name: str
+    index: int
+    is_final: bool = False
+    attempt: int = 1
+    call: Call | None = field(default=None, kw_only=True)
+
+    def to_dict(self) -> dict[str, str | int]:
+        """Return the flat form that `XADD` accepts: strings and integers only, booleans as 1 and 0."""
+        return {
+            "type": "token",
+            "token": self.token,
+            "node_name": self.node_name,
+            "index": self.index,
+            "is_final": "1" if self.is_final else "0",
+            "attempt": self.attempt,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(EventBase):
+    """An activity attempt began to stream.
+
+    Attributes:
+        supersedes: The `attempt_id` of the attempt it replaces: clear what that one drew. None if no
+            earlier attempt of the activity was seen.
+    """
+
+    supersedes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(EventBase):
+    """A model call began."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningEvent(EventBase):
+    """A piece of a model's reasoning; never part of the answer's text."""
+
+    token: str
+    index: int
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallChunk(EventBase):
+    """A fragment of a tool call that a model is writing.
+
+    Attributes:
+        index: Which tool call of the message; fragments with the same index belong together.
+        id: The tool call's id; usually only in its first fragment.
+        name: The tool's name; usually only in its first fragment.
+        args: A fragment of the JSON of the arguments.
+        call: The model call.
+    """
+
+    index: int | str | None
+    id: str | None
+    name: str | None
+    args: str
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentBlock(EventBase):
+    """A block of an answer that is neither text, reasoning nor a tool call, as LangChain's v1 block."""
+
+    block: Mapping[str, Any]
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded(EventBase):
+    """A model call ended.
+
+    Attributes:
+        call: The call.
+        usage: LangChain's `usage_metadata`, where the provider reported it.
+        finish_reason: The provider's word for why the model stopped.
+        error: The exception's class name if the call failed; never its message, which may hold content.
+        message_id: The id of the message that the model returned.
+        streamed: Whether the text arrived in pieces; False for a cache hit or a model that cannot
+            stream, whose text was sent whole.
+        unfinished: Whether the call was still open when its attempt ended.
+    """
+
+    call: Call
+    usage: Mapping[str, Any] | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    message_id: str | None = None
+    streamed: bool = True
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded(EventBase):
+    """The worker's word on how an attempt ended. Advisory: only history knows what Temporal recorded.
+
+    Attributes:
+        outcome: See `Outcome`.
+        will_retry: For `failed`: whether the retry policy allows another attempt; None if unknown.
+    """
+
+    outcome: Outcome
+    will_retry: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap(EventBase):
+    """Something is missing here, and this is all that is known about it.
+
+    Attributes:
+        missing: How many tokens (with `call`) or frames (without); None if nobody can know.
+        reason: See `GapReason`.
+        call: The call that misses tokens, where that is known.
+    """
+
+    missing: int | None
+    reason: GapReason
+    call: Call | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContinued(EventBase):
+    """The workflow goes on in another run: continued as new, retried, on a schedule, or reset."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded(EventBase):
+    """The last event of every subscription: how the workflow closed, as Temporal says."""
+
+    status: Status
+
+
+Event = (
+    TokenEvent
+    | ReasoningEvent
+    | ToolCallChunk
+    | ContentBlock
+    | CallStarted
+    | CallEnded
+    | AttemptStarted
+    | AttemptEnded
+    | Gap
+    | RunContinued
+    | StreamEnded
+)
+"""Everything that `TokenSubscriber.subscribe` can yield."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextRun:
+    """Neighbouring text chunks of one call, as a frame carries them.
+
+    Attributes:
+        kind: Answer or reasoning.
+        call: The ordinal of the call.
+        first_index: The position of the first chunk among the chunks of this kind in its call.
+        texts: The chunks; token boundaries survive.
+        count: How many chunks the model sent. More than `len(texts)` after an outage, when the
+            worker joined chunks to keep within its memory bound.
+    """
+
+    kind: TextKind
+    call: int
+    first_index: int
+    texts: Sequence[str]
+    count: int
+
+
+Record = TextRun | ToolCallChunk | ContentBlock | CallStarted | CallEnded | AttemptEnded | Gap
+"""What a frame may carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What an attempt sends in one go.
+
+    Attributes:
+        origin: The attempt.
+        seq: Counts the frames of the attempt from 0, without holes.
+        records: What happened, in order.
+        header: Whether the frame tells its whole origin and its open calls, so that a reader can
+            begin here. True for frame 0, and again from time to time.
+        open_calls: In a header: the calls that started in earlier frames and have not ended.
+    """
+
+    origin: Origin
+    seq: int
+    records: tuple[Record, ...]
+    header: bool = False
+    open_calls: tuple[Call, ...] = ()
