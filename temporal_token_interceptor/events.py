@@ -29,12 +29,12 @@ Outcome = Literal[
 Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 """How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""
 
-GapReason = Literal["overflow", "lost", "trimmed", "transport"]
+GapReason = Literal["overflow", "lost", "trimmed", "unreadable", "transport"]
 """Why something is missing.
 
 `overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
-expired before this reader came. `transport`: the transport lost the stream, such as a restart that
-emptied Redis.
+expired before this reader came. `unreadable`: an event that is not what the protocol says. `transport`:
+the transport lost the stream, such as a restart that emptied Redis.
 """
 
 TextKind = Literal["text", "reasoning"]
@@ -232,7 +232,7 @@ class Gap(EventBase):
     """Something is missing here, and this is all that is known about it.
 
     Attributes:
-        missing: How many tokens (with `call`) or frames (without); None if nobody can know.
+        missing: How many tokens (where the reason is `overflow`) or frames (else); None if nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.
     """

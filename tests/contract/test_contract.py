@@ -1,0 +1,231 @@
+"""The protocol as data: `*.json` here and the examples in docs/protocol.md, read and written by the codec.
+
+A client in another language can run the same files:
+
+* a story has `origins` and `calls` by name, and `entries`, to be read in order as one stream: what stands in
+  `entry` (JSON) or `data` (raw text) gives `events`, or is `refused`. `at` is the event's position; fields
+  that hold their default are left out. Where there is a `frame`, writing it gives `entry`.
+* `keys.json` and `cursors.json` have both sides of each name.
+"""
+
+import dataclasses
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from temporal_token_interceptor import events as package_events
+from temporal_token_interceptor.attempts import Attempts
+from temporal_token_interceptor.backends.redis_keys import FIELD, Keys
+from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
+from temporal_token_interceptor.events import (
+    AttemptStarted,
+    Call,
+    Event,
+    Frame,
+    Gap,
+    Origin,
+    ReasoningEvent,
+    TokenEvent,
+)
+from temporal_token_interceptor.protocol import Cursor, StreamKey, decode, encode
+from temporal_token_interceptor.wire import unfold
+
+HERE = Path(__file__).parent
+DOCUMENT = (HERE.parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+def load(name: str) -> Any:
+    """One of the files here."""
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+class Story:
+    """One file of entries."""
+
+    def __init__(self, name: str) -> None:
+        self.story = load(name)
+        self.entries = self.story["entries"]
+        self.origins = {name: _origin(facts) for name, facts in self.story["origins"].items()}
+        self.calls = {name: _call(facts) for name, facts in self.story["calls"].items()}
+
+    def frame(self, facts: dict[str, Any]) -> Frame:
+        """The frame that a worker writes."""
+        return Frame(
+            self.origins[facts["origin"]],
+            facts["seq"],
+            tuple(self._record(dict(record)) for record in facts["records"]),
+            header=facts.get("header", False),
+            open_calls=tuple(self.calls[name] for name in facts.get("open_calls", ())),
+        )
+
+    def _record(self, facts: dict[str, Any]) -> Any:
+        kind = getattr(package_events, facts.pop("type"))
+        if kind is not package_events.TextRun and facts.get("call"):
+            facts["call"] = self.calls[facts["call"]]
+        return kind(**facts)
+
+    def told(self, event: Event) -> dict[str, Any]:
+        """An event as the file tells it."""
+        told: dict[str, Any] = {"type": type(event).__name__, "at": Cursor.parse(event.cursor).position}
+        for field in dataclasses.fields(event):
+            value = getattr(event, field.name)
+            if field.name == "cursor" or value == field.default:
+                continue
+            if field.name == "origin":
+                value = _name_of(value, self.origins)
+            elif field.name == "call":
+                value = _name_of(value, self.calls)
+            told[field.name] = value
+        return told
+
+
+STORIES = sorted(
+    path.name for path in HERE.glob("*.json") if "entries" in json.loads(path.read_text("utf-8"))
+)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_entries_read_as_the_contract_says(name):
+    """Every entry of a story, in order, gives the events that are written next to it, or is refused."""
+    story = Story(name)
+    attempts = Attempts(story.story["run_id"])
+
+    for place, entry in enumerate(story.entries, 1):
+        data = entry["data"].encode() if "data" in entry else json.dumps(entry["entry"]).encode()
+        if "refused" in entry:
+            with pytest.raises(ProtocolError, match=entry["refused"]):
+                decode(data)
+        else:
+            events = attempts.read(f"{place:012d}", decode(data))
+            assert [story.told(event) for event in events] == entry["events"], entry["about"]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_frames_are_written_as_the_contract_says(name):
+    """What a worker of ours writes is what the story holds."""
+    story = Story(name)
+
+    for entry in story.entries:
+        if "frame" in entry:
+            assert json.loads(encode(story.frame(entry["frame"]))) == entry["entry"], entry["about"]
+
+
+def test_every_story_is_told_and_some_are_written():
+    """A file that nobody reads proves nothing."""
+    stories = [Story(name) for name in STORIES]
+
+    assert len(stories) >= 5
+    assert all(
+        ("events" in entry) is ("refused" not in entry) for story in stories for entry in story.entries
+    )
+    assert sum("frame" in entry for story in stories for entry in story.entries) >= 10
+    kinds = {
+        event["type"] for story in stories for entry in story.entries for event in entry.get("events", ())
+    }
+    assert kinds == {kind.__name__ for kind in Event.__args__} - {"RunContinued", "StreamEnded"}
+
+
+@pytest.mark.parametrize("key", load("keys.json")["keys"], ids=lambda key: key["stream"])
+def test_keys_are_named_as_the_contract_says(key):
+    """Whoever knows a run finds its stream."""
+    stream = StreamKey(key["namespace"], key["workflow_id"], key["run_id"])
+
+    assert Keys("tti:v1:").stream(stream) == key["stream"]
+    assert Keys("tti:v1:").pointer(stream) == key["pointer"]
+    assert load("keys.json")["field"] == FIELD
+
+
+@pytest.mark.parametrize("cursor", load("cursors.json")["cursors"], ids=lambda cursor: cursor["text"])
+def test_cursors_are_written_and_read_as_the_contract_says(cursor):
+    """A stored cursor is good for as long as its stream is."""
+    place = Cursor(cursor["run_id"], cursor["entry"], cursor["position"])
+
+    assert str(place) == cursor["text"]
+    assert Cursor.parse(cursor["text"]) == place
+
+
+@pytest.mark.parametrize("text", load("cursors.json")["refused"])
+def test_other_cursors_are_refused(text):
+    """Nothing else is taken for a place."""
+    with pytest.raises(InvalidCursor):
+        Cursor.parse(text)
+
+
+# ------------------------------------------------------------------ docs/protocol.md
+
+FORMS = [form.replace("\\|", "|") for form in re.findall(r"`(\[\"\w+\",.*?\])`", DOCUMENT)]
+EXAMPLE = re.findall(r"```json\n(\{.*?\})\n```\n\n```text\n(.*?)```", DOCUMENT, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_in_the_document_can_be_read(form):
+    """What the specification shows is what the codec knows."""
+    (origin, *_) = Story("whole_attempt.json").origins.values()
+
+    events = list(unfold([json.loads(form)], origin, {}, iter("abcdefgh")))
+
+    assert events
+    assert all(not isinstance(event, Gap) or event.reason != "unreadable" for event in events)
+
+
+def test_the_document_shows_every_form():
+    """Text, reasoning and all others."""
+    assert {json.loads(form)[0] for form in FORMS} == {
+        "text",
+        "reasoning",
+        "call",
+        "call_end",
+        "tool_call",
+        "block",
+        "attempt_end",
+        "gap",
+    }
+
+
+def test_the_worked_example_in_the_document_reads_as_it_says():
+    """Entry by entry, with the events and their positions."""
+    attempts = Attempts("run")
+
+    for entry, said in EXAMPLE:
+        events = attempts.read("1", decode(entry.encode()))
+        assert [_line(event) for event in events] == said.splitlines()
+
+    assert len(EXAMPLE) >= 5
+
+
+def test_every_frame_in_the_document_can_be_read():
+    """No JSON is printed there that the codec refuses."""
+    blocks = re.findall(r"```json\n(.*?)\n```", DOCUMENT, flags=re.DOTALL)
+
+    assert [decode(block.encode()).attempt_id for block in blocks]
+
+
+def _line(event: Event) -> str:
+    """An event as the worked example prints it."""
+    position = Cursor.parse(event.cursor).position
+    match event:
+        case TokenEvent() | ReasoningEvent():
+            return f"{position}  {type(event).__name__}  {json.dumps(event.token)}"
+        case AttemptStarted():
+            return f"{position}  AttemptStarted  supersedes {event.supersedes or 'nothing'}"
+        case Gap():
+            return f"{position}  Gap  {event.missing} {event.reason}"
+        case _:
+            return f"{position}  {type(event).__name__}"
+
+
+def _origin(facts: dict[str, Any]) -> Origin:
+    return Origin(**{**facts, "started_time": datetime.fromisoformat(facts["started_time"])})
+
+
+def _call(facts: dict[str, Any]) -> Call:
+    lists: dict[str, Any] = {name: tuple(facts[name]) for name in ("path", "tags") if name in facts}
+    return Call(**{**facts, **lists})
+
+
+def _name_of(value: Any, named: dict[str, Any]) -> Any:
+    return next((name for name, one in named.items() if one == value), repr(value))
