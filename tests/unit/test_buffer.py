@@ -1,0 +1,447 @@
+"""The hand-off from callbacks to the loop: in order, bounded, and honest about what did not fit."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from temporal_token_interceptor.buffer import Budget, Buffer
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.events import (
+    Call,
+    CallEnded,
+    CallStarted,
+    Gap,
+    Record,
+    TextRun,
+    ToolCallChunk,
+)
+
+PLENTY = 10**7  # bytes
+ALL = 10**9  # bytes: everything that waits
+
+
+def call(ordinal: int = 0) -> Call:
+    """One of the calls of an attempt."""
+    return Call(ordinal=ordinal, node_name="agent")
+
+
+def tool(args: str, ordinal: int = 0) -> ToolCallChunk:
+    """A record that is neither text nor the start or end of a call."""
+    return ToolCallChunk(index=0, id=None, name=None, args=args, call=call(ordinal))
+
+
+class Bench:
+    """A buffer, its budget, and how often it woke its reader."""
+
+    def __init__(self, limit: int = PLENTY) -> None:
+        self.budget = Budget(limit)
+        self.wakes = 0
+        self.buffer = Buffer(self.budget, self._wake)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def say(self, *texts: str, ordinal: int = 0, first: int = 0) -> None:
+        """Put texts of a call, one chunk each."""
+        for index, text in enumerate(texts, first):
+            self.buffer.put_text(call(ordinal), "text", index, text)
+
+
+@pytest.fixture
+def bench():
+    """A buffer with plenty of room."""
+    return Bench()
+
+
+# ------------------------------------------------------------------ runs
+
+
+def test_neighbouring_tokens_of_a_call_share_a_record(bench):
+    """A hundred tokens cost one record, and each stays a token."""
+    bench.say("Hel", "lo", "!")
+
+    assert bench.buffer.take(ALL) == (TextRun("text", 0, 0, ["Hel", "lo", "!"], 3),)
+
+
+def test_calls_that_speak_at_once_do_not_tear_each_others_runs(bench):
+    """Order counts within a call: parallel calls each keep one record."""
+    for index, letter in enumerate("abc"):
+        bench.say(letter, first=index)
+        bench.say(letter.upper(), ordinal=1, first=index)
+
+    assert bench.buffer.take(ALL) == (
+        TextRun("text", 0, 0, ["a", "b", "c"], 3),
+        TextRun("text", 1, 0, ["A", "B", "C"], 3),
+    )
+
+
+def test_answer_and_reasoning_are_kept_apart(bench):
+    """Reasoning is never part of the answer's text."""
+    bench.buffer.put_text(call(), "reasoning", 0, "hm")
+    bench.buffer.put_text(call(), "text", 0, "yes")
+    bench.buffer.put_text(call(), "reasoning", 1, "hm?")
+
+    assert bench.buffer.take(ALL) == (
+        TextRun("reasoning", 0, 0, ["hm"], 1),
+        TextRun("text", 0, 0, ["yes"], 1),
+        TextRun("reasoning", 0, 1, ["hm?"], 1),
+    )
+
+
+def test_other_records_keep_their_place_within_their_call(bench):
+    """A tool call between two tokens stays between them; other calls do not mind."""
+    bench.say("a")
+    bench.say("A", ordinal=1)
+    bench.buffer.put(tool("{}"), call())
+    bench.say("b", first=1)
+    bench.say("B", ordinal=1, first=1)
+
+    assert bench.buffer.take(ALL) == (
+        TextRun("text", 0, 0, ["a"], 1),
+        TextRun("text", 1, 0, ["A", "B"], 2),
+        tool("{}"),
+        TextRun("text", 0, 1, ["b"], 1),
+    )
+
+
+def test_a_long_run_is_joined_and_loses_no_character(bench):
+    """What gathers during an outage shrinks to its characters; how many tokens it was is still known."""
+    said = [f"{number} " for number in range(1_300)]
+
+    bench.say(*said)
+    records = bench.buffer.take(ALL)
+
+    assert "".join(text for run in records if isinstance(run, TextRun) for text in run.texts) == "".join(said)
+    assert sum(run.count for run in records if isinstance(run, TextRun)) == 1_300
+    assert [run.first_index for run in records if isinstance(run, TextRun)] == [0, 512, 1024]
+
+
+def test_joining_gives_memory_back(bench):
+    """A joined run costs its characters, not its tokens: the same budget holds a longer outage."""
+    small = Bench(limit=80_000)
+
+    small.say(*("x" for _ in range(5_000)))
+
+    assert small.budget.dropped == 0
+
+
+# ------------------------------------------------------------------ taking
+
+
+def test_what_was_taken_is_gone(bench):
+    """A record is taken once."""
+    bench.say("a")
+    bench.buffer.take(ALL)
+
+    assert bench.buffer.take(ALL) == ()
+    assert len(bench.buffer) == 0
+
+
+def test_text_after_a_take_begins_a_run_of_its_own(bench):
+    """What was taken is on its way: nothing is added to it behind its reader's back."""
+    bench.say("a")
+    (taken,) = bench.buffer.take(ALL)
+
+    bench.say("b", first=1)
+
+    assert taken == TextRun("text", 0, 0, ["a"], 1)
+    assert bench.buffer.take(ALL) == (TextRun("text", 0, 1, ["b"], 1),)
+
+
+def test_a_take_stops_at_its_bound_and_the_next_goes_on(bench):
+    """Frames stay small: the oldest leave first, the rest waits and still grows."""
+    bench.say("a" * 100)
+    bench.say("b" * 100, ordinal=1)
+    bench.say("c" * 100, ordinal=2)
+
+    first = bench.buffer.take(200)
+    bench.say("a again", first=1)
+    bench.say("c again", ordinal=2, first=1)
+
+    assert first == (TextRun("text", 0, 0, ["a" * 100], 1), TextRun("text", 1, 0, ["b" * 100], 1))
+    assert bench.buffer.take(ALL) == (
+        TextRun("text", 2, 0, ["c" * 100, "c again"], 2),
+        TextRun("text", 0, 1, ["a again"], 1),
+    )
+
+
+def test_a_record_beyond_the_bound_is_taken_all_the_same(bench):
+    """Otherwise it would never leave."""
+    bench.say("x" * 1_000)
+
+    assert len(bench.buffer.take(1)) == 1
+
+
+# ------------------------------------------------------------------ waking
+
+
+def test_the_reader_is_woken_only_when_the_buffer_stops_being_empty(bench):
+    """A token costs an append, not a wake-up."""
+    bench.say("a", "b", "c")
+    bench.buffer.put(tool("{}"), call())
+    first = bench.wakes
+
+    bench.buffer.take(ALL)
+    bench.say("d", first=3)
+
+    assert first == 1
+    assert bench.wakes == 2
+
+
+def test_a_gap_wakes_the_reader_too():
+    """Other attempts used up the budget: the reader still hears of what was dropped, and of what follows."""
+    bench = Bench(limit=100)
+    other = Buffer(bench.budget, lambda: None)
+    other.put_text(call(), "text", 0, "x" * 30)
+
+    bench.say("too much")
+    other.close()
+    bench.say("fits", first=1)
+
+    assert bench.wakes == 1
+    assert bench.buffer.take(ALL) == (
+        Gap(missing=1, reason="overflow", call=call()),
+        TextRun("text", 0, 1, ["fits"], 1),
+    )
+
+
+# ------------------------------------------------------------------ overflow
+
+
+def test_what_does_not_fit_is_counted_where_it_is_missing():
+    """The reader learns how many tokens of which call are missing, and where."""
+    bench = Bench(limit=200)
+
+    bench.say("a", "b", "c", "d", "e")
+    bench.say("A", ordinal=1)
+    bench.buffer.put(tool("{}"), call())
+    records = bench.buffer.take(ALL)
+
+    assert records == (
+        TextRun("text", 0, 0, ["a", "b", "c"], 3),
+        Gap(missing=3, reason="overflow", call=call(0)),
+        Gap(missing=1, reason="overflow", call=call(1)),
+    )
+    assert bench.budget.dropped == 4
+
+
+def test_after_an_overflow_text_goes_on_behind_the_gap():
+    """Once what was taken is delivered there is room again, and the gap stays where it was."""
+    bench = Bench(limit=200)
+    bench.say("a", "b", "c", "lost")
+
+    taken = bench.buffer.take(ALL)
+    bench.say("lost, too", first=4)  # what was taken is not delivered yet
+    between = bench.buffer.take(ALL)
+    bench.say("e", first=5)
+
+    assert taken[1] == Gap(missing=1, reason="overflow", call=call())
+    assert between == (Gap(missing=1, reason="overflow", call=call()),)
+    assert bench.buffer.take(ALL) == (TextRun("text", 0, 5, ["e"], 1),)
+
+
+def test_starts_and_ends_of_calls_are_kept_when_text_no_longer_is():
+    """Without them a reader could not tell whose text is missing."""
+    bench = Bench(limit=1)
+
+    bench.buffer.put(CallStarted(call=call()), call())
+    bench.say("a", "b")
+    bench.buffer.put(CallEnded(call=call()), call())
+
+    assert bench.buffer.take(ALL) == (
+        CallStarted(call=call()),
+        Gap(missing=2, reason="overflow", call=call()),
+        CallEnded(call=call()),
+    )
+
+
+def test_even_starts_and_ends_have_a_bound_and_a_count():
+    """An endless outage costs bounded memory; what has no place of its own is still counted."""
+    bench = Bench(limit=1)
+
+    for ordinal in range(5_000):
+        bench.buffer.put(CallStarted(call=call(ordinal)), call(ordinal))
+    waiting = len(bench.buffer)
+    *kept, last = bench.buffer.take(ALL)
+
+    assert waiting == len(kept) < 5_000
+    assert last == Gap(missing=5_000 - waiting, reason="overflow")
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "1", None, True])
+def test_a_budget_must_be_a_positive_number_of_bytes(limit):
+    """A wrong bound is an error at once, not a stream without tokens."""
+    with pytest.raises(ConfigurationError, match="max_buffered_bytes must be a positive number of bytes"):
+        Budget(limit)
+
+
+# ------------------------------------------------------------------ closing
+
+
+def test_a_closed_buffer_is_deaf(bench):
+    """Tasks that outlive their activity record nothing, wake nobody and hold no memory."""
+    bench.say("a")
+    bench.buffer.close()
+    bench.say("b")
+    bench.buffer.put(tool("{}"), call())
+
+    assert len(bench.buffer) == 0
+    assert bench.buffer.take(ALL) == ()
+    assert bench.wakes == 1
+    assert bench.budget.leased == 0
+
+
+def test_closing_twice_gives_memory_back_once(bench):
+    """A session may close on more than one way out."""
+    bench.say("a")
+
+    bench.buffer.close()
+    bench.buffer.close()
+
+    assert bench.budget.leased == 0
+
+
+# ------------------------------------------------------------------ any use at all
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("text"), st.integers(0, 2), st.integers(0, 300)),
+        st.tuples(st.just("reasoning"), st.integers(0, 2), st.integers(0, 300)),
+        st.tuples(st.just("tool"), st.integers(0, 2), st.integers(0, 600)),
+        st.tuples(st.just("start"), st.integers(0, 2), st.just(0)),
+        st.tuples(st.just("take"), st.just(0), st.integers(1, 2_000)),
+        st.tuples(st.just("burst"), st.integers(0, 2), st.integers(500, 1_100)),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)  # thousands of tokens; how long that takes is no law
+@given(operations, st.sampled_from([100, 2_000, 20_000, 60_000, PLENTY]))
+def test_everything_put_is_delivered_in_order_or_counted_in_its_place(operations, limit):
+    """Per call: what came out, with each gap standing for that many, is what went in."""
+    bench = Bench(limit)
+    put: dict[int, list[Any]] = {0: [], 1: [], 2: []}
+    indices: dict[Any, Iterator[int]] = defaultdict(count)
+    taken: list[Record] = []
+
+    for number, (kind, ordinal, size) in enumerate(operations):
+        if kind == "take":
+            taken += bench.buffer.take(size)
+        elif kind == "tool":
+            record = tool(f"{number}", ordinal)
+            put[ordinal].append(record)
+            bench.buffer.put(record, call(ordinal), size)
+        elif kind == "start":
+            start = CallStarted(call=call(ordinal))
+            put[ordinal].append(start)
+            bench.buffer.put(start, call(ordinal))
+        else:
+            burst = kind == "burst"
+            texts = [f"{number} "] * size if burst else [f"{number}".ljust(size, ".")]
+            for text in texts:
+                chunk: tuple[Any, int, str] = (
+                    "text" if burst else kind,
+                    next(indices[ordinal, burst or kind == "text"]),
+                    text,
+                )
+                put[ordinal].append(chunk)
+                bench.buffer.put_text(call(ordinal), *chunk)
+        assert 0 <= bench.budget.leased <= limit
+    taken += bench.buffer.take(ALL)
+
+    for ordinal, expected in put.items():
+        _assert_accounted(expected, [record for record in taken if _ordinal(record) == ordinal])
+    assert bench.budget.dropped == sum(record.missing or 0 for record in taken if isinstance(record, Gap))
+    bench.buffer.close()
+    assert bench.budget.leased == 0
+
+
+def test_threads_that_put_at_once_lose_nothing():
+    """Sync nodes call from worker threads, concurrently, while the loop takes."""
+    threads, tokens = 8, 2_000
+    budget = Budget(PLENTY)
+    awake = threading.Event()
+    buffer = Buffer(budget, awake.set)
+    ready = threading.Barrier(threads)
+
+    def speak(ordinal: int) -> None:
+        ready.wait()
+        for index in range(tokens):
+            buffer.put_text(call(ordinal), "text", index, f"{ordinal}:{index} ")
+
+    speakers = [threading.Thread(target=speak, args=(ordinal,)) for ordinal in range(threads)]
+    for speaker in speakers:
+        speaker.start()
+    taken: list[Record] = []
+    while sum(record.count for record in taken if isinstance(record, TextRun)) < threads * tokens:
+        assert awake.wait(timeout=30)
+        awake.clear()
+        while records := buffer.take(4_096):
+            taken += records
+    for speaker in speakers:
+        speaker.join()
+
+    for ordinal in range(threads):
+        expected = [("text", index, f"{ordinal}:{index} ") for index in range(tokens)]
+        _assert_accounted(expected, [record for record in taken if _ordinal(record) == ordinal])
+    buffer.close()
+    assert budget.leased == 0
+
+
+def test_threads_that_overflow_one_budget_are_accounted_for_to_the_byte():
+    """Many attempts, one budget, no reader: what fits is kept, the rest counted, and all of it returned."""
+    threads, tokens = 8, 1_000
+    budget = Budget(50_000)
+    buffers = [Buffer(budget, lambda: None) for _ in range(threads)]
+    ready = threading.Barrier(threads)
+
+    def speak(buffer: Buffer) -> None:
+        ready.wait()
+        for index in range(tokens):
+            buffer.put_text(call(), "text", index, f"{index} ")
+
+    speakers = [threading.Thread(target=speak, args=(buffer,)) for buffer in buffers]
+    for speaker in speakers:
+        speaker.start()
+    for speaker in speakers:
+        speaker.join()
+
+    assert budget.leased <= budget.limit
+    for buffer in buffers:
+        _assert_accounted([("text", index, f"{index} ") for index in range(tokens)], buffer.take(ALL))
+        buffer.close()
+    assert budget.leased == 0
+
+
+def _ordinal(record: Record) -> int | None:
+    if isinstance(record, TextRun):
+        return record.call
+    call = getattr(record, "call", None)
+    return None if call is None else call.ordinal
+
+
+def _assert_accounted(expected: Sequence[Any], records: Sequence[Record]) -> None:
+    """Walk along what was put: every record is its next part, every gap stands for that many."""
+    place = 0
+    for record in records:
+        if isinstance(record, Gap):
+            assert record.missing
+            place += record.missing
+        elif isinstance(record, TextRun):
+            part = expected[place : place + record.count]
+            texts = [text for _, _, text in part]
+            assert {kind for kind, _, _ in part} == {record.kind}
+            assert record.first_index == part[0][1]
+            assert list(record.texts) == (texts if len(record.texts) == record.count else ["".join(texts)])
+            place += record.count
+        else:
+            assert record == expected[place]
+            place += 1
+    assert place == len(expected)
