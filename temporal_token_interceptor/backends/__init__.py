@@ -1,0 +1,1 @@
+"""Transports: the seam (`base`), in process (`memory`), Redis Streams (`redis`)."""

@@ -1,0 +1,169 @@
+"""Redis Streams as a transport: tokens reach any number of readers, in any process, about as fast as Redis.
+
+Needs Redis 6.2 or newer, or what speaks its protocol. One connection for writing, two for reading, however
+many streams and readers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from temporal_token_interceptor.backends.base import Entry
+from temporal_token_interceptor.backends.redis_keys import Keys
+from temporal_token_interceptor.backends.redis_outage import Outage
+from temporal_token_interceptor.backends.redis_reader import RedisReader
+from temporal_token_interceptor.backends.redis_writer import RedisWriter
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.protocol import StreamKey
+
+# One XREAD waits this long, or most of the socket timeout of a client that was passed in: redis-py 8 gives
+# up after 5 s by default.
+_BLOCK_MS = 4_000
+_CONNECT_SECONDS = 5.0
+_CONNECTIONS = 3
+
+
+class RedisStreamBackend:
+    """Both halves of the Redis transport: pass it to a worker's interceptor and to a `TokenSubscriber`.
+
+    A token costs a few bytes and, at load, a few microseconds; nothing connects before the first use.
+    Use it on one event loop, as `async with`, or call `close` at the end.
+
+    Args:
+        redis_url: `redis://`, `rediss://` or `unix://`.
+        channel_prefix: In front of every key. Writer and reader must agree.
+        stream_maxlen: Entries that the stream of a run keeps, approximately; a reader that is further
+            behind gets a `Gap`.
+        stream_ttl_seconds: From the last sign of life of a run's activities to the expiry of its
+            stream. It is refreshed by time while an activity streams, also when its model is silent.
+        patience: How long readers wait for a Redis that does not answer before they get
+            `TransportUnavailable`. Writers wait for as long as their activity runs.
+        client: Your own `redis.asyncio.Redis`, instead of a URL, with any settings; its pool must have
+            three connections to lend. It is not closed by `close`.
+
+    Raises:
+        ConfigurationError: an argument cannot be used; the message names it.
+    """
+
+    def __init__(
+        self,
+        redis_url: str = "redis://localhost:6379",
+        channel_prefix: str = "tti:v1:",
+        stream_maxlen: int = 10_000,
+        stream_ttl_seconds: int = 3_600,
+        *,
+        patience: timedelta = timedelta(seconds=60),
+        client: Redis | None = None,
+    ) -> None:
+        for name, value in (("stream_maxlen", stream_maxlen), ("stream_ttl_seconds", stream_ttl_seconds)):
+            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+                raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
+        if not isinstance(patience, timedelta) or patience <= timedelta(0):
+            raise ConfigurationError(f"patience must be a positive timedelta, not {patience!r}")
+        if not isinstance(channel_prefix, str) or not channel_prefix or {"{", "}"} & {*channel_prefix}:
+            raise ConfigurationError(
+                "channel_prefix must be a string that is not empty and has no braces (they mark a cluster's "
+                f"hash tag), not {channel_prefix!r}"
+            )
+        if client is not None and not isinstance(client, Redis):
+            raise ConfigurationError(
+                f"client must be a redis.asyncio.Redis, not a {type(client).__qualname__}"
+            )
+        self._owns_client = client is None
+        self._client = _connect(redis_url) if client is None else client
+        pool = self._client.connection_pool
+        if pool.max_connections < _CONNECTIONS:
+            raise ConfigurationError(
+                f"{'redis_url' if client is None else 'client'} must allow {_CONNECTIONS} connections, "
+                f"not max_connections={pool.max_connections}: one writes, one waits for entries, one asks"
+            )
+        keys, outage = Keys(channel_prefix), Outage()
+        self.keep_interval = timedelta(seconds=stream_ttl_seconds / 3)
+        self._writer = RedisWriter(self._client, keys, outage, maxlen=stream_maxlen, ttl=stream_ttl_seconds)
+        self._reader = RedisReader(
+            pool, keys, outage, block_ms=_block_ms(pool), patience=patience.total_seconds()
+        )
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        """Append an entry; return once Redis has it. See `TokenSink.write`."""
+        await self._writer.write(stream, data)
+
+    def keep(self, stream: StreamKey) -> None:
+        """Put the expiry of a stream off, and point its workflow to its run."""
+        self._writer.keep(stream)
+
+    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over the entries after an id, as they come. See `TokenSource.read`."""
+        return self._reader.read(stream, after)
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry, or an empty string."""
+        return await self._reader.last_id(stream)
+
+    async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
+        """Return the newest run of a workflow that wrote tokens."""
+        return await self._reader.newest_run(StreamKey(namespace, workflow_id, ""))
+
+    async def close(self) -> None:
+        """Let go of tasks and connections; those of your own client go back to its pool."""
+        try:
+            await self._reader.close()
+        finally:
+            try:
+                await self._writer.close()
+            finally:
+                if self._owns_client:
+                    await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return itself: nothing connects before the first use."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        # Never the URL: it may hold a password.
+        return f"<RedisStreamBackend {self._writer!r} {self._reader!r}>"
+
+
+def _connect(redis_url: str) -> Redis:
+    # The writer and the reader try again by themselves, once for all streams and with one log line an
+    # outage. Retries inside the client would hide an outage and store entries twice. They have their own
+    # deadlines, too; a socket timeout of redis-py costs a task for each command.
+    settings: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+    }
+    try:
+        client = Redis.from_url(redis_url, **settings)
+        # Does not connect, but looks at what stands behind a `?` in the URL.
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, AttributeError, RedisError) as error:
+        # Neither the URL nor what was said of it: they may hold a password.
+        raise ConfigurationError(
+            "redis_url cannot be used: it must look like redis://host:6379, rediss://host:6379 or "
+            f"unix:///path, with options that redis-py knows ({type(error).__name__})"
+        ) from None
+    return client
+
+
+def _block_ms(pool: ConnectionPool) -> int:
+    # Not from the pool's settings: those that nobody set stand nowhere but in the connection.
+    timeout = pool.make_connection().socket_timeout  # type: ignore[no-untyped-call]
+    return _BLOCK_MS if timeout is None else max(1, min(_BLOCK_MS, int(timeout * 800)))
