@@ -1,0 +1,290 @@
+"""From LangChain's callbacks to the buffer: what each model call says, as it says it.
+
+The observer runs inside the user's model call, often once a token, so it hands over and returns. A chunk
+that has only text takes the fast path: one dictionary look-up, three attribute checks, one append.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import LLMResult
+
+from temporal_token_interceptor._langchain import ForceStreaming, InlineHandler, observed_by
+from temporal_token_interceptor.buffer import Buffer
+from temporal_token_interceptor.events import (
+    Call,
+    CallEnded,
+    CallStarted,
+    ContentBlock,
+    TextKind,
+    ToolCallChunk,
+)
+
+NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
+"""A call with one of these tags is not captured: LangGraph's own convention."""
+
+
+class _LiveCall:
+    """A call that has started and not ended."""
+
+    __slots__ = ("call", "reasoning", "streamed", "text")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.text = 0
+        self.reasoning = 0
+        self.streamed = False
+
+
+class Observer(InlineHandler):
+    """Writes every model call of one activity attempt into a buffer.
+
+    A call's callbacks come one after another, those of different calls at any time and on any thread.
+
+    Args:
+        buffer: Where it goes.
+        default_node: The node's name outside of a graph.
+        nodes: The nodes to capture; None for all.
+    """
+
+    ignore_chain = True
+    ignore_agent = True
+    ignore_retriever = True
+    ignore_retry = True
+    ignore_custom_event = True
+
+    def __init__(self, buffer: Buffer, *, default_node: str, nodes: Collection[str] | None = None) -> None:
+        super().__init__()
+        self._buffer = buffer
+        self._default_node = default_node
+        self._nodes = nodes
+        self._ordinals = count()
+        self._live: dict[UUID, _LiveCall] = {}
+        self._starting = threading.Lock()
+        self._closed = False
+
+    # ------------------------------------------------------------------ LangChain calls these
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._begin(run_id, tags or [], metadata or {})
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._begin(run_id, tags or [], metadata or {})
+
+    def on_llm_new_token(
+        self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
+    ) -> None:
+        live = self._live.get(run_id)
+        if live is None:
+            return
+        live.streamed = True
+        message = getattr(chunk, "message", None)
+        if token.__class__ is str and (
+            message is None
+            or (
+                message.content.__class__ is str
+                and not message.additional_kwargs
+                and not getattr(message, "tool_call_chunks", None)
+            )
+        ):
+            if token:
+                index = live.text
+                live.text = index + 1
+                self._buffer.put_text(live.call, "text", index, token)
+        elif message is not None:
+            self._put_message(live, message)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        live = self._live.pop(run_id, None)
+        if live is None:
+            return
+        message = _message(response)
+        if not live.streamed:
+            # A cache hit, or a model that cannot or may not stream: all it said, at once.
+            if message is not None:
+                self._put_message(live, message)
+            elif response.generations and response.generations[0]:
+                self._put_text(live, "text", response.generations[0][0].text)
+        self._end(
+            live,
+            usage=getattr(message, "usage_metadata", None),
+            finish_reason=_finish_reason(message, response),
+            message_id=getattr(message, "id", None),
+        )
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        live = self._live.pop(run_id, None)
+        if live is not None:
+            self._end(live, error=type(error).__name__)
+
+    # ------------------------------------------------------------------ the attempt calls this
+
+    def close(self) -> None:
+        """End what is open, as unfinished, and turn deaf.
+
+        A cancelled `ainvoke` fires no callback at all; a task or a thread may outlive its attempt.
+        """
+        with self._starting:  # a call that starts now, on another thread, is either ended here or not begun
+            self._closed = True
+        for run_id in list(self._live):
+            live = self._live.pop(run_id, None)
+            if live is not None:
+                self._end(live, unfinished=True)
+
+    # ------------------------------------------------------------------ records
+
+    def _begin(self, run_id: UUID, tags: list[str], metadata: Mapping[str, Any]) -> None:
+        node_name = metadata.get("langgraph_node") or self._default_node
+        if (self._nodes is not None and node_name not in self._nodes) or not NO_STREAM_TAGS.isdisjoint(tags):
+            return
+        with self._starting:
+            if self._closed:
+                return
+            call = Call(
+                ordinal=next(self._ordinals),
+                run_id=str(run_id),
+                node_name=node_name,
+                path=_path(metadata),
+                step=metadata.get("langgraph_step"),
+                agent_name=metadata.get("lc_agent_name"),
+                model=metadata.get("ls_model_name"),
+                provider=metadata.get("ls_provider"),
+                tags=tuple(tags),
+            )
+            self._live[run_id] = _LiveCall(call)
+            self._buffer.put(CallStarted(call=call), call)
+
+    def _end(self, live: _LiveCall, **facts: Any) -> None:
+        self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
+
+    def _put_message(self, live: _LiveCall, message: BaseMessage) -> None:
+        """Put everything that a message, or a chunk of one, holds."""
+        blocks = message.content_blocks
+        text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
+        if text != message.text:
+            # Not every provider's blocks are translated; `.text` is what users compare with.
+            self._put_text(live, "text", message.text)
+            blocks = [block for block in blocks if block["type"] != "text"]
+        tool_calls = _tool_calls(message)
+        for block in blocks:
+            match block["type"]:
+                case "text":
+                    self._put_text(live, "text", block.get("text") or "")
+                case "reasoning":
+                    self._put_text(live, "reasoning", block.get("reasoning") or "")
+                case "tool_call_chunk" | "tool_call" | "invalid_tool_call":
+                    if not tool_calls:
+                        self._put_tool_call(live, block)
+                case _:
+                    self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
+        for tool_call in tool_calls:
+            self._put_tool_call(live, tool_call)
+
+    def _put_text(self, live: _LiveCall, kind: TextKind, text: str) -> None:
+        if not text:
+            return
+        if kind == "text":
+            index, live.text = live.text, live.text + 1
+        else:
+            index, live.reasoning = live.reasoning, live.reasoning + 1
+        self._buffer.put_text(live.call, kind, index, text)
+
+    def _put_tool_call(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
+        args = block.get("args")
+        chunk = ToolCallChunk(
+            index=block.get("index"),
+            id=block.get("id"),
+            name=block.get("name"),
+            args=args if isinstance(args, str) else _json(args),
+            call=live.call,
+        )
+        self._buffer.put(chunk, live.call, len(chunk.args))
+
+
+@contextmanager
+def capturing(observer: Observer, *, force_streaming: ForceStreaming = "auto") -> Iterator[None]:
+    """Capture every model call made within the context; at its end, close what is still open.
+
+    Args:
+        observer: Where the calls go.
+        force_streaming: Whether `invoke` and `ainvoke` are made to stream; `"auto"`: where streaming a
+            model runs the same code of its author as not streaming it.
+    """
+    try:
+        with observed_by(observer, force_streaming=force_streaming):
+            yield
+    finally:
+        observer.close()
+
+
+# ------------------------------------------------------------------ reading what LangChain hands over
+
+
+def _path(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the subgraph path out of a checkpoint namespace such as `sub:1f0c|1|model:77ab`.
+
+    The number tells the second call of a subgraph within one node from the first; it is no name.
+    """
+    namespace = metadata.get("langgraph_checkpoint_ns") or ""
+    return tuple(part.partition(":")[0] for part in namespace.split("|")[:-1] if not part.isdigit())
+
+
+def _tool_calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
+    """Read the tool calls of a message, or their fragments in a chunk.
+
+    Its content blocks leave out those of a last chunk, and those whose arguments are no JSON.
+    """
+    if isinstance(message, AIMessageChunk):
+        return message.tool_call_chunks
+    if isinstance(message, AIMessage):
+        return [*message.tool_calls, *message.invalid_tool_calls]
+    return ()
+
+
+def _message(response: LLMResult) -> AIMessage | None:
+    generation = response.generations[0][0] if response.generations and response.generations[0] else None
+    message = getattr(generation, "message", None)
+    return message if isinstance(message, AIMessage) else None
+
+
+def _finish_reason(message: AIMessage | None, response: LLMResult) -> str | None:
+    """Find the reason under one of the names that providers use."""
+    facts: dict[str, Any] = dict(message.response_metadata) if message is not None else {}
+    if response.generations and response.generations[0]:
+        facts = {**(response.generations[0][0].generation_info or {}), **facts}
+    found = next((facts[name] for name in _FINISH_REASONS if facts.get(name)), None)
+    return None if found is None else str(found)
+
+
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
+
+
+def _json(args: object) -> str:
+    import json  # noqa: PLC0415 - only for a call that did not stream
+
+    return "" if args is None else json.dumps(args, default=str)
