@@ -1,0 +1,201 @@
+"""One attempt's pipeline: from its buffer, by one task, to the sink.
+
+The task takes what is there, numbers it, hands one frame to the sink and, once that is stored, takes what
+has gathered meanwhile. No timer: the first token leaves at once, and load makes the batches.
+
+Whatever goes wrong here is logged and counted, and the activity never knows: it is neither failed nor
+held up, but for at most `flush_timeout` at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from temporal_token_interceptor.backends.base import TokenSink
+from temporal_token_interceptor.buffer import Budget, Buffer
+from temporal_token_interceptor.errors import TokenStreamError
+from temporal_token_interceptor.events import (
+    AttemptEnded,
+    Call,
+    CallEnded,
+    CallStarted,
+    Frame,
+    Origin,
+    Outcome,
+    Record,
+)
+from temporal_token_interceptor.protocol import StreamKey, encode
+
+logger = logging.getLogger(__name__)
+
+_FRAME_BYTES = 256 * 1024
+
+# A reader that comes after the start of a long stream was trimmed can begin at any header.
+_HEADER_EVERY = 64
+
+
+@dataclass(slots=True)
+class SessionStatistics:
+    """What a session sent, and what it had to leave behind at its end."""
+
+    frames: int = 0
+    undelivered: int = 0
+
+
+class Session:
+    """The pipeline of one attempt, as `async with`; put records into `buffer`, and call `finish` once.
+
+    Nothing is sent before the first record, so an activity that calls no model costs one idle task. Only
+    a retry announces itself at once: readers take back what the attempt before it had said.
+
+    Args:
+        origin: The attempt.
+        sink: Where the frames go.
+        budget: The memory that all sessions of the worker share.
+        flush_timeout: How long `finish` may wait for the sink.
+    """
+
+    def __init__(self, origin: Origin, sink: TokenSink, *, budget: Budget, flush_timeout: timedelta) -> None:
+        self.origin = origin
+        self.statistics = SessionStatistics()
+        self.buffer = Buffer(budget, self._wake)
+        self._sink = sink
+        self._stream = StreamKey.of(origin)
+        self._flush_timeout = flush_timeout.total_seconds()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._ready = asyncio.Event()
+        self._end: AttemptEnded | None = None
+        self._seq = 0
+        self._open_calls: dict[int, Call] = {}
+        self._keeper: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the task."""
+        if self.origin.attempt > 1:
+            self._ready.set()
+        self._task = self._loop.create_task(self._run(), name=f"token-stream {self.origin.activity_id}")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let go of everything, also when `finish` was never reached."""
+        await self._stop()
+
+    async def finish(self, outcome: Outcome, *, will_retry: bool | None = None) -> None:
+        """Send what is left and how the attempt ended; wait at most `flush_timeout`.
+
+        Cancelling the activity now is too late: its result stands, so a cancellation only ends the wait.
+        """
+        self._end = AttemptEnded(outcome=outcome, will_retry=will_retry)
+        self._ready.set()
+        if self._task is not None:
+            try:
+                await asyncio.wait({self._task}, timeout=self._flush_timeout)
+            except asyncio.CancelledError:
+                if (current := asyncio.current_task()) is not None:
+                    current.uncancel()
+        await self._stop()
+
+    # ------------------------------------------------------------------ waking, from any thread
+
+    def _wake(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._ready.set()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._ready.set)
+
+    # ------------------------------------------------------------------ the task
+
+    async def _run(self) -> None:
+        try:
+            # An activity that never gives way to the loop has ended before this line is reached.
+            while True:
+                await self._ready.wait()
+                self._ready.clear()
+                if self._seq == 0 and self.origin.attempt > 1:
+                    await self._send(())
+                while records := self.buffer.take(_FRAME_BYTES):
+                    await self._send(records)
+                if self._end is not None:
+                    break
+            if self._seq:
+                await self._send((self._end,))
+        except TokenStreamError as error:
+            logger.warning("tokens of %s are not delivered: %s", self._named(), error)
+        except Exception:  # ours, or the sink's: either way the activity must not suffer
+            logger.exception("tokens of %s are no longer delivered", self._named())
+        finally:
+            self._give_up()
+
+    async def _send(self, records: tuple[Record, ...]) -> None:
+        header = self._seq % _HEADER_EVERY == 0 or self._end is not None
+        frame = Frame(
+            self.origin,
+            self._seq,
+            records,
+            header=header,
+            open_calls=tuple(self._open_calls.values()) if header else (),
+        )
+        if self._keeper is None:
+            self._keep()
+        for record in records:
+            if isinstance(record, CallStarted):
+                self._open_calls[record.call.ordinal] = record.call
+            elif isinstance(record, CallEnded):
+                self._open_calls.pop(record.call.ordinal, None)
+        self._seq += 1  # also if it is never stored: then a reader sees the jump
+        self.statistics.undelivered += 1
+        await self._sink.write(self._stream, encode(frame))
+        self.statistics.undelivered -= 1
+        self.statistics.frames += 1
+
+    def _keep(self) -> None:
+        """Keep the stream from expiring, by time: a model may say nothing for ten minutes."""
+        self._sink.keep(self._stream)
+        self._keeper = self._loop.call_later(self._sink.keep_interval.total_seconds(), self._keep)
+
+    async def _stop(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            self._keeper = None
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        self._give_up()  # again, for a task that was cancelled before it began
+        if self.statistics.undelivered:
+            logger.info(
+                "%d frames of %s were not delivered in time", self.statistics.undelivered, self._named()
+            )
+
+    def _give_up(self) -> None:
+        """Count what is left in the buffer, and free its memory."""
+        self.statistics.undelivered += len(self.buffer)
+        self.buffer.close()
+
+    def _named(self) -> str:
+        origin = self.origin
+        return f"activity {origin.activity_type!r} ({origin.activity_id}) of {origin.workflow_id!r}"
+
+    def __repr__(self) -> str:
+        """Tell the state."""
+        state = "running" if self._task is not None else "ended"
+        waiting = len(self.buffer)
+        return f"<Session {self.origin.attempt_id} {state}, {self._seq} frames, {waiting} records waiting>"
