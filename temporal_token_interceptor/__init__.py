@@ -1,0 +1,129 @@
+"""Live tokens from LangChain and LangGraph inside Temporal activities: one line on the worker.
+
+An interceptor makes every model call within an activity stream, without a change to graphs, models,
+workflows or their history; a subscriber reads the tokens anywhere else, each once, in order, with
+retries taken back and the end told by Temporal. A token costs a few microseconds where it is made, some
+bytes in Redis, and under a millisecond to arrive. It may come late; the activity never does: it is
+neither failed nor altered, and held up only for the last tokens at its end, within a bound.
+
+    worker = Worker(client, ..., interceptors=[TokenStreamingInterceptor(backend)])
+
+    async for event in TokenSubscriber(client, backend).subscribe(workflow_id): ...
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from temporal_token_interceptor.backends.base import Entry, TokenSink, TokenSource
+    from temporal_token_interceptor.backends.memory import MemoryStreamBackend
+    from temporal_token_interceptor.backends.redis import RedisStreamBackend
+    from temporal_token_interceptor.errors import (
+        ConfigurationError,
+        InvalidCursor,
+        ProtocolError,
+        StreamNotFound,
+        TokenStreamError,
+        TransportUnavailable,
+    )
+    from temporal_token_interceptor.events import (
+        AttemptEnded,
+        AttemptStarted,
+        Call,
+        CallEnded,
+        CallStarted,
+        ContentBlock,
+        Event,
+        Gap,
+        Origin,
+        ReasoningEvent,
+        RunContinued,
+        StreamEnded,
+        TokenEvent,
+        ToolCallChunk,
+    )
+    from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.subscriber import TokenSubscriber
+    from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
+
+# Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
+# worker with another transport no Redis.
+_HOMES = {
+    "backends.base": ("Entry", "TokenSink", "TokenSource"),
+    "backends.memory": ("MemoryStreamBackend",),
+    "backends.redis": ("RedisStreamBackend",),
+    "errors": (
+        "ConfigurationError",
+        "InvalidCursor",
+        "ProtocolError",
+        "StreamNotFound",
+        "TokenStreamError",
+        "TransportUnavailable",
+    ),
+    "events": (
+        "AttemptEnded",
+        "AttemptStarted",
+        "Call",
+        "CallEnded",
+        "CallStarted",
+        "ContentBlock",
+        "Event",
+        "Gap",
+        "Origin",
+        "ReasoningEvent",
+        "RunContinued",
+        "StreamEnded",
+        "TokenEvent",
+        "ToolCallChunk",
+    ),
+    "interceptor": ("TokenStreamingInterceptor",),
+    "subscriber": ("TokenSubscriber",),
+    "token_handler": ("TokenCapturingHandler", "create_token_handler"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AttemptEnded",
+    "AttemptStarted",
+    "Call",
+    "CallEnded",
+    "CallStarted",
+    "ConfigurationError",
+    "ContentBlock",
+    "Entry",
+    "Event",
+    "Gap",
+    "InvalidCursor",
+    "MemoryStreamBackend",
+    "Origin",
+    "ProtocolError",
+    "ReasoningEvent",
+    "RedisStreamBackend",
+    "RunContinued",
+    "StreamEnded",
+    "StreamNotFound",
+    "TokenCapturingHandler",
+    "TokenEvent",
+    "TokenSink",
+    "TokenSource",
+    "TokenStreamError",
+    "TokenStreamingInterceptor",
+    "TokenSubscriber",
+    "ToolCallChunk",
+    "TransportUnavailable",
+    "create_token_handler",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,172 @@
+"""The client side: joins the transport (fast) with Temporal (true) into one stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from temporal_token_interceptor.backends.base import TokenSource
+from temporal_token_interceptor.completion import Closed, Completion
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.events import AttemptStarted, Event, RunContinued, StreamEnded, TokenEvent
+from temporal_token_interceptor.protocol import Cursor, StreamKey
+from temporal_token_interceptor.run_stream import ReaderStatistics, RunStream
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+# How often a client without Temporal asks the transport for a run that has not begun.
+_POINTER_PAUSE = 0.1
+
+
+class TokenSubscriber:
+    """Reads what workflows say, live: each token once, in order per model call, or a `Gap`.
+
+    A subscription costs a share of the process's two Redis connections, and one long poll to Temporal in 20
+    seconds; nothing in the workflow or its history.
+
+    Args:
+        client: Says which run is the newest, and how it closed. None: subscriptions need `until`, find
+            runs through the transport, and end with the status `unknown`.
+        backend: Where workers write to.
+        namespace: The Temporal namespace; only without a client, which knows its own.
+        start_timeout: How long to wait for a workflow that has not been started.
+        patience: How long Temporal may be away before `TransportUnavailable`; the backend has its own.
+
+    Raises:
+        ConfigurationError: an argument cannot be used; the message names it.
+    """
+
+    def __init__(
+        self,
+        client: Client | None,
+        backend: TokenSource,
+        *,
+        namespace: str = "default",
+        start_timeout: timedelta = timedelta(seconds=60),
+        patience: timedelta = timedelta(seconds=60),
+    ) -> None:
+        if not isinstance(backend, TokenSource):
+            raise ConfigurationError(
+                f"backend must be a TokenSource such as RedisStreamBackend(...), not {type(backend).__name__}"
+            )
+        for name, value in (("start_timeout", start_timeout), ("patience", patience)):
+            if not isinstance(value, timedelta) or value < timedelta(0):
+                raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
+        self.statistics = ReaderStatistics()
+        self._source = backend
+        self._namespace = client.namespace if client is not None else namespace
+        self._start_timeout = start_timeout
+        self._completion = Completion(client, patience=patience) if client is not None else None
+
+    def subscribe(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        until: Awaitable[object] | None = None,
+    ) -> AsyncIterator[Event]:
+        """Iterate over everything that the workflow's models say, from the start or from a cursor.
+
+        Follows the workflow into further runs (continue-as-new, retries, resets) and ends with
+        `StreamEnded`. When an attempt is retried, `AttemptStarted.supersedes` names the attempt whose
+        text is to be taken back; nothing of it comes afterwards.
+
+        Args:
+            workflow_id: The workflow; it may not have been started yet.
+            run_id: The run to begin with; by default the newest.
+            cursor: The `.cursor` of an event: goes on right after it.
+            until: Ends the subscription when done, once what is there has been read.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            StreamNotFound: no such namespace, or the workflow was not started in time.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+        """
+        place = None if cursor is None else Cursor.parse(cursor)
+        if self._completion is None and until is None:
+            raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
+        return self._subscribe(workflow_id, run_id, place, until)
+
+    async def tokens(
+        self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
+    ) -> AsyncIterator[TokenEvent]:
+        """Iterate over the answer text alone.
+
+        A retry shows as a token whose `attempt` is higher than before: drop what you have of the same
+        `call.id`. Where that matters, `subscribe` says it outright.
+        """
+        async with aclosing(self._closable(workflow_id, run_id, cursor)) as events:
+            async for event in events:
+                if isinstance(event, TokenEvent):
+                    yield event
+
+    async def text(self, workflow_id: str, run_id: str | None = None) -> str:
+        """Wait for the workflow to close and return the answer text of all its calls, in order of arrival.
+
+        What superseded attempts said is not in it.
+        """
+        pieces: dict[str, list[str]] = {}
+        async with aclosing(self._closable(workflow_id, run_id, None)) as events:
+            async for event in events:
+                match event:
+                    case AttemptStarted(supersedes=str(superseded)):
+                        pieces.pop(superseded, None)
+                    case TokenEvent(origin=origin) if origin is not None:
+                        pieces.setdefault(origin.attempt_id, []).append(event.token)
+        return "".join(piece for attempt in pieces.values() for piece in attempt)
+
+    # ------------------------------------------------------------------ following a workflow
+
+    def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
+        return self._subscribe(workflow_id, run_id, None if cursor is None else Cursor.parse(cursor), None)
+
+    async def _subscribe(
+        self, workflow_id: str, run_id: str | None, place: Cursor | None, until: Awaitable[object] | None
+    ) -> AsyncGenerator[Event]:
+        stop = None if until is None else asyncio.ensure_future(until)
+        run = place.run_id if place else run_id or await self._newest_run(workflow_id)
+        while True:
+            stream = RunStream(
+                StreamKey(self._namespace, workflow_id, run), self._source, place, self.statistics
+            )
+            closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
+            try:
+                async with aclosing(stream.events(closing)) as events:
+                    async for event in events:
+                        yield event
+                closed = await closing
+            finally:
+                closing.cancel()
+            if closed.next_run_id is None:
+                yield StreamEnded(status=closed.status, cursor=stream.end)
+                return
+            run, place = closed.next_run_id, None
+            yield RunContinued(run_id=run, cursor=str(Cursor(run)))
+
+    async def _newest_run(self, workflow_id: str) -> str:
+        if self._completion is not None:
+            return await self._completion.newest_run(workflow_id, start_timeout=self._start_timeout)
+        while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:  # noqa: ASYNC110 - another process sets it
+            await asyncio.sleep(_POINTER_PAUSE)
+        return run
+
+    async def _closed(self, workflow_id: str, run_id: str, until: asyncio.Future[object] | None) -> Closed:
+        """Wait for whichever comes first: the run closes, or the caller has had enough."""
+        waiting: set[asyncio.Future[Any]] = set()
+        asking: asyncio.Task[Closed] | None = None
+        if self._completion is not None:
+            asking = asyncio.ensure_future(self._completion.closed(workflow_id, run_id))
+            waiting.add(asking)
+        if until is not None:
+            waiting.add(until)
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return await asking if asking in done and asking is not None else Closed("unknown")
+        finally:
+            if asking is not None:
+                asking.cancel()

@@ -1,0 +1,390 @@
+"""What a reader is promised: from when, up to where, and how it learns that something is amiss."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+
+from temporal_token_interceptor import (
+    AttemptEnded,
+    ConfigurationError,
+    Gap,
+    InvalidCursor,
+    MemoryStreamBackend,
+    RedisStreamBackend,
+    RunContinued,
+    StreamEnded,
+    StreamNotFound,
+    TokenEvent,
+    TokenStreamingInterceptor,
+    TokenSubscriber,
+)
+from temporal_token_interceptor.testing_models import ScriptedChatModel
+from tests.support.streams import kinds, read_all, standing_text, streaming_worker, unique
+from tests.support.workflows import Continuing, RunActivity, RunMany, Waiting
+
+WORDS = ["Each ", "to", "ken ", "once", "."]
+TEXT = "".join(WORDS)
+
+
+@activity.defn
+async def answer(argument: Any) -> str:
+    return (await ScriptedChatModel.saying(*WORDS).ainvoke("?")).text
+
+
+@activity.defn
+async def answer_at_second_try(argument: Any) -> str:
+    pieces = [*WORDS[:2], ValueError("gone")] if activity.info().attempt == 1 else WORDS
+    return (await ScriptedChatModel.saying(*pieces).ainvoke("?")).text
+
+
+@pytest.fixture
+async def backend(redis_url):
+    async with RedisStreamBackend(redis_url) as redis:
+        yield redis
+
+
+# ---------------------------------------------------------------------- from where
+
+
+async def test_a_reader_killed_after_any_event_goes_on_right_after_it(client, redis_url, backend):
+    """Wherever my connection breaks: what I had and what I get next are, together, the whole stream."""
+    workflow_id = unique("resume")
+    async with streaming_worker(client, backend, [answer_at_second_try]) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["answer_at_second_try", None, False, 2], id=workflow_id, task_queue=queue
+        )
+    whole = await read_all(client, backend, workflow_id)
+    assert standing_text(whole) == TEXT
+
+    for kept in range(len(whole) - 1):
+        async with RedisStreamBackend(
+            redis_url
+        ) as another:  # a new process would have nothing but the cursor
+            rest = await read_all(client, another, workflow_id, cursor=whole[kept].cursor)
+        assert whole[: kept + 1] + rest == whole
+
+    again = await read_all(client, backend, workflow_id, cursor=whole[-1].cursor)
+    assert again == whole[-1:]
+
+
+async def test_a_reader_killed_while_the_stream_is_live_misses_nothing(client, backend):
+    """The same while the model still speaks: one reader, killed and resumed after each event."""
+
+    @activity.defn
+    async def long_answer(argument: Any) -> str:
+        words = [f"{number} " for number in range(60)]
+        return (await ScriptedChatModel.saying(*words, delay=0.005).ainvoke("?")).text
+
+    workflow_id = unique("resume-live")
+    async with streaming_worker(client, backend, [long_answer]) as queue:
+        handle = await client.start_workflow(
+            RunActivity.run, args=["long_answer"], id=workflow_id, task_queue=queue
+        )
+        events = []
+        while not events or not isinstance(events[-1], StreamEnded):
+            cursor = events[-1].cursor if events else None
+            async with aclosing(
+                TokenSubscriber(client, backend).subscribe(workflow_id, cursor=cursor)
+            ) as stream:
+                events.append(await anext(stream))
+        text = await handle.result()
+
+    assert "".join(event.token for event in events if isinstance(event, TokenEvent)) == text
+    assert events == await read_all(client, backend, workflow_id)
+
+
+async def test_a_reader_may_come_before_the_workflow(client, backend):
+    """I may subscribe first and start the workflow then."""
+    workflow_id = unique("early")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        reading = asyncio.ensure_future(read_all(client, backend, workflow_id))
+        await asyncio.sleep(0)
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+
+        assert standing_text(await reading) == TEXT
+
+
+async def test_a_reader_without_temporal_finds_the_run_and_ends_when_told(client, backend):
+    """Where only Redis can be reached, the transport names the run and I say when it is enough."""
+    workflow_id = unique("no-temporal")
+    done = asyncio.Event()
+    async with streaming_worker(client, backend, [answer]) as queue:
+        subscriber = TokenSubscriber(None, backend, namespace=client.namespace)
+        events = []
+
+        async def read() -> None:
+            async for event in subscriber.subscribe(workflow_id, until=done.wait()):
+                events.append(event)
+                if isinstance(event, AttemptEnded):
+                    done.set()
+
+        await asyncio.gather(
+            read(),
+            client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue),
+        )
+
+    assert standing_text(events) == TEXT
+    assert events[-1].status == "unknown"
+
+
+# ---------------------------------------------------------------------- up to where
+
+
+async def test_the_stream_follows_continue_as_new(client, backend):
+    """A workflow that continues as new is one stream to me; I am told where a run begins."""
+    workflow_id = unique("continuing")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(
+            Continuing.run, args=["answer", 3], id=workflow_id, task_queue=queue
+        )
+        events = await read_all(client, backend, workflow_id, run_id=handle.first_execution_run_id)
+
+    runs = [event for event in events if isinstance(event, RunContinued)]
+    assert len(runs) == 3
+    assert standing_text(events) == TEXT * 4
+    assert len({event.origin.run_id for event in events if event.origin}) == 4
+    assert events[-1].status == "completed"
+
+    from_third_run = await read_all(client, backend, workflow_id, cursor=runs[1].cursor)
+    assert events[-len(from_third_run) :] == from_third_run
+    assert standing_text(from_third_run) == TEXT * 2
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("well", "completed"),
+        ("fail", "failed"),
+        ("cancel", "canceled"),
+        ("terminate", "terminated"),
+        ("timeout", "timed_out"),
+    ],
+)
+async def test_the_stream_ends_as_temporal_says(client, backend, end, status):
+    """However the workflow closes, my `async for` ends, and its last event tells how."""
+    workflow_id = unique("end")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(
+            Waiting.run,
+            "answer",
+            id=workflow_id,
+            task_queue=queue,
+            execution_timeout=timedelta(seconds=2) if end == "timeout" else None,
+        )
+        events = []
+        async for event in TokenSubscriber(client, backend).subscribe(workflow_id):
+            events.append(event)
+            if isinstance(event, AttemptEnded):
+                if end == "cancel":
+                    await handle.cancel()
+                elif end == "terminate":
+                    await handle.terminate()
+                elif end != "timeout":
+                    await handle.signal(Waiting.end, end)
+
+    assert standing_text(events) == TEXT
+    assert isinstance(events[-1], StreamEnded)
+    assert events[-1].status == status
+
+
+async def test_a_reset_workflow_is_followed_into_its_new_run(client, backend):
+    """An operator resets the workflow: the old run is terminated, my stream goes on with the new one."""
+    from temporalio.api.common.v1 import WorkflowExecution
+    from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+
+    workflow_id = unique("reset")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
+        events = []
+        async for event in TokenSubscriber(client, backend).subscribe(workflow_id):
+            events.append(event)
+            if isinstance(event, AttemptEnded):
+                if not any(isinstance(e, RunContinued) for e in events):
+                    await client.workflow_service.reset_workflow_execution(
+                        ResetWorkflowExecutionRequest(
+                            namespace=client.namespace,
+                            workflow_execution=WorkflowExecution(
+                                workflow_id=workflow_id, run_id=handle.first_execution_run_id
+                            ),
+                            reason="test",
+                            workflow_task_finish_event_id=3,
+                            request_id=workflow_id,
+                        )
+                    )
+                else:
+                    await client.get_workflow_handle(workflow_id).signal(Waiting.end, "well")
+
+    assert [type(event) for event in events if isinstance(event, RunContinued)] == [RunContinued]
+    assert standing_text(events) == TEXT * 2
+    assert events[-1].status == "completed"
+
+
+# ---------------------------------------------------------------------- what is amiss
+
+
+async def test_a_workflow_that_never_starts_is_not_found_after_the_deadline(client, backend):
+    """Nobody starts it: after the deadline I get an error that names workflow and namespace."""
+    subscriber = TokenSubscriber(client, backend, start_timeout=timedelta(milliseconds=200))
+
+    with pytest.raises(StreamNotFound, match="'no-such-workflow' in namespace 'default'"):
+        await anext(subscriber.subscribe("no-such-workflow"))
+
+
+async def test_a_namespace_that_does_not_exist_fails_at_once(client, backend):
+    """A wrong namespace will not appear by waiting: the error comes at once."""
+    config = client.config() | {"namespace": "no-such-namespace"}
+    subscriber = TokenSubscriber(Client(**config), backend, start_timeout=timedelta(hours=1))
+
+    async with asyncio.timeout(5):
+        with pytest.raises(StreamNotFound, match="no-such-namespace"):
+            await anext(subscriber.subscribe("any"))
+
+
+@pytest.mark.parametrize("cursor", ["", "0-0", "2~run~1-1~3", "1~run~entry", "1~~~-1", 7])
+async def test_a_foreign_cursor_is_refused_before_anything_is_read(client, cursor):
+    """A cursor that is not ours: an error at the call itself, naming it."""
+    with pytest.raises(InvalidCursor, match="is not one of ours"):
+        TokenSubscriber(client, MemoryStreamBackend()).subscribe("any", cursor=cursor)
+
+
+async def test_foreign_and_broken_entries_are_skipped_and_said_once(client, backend, redis_client, caplog):
+    """Somebody else's entries in my stream cost me nothing but a log line."""
+    workflow_id = unique("foreign")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(
+            RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue
+        )
+        key = f"tti:v1:{{{client.namespace}/{workflow_id}/{handle.first_execution_run_id}}}"
+        await redis_client.xadd(key, {"hello": "world"})
+        await redis_client.xadd(key, {"f": b"\xff\x00 no json"})
+        await redis_client.xadd(key, {"f": '{"v": 99, "a": "x", "n": 0, "e": []}'})
+        await redis_client.xadd(key, {"f": '{"v": 1, "a": 7, "n": "zero"}'})
+        await handle.result()
+        await redis_client.xadd(key, {"f": "[]"})
+
+    subscriber = TokenSubscriber(client, backend)
+    with caplog.at_level(logging.WARNING):
+        events = [event async for event in subscriber.subscribe(workflow_id)]
+
+    assert standing_text(events) == TEXT
+    assert kinds(events)[-1] == "StreamEnded"
+    assert subscriber.statistics.unreadable == 5
+    assert len([record for record in caplog.records if "skipping an entry" in record.message]) == 1
+
+
+async def test_without_redis_activities_run_as_if_we_were_not_there(client, caplog):
+    """Redis is unreachable: my activities do what they always did, and the log says so once."""
+    workflow_id = unique("no-redis")
+    with caplog.at_level(logging.WARNING, logger="temporal_token_interceptor"):
+        async with (
+            RedisStreamBackend("redis://127.0.0.1:1") as nowhere,
+            streaming_worker(client, nowhere, [answer], flush_timeout=timedelta(milliseconds=100)) as queue,
+        ):
+            result = await client.execute_workflow(
+                RunMany.run, args=["answer", 20], id=workflow_id, task_queue=queue
+            )
+
+    assert result == 20
+    assert len([r for r in caplog.records if "does not take tokens" in r.message]) == 1
+
+
+async def test_an_attempt_that_never_said_how_it_ended_shows_as_a_gap(client, backend):
+    """A worker that died owes its last words: nobody knows them, and I am told so."""
+    from temporal_token_interceptor.events import CallStarted, Frame, TextRun
+    from temporal_token_interceptor.protocol import StreamKey, encode
+    from tests.support.frames import a_call, an_origin
+
+    workflow_id = unique("died")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(
+            RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue
+        )
+        origin = an_origin(workflow_id=workflow_id, run_id=handle.first_execution_run_id, activity_id="dead")
+        said = (CallStarted(call=a_call()), TextRun("text", 0, 0, ["half a sen"], 1))
+        await backend.write(StreamKey.of(origin), encode(Frame(origin, 0, said, header=True)))
+        await handle.result()
+        events = await read_all(client, backend, workflow_id)
+
+    (gap,) = (event for event in events if isinstance(event, Gap))
+    assert (gap.reason, gap.missing, gap.origin) == ("lost", None, origin)
+
+
+# ---------------------------------------------------------------------- at scale
+
+
+async def test_200_streaming_activities_reach_20_subscribers_whole(client, backend):
+    """200 activities at once, 100 tokens each, 20 readers: each has every token once, in order per call."""
+    activities, tokens, readers = 200, 100, 20
+
+    @activity.defn
+    async def counting(number: int) -> None:
+        await ScriptedChatModel.saying(*(f"{number}.{i} " for i in range(tokens)), delay=0.002).ainvoke("?")
+
+    async def read() -> dict[str, list[str]]:
+        calls: dict[str, list[str]] = defaultdict(list)
+        async for event in TokenSubscriber(client, backend).subscribe(workflow_id):
+            assert not isinstance(event, Gap)
+            if isinstance(event, TokenEvent):
+                assert event.call is not None
+                assert event.index == len(calls[event.call.id])
+                calls[event.call.id].append(event.token)
+        return calls
+
+    workflow_id = unique("many")
+    async with streaming_worker(client, backend, [counting]) as queue:
+        reading = [asyncio.ensure_future(read()) for _ in range(readers)]
+        await client.execute_workflow(
+            RunMany.run, args=["counting", activities], id=workflow_id, task_queue=queue
+        )
+        everything = await asyncio.gather(*reading)
+
+    expected = {"".join(f"{number}.{i} " for i in range(tokens)) for number in range(activities)}
+    for calls in everything:
+        assert {"".join(call) for call in calls.values()} == expected
+        assert len(calls) == activities
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+def test_a_backend_that_is_none_is_refused():
+    """Passing something that is no transport names the argument and what is expected."""
+    with pytest.raises(ConfigurationError, match="backend must be a TokenSink such as"):
+        TokenStreamingInterceptor("redis://localhost")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="backend must be a TokenSource such as"):
+        TokenSubscriber(None, object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_buffered_bytes", 0),
+        ("max_buffered_bytes", -1),
+        ("flush_timeout", timedelta(seconds=-1)),
+        ("flush_timeout", 2),
+        ("force_streaming", "yes"),
+        ("nodes", "model"),
+        ("activities", "answer"),
+    ],
+)
+def test_an_unusable_option_of_the_interceptor_is_named(option, value):
+    """A bad value fails where it is given, and the message names the argument."""
+    with pytest.raises(ConfigurationError, match=option):
+        TokenStreamingInterceptor(MemoryStreamBackend(), **{option: value})
+
+
+def test_an_unusable_option_of_the_subscriber_is_named(client):
+    """Likewise on the reading side."""
+    with pytest.raises(ConfigurationError, match="start_timeout"):
+        TokenSubscriber(client, MemoryStreamBackend(), start_timeout=timedelta(seconds=-1))
+    with pytest.raises(ConfigurationError, match="patience"):
+        TokenSubscriber(client, MemoryStreamBackend(), patience=5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="until"):
+        TokenSubscriber(None, MemoryStreamBackend()).subscribe("any")

@@ -1,0 +1,77 @@
+"""What most integration tests need: a streaming worker, a started workflow, the events that were read."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import Interceptor, Worker
+
+from temporal_token_interceptor import (
+    AttemptStarted,
+    Event,
+    MemoryStreamBackend,
+    RedisStreamBackend,
+    TokenEvent,
+    TokenStreamingInterceptor,
+    TokenSubscriber,
+)
+from tests.support.workflows import Continuing, RunActivity, RunMany, Waiting
+
+Backend = RedisStreamBackend | MemoryStreamBackend
+
+
+def unique(name: str) -> str:
+    """A workflow id that nobody else has."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+@asynccontextmanager
+async def streaming_worker(
+    client: Client,
+    backend: Backend | None,
+    activities: Sequence[Callable[..., Any]],
+    /,
+    *,
+    interceptors: Sequence[Interceptor] = (),
+    **options: Any,
+) -> AsyncIterator[str]:
+    """Run a worker with our interceptor, as a user would; yield its task queue."""
+    task_queue = unique("queue")
+    with ThreadPoolExecutor(max_workers=16) as threads:
+        async with Worker(
+            client,
+            task_queue=task_queue,
+            workflows=[RunActivity, RunMany, Continuing, Waiting],
+            activities=activities,
+            activity_executor=threads,
+            interceptors=[TokenStreamingInterceptor(backend, **options), *interceptors]
+            if backend is not None
+            else list(interceptors),
+        ):
+            yield task_queue
+
+
+async def read_all(client: Client, backend: Backend, workflow_id: str, **options: Any) -> list[Event]:
+    """Read a workflow's stream to its end."""
+    return [event async for event in TokenSubscriber(client, backend).subscribe(workflow_id, **options)]
+
+
+def kinds(events: Sequence[Event]) -> list[str]:
+    """The class names of events, with runs of the same one folded."""
+    names = [type(event).__name__ for event in events]
+    return [name for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
+
+
+def standing_text(events: Sequence[Event]) -> str:
+    """The answer text that a viewer who obeys `supersedes` has on the screen."""
+    text: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, AttemptStarted) and event.supersedes:
+            del text[event.supersedes]
+        elif isinstance(event, TokenEvent):
+            assert event.origin is not None
+            text[event.origin.attempt_id] = text.get(event.origin.attempt_id, "") + event.token
+    return "".join(text.values())

@@ -1,0 +1,81 @@
+"""Workflows for tests. Nothing but temporalio is imported, so that they run in the sandbox as they are."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+
+@workflow.defn
+class RunActivity:
+    """Runs one activity, by name, with one argument."""
+
+    @workflow.run
+    async def run(self, name: str, argument: Any = None, local: bool = False, attempts: int = 1) -> Any:
+        options: dict[str, Any] = {
+            "start_to_close_timeout": timedelta(seconds=40),
+            "retry_policy": RetryPolicy(
+                initial_interval=timedelta(milliseconds=20), maximum_attempts=attempts
+            ),
+        }
+        if local:
+            return await workflow.execute_local_activity(name, argument, **options)
+        return await workflow.execute_activity(
+            name,
+            argument,
+            heartbeat_timeout=timedelta(seconds=1),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            **options,
+        )
+
+
+@workflow.defn
+class RunMany:
+    """Runs an activity several times at once."""
+
+    @workflow.run
+    async def run(self, name: str, times: int) -> int:
+        import asyncio
+
+        await asyncio.gather(
+            *(
+                workflow.execute_activity(name, number, start_to_close_timeout=timedelta(seconds=40))
+                for number in range(times)
+            )
+        )
+        return times
+
+
+@workflow.defn
+class Continuing:
+    """Runs an activity, then continues as new, until a countdown is at zero."""
+
+    @workflow.run
+    async def run(self, name: str, countdown: int) -> int:
+        await workflow.execute_activity(name, countdown, start_to_close_timeout=timedelta(seconds=40))
+        if countdown > 0:
+            workflow.continue_as_new(args=[name, countdown - 1])
+        return countdown
+
+
+@workflow.defn
+class Waiting:
+    """Runs an activity, then waits for a signal to end, well or with a failure."""
+
+    def __init__(self) -> None:
+        self._end: str | None = None
+
+    @workflow.run
+    async def run(self, name: str) -> str:
+        await workflow.execute_activity(name, None, start_to_close_timeout=timedelta(seconds=40))
+        await workflow.wait_condition(lambda: self._end is not None)
+        if self._end == "fail":
+            from temporalio.exceptions import ApplicationError
+
+            raise ApplicationError("as told", non_retryable=True)
+        return self._end or ""
+
+    @workflow.signal
+    def end(self, how: str) -> None:
+        self._end = how
