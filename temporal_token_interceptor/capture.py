@@ -34,13 +34,16 @@ NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
 class _LiveCall:
     """A call that has started and not ended."""
 
-    __slots__ = ("call", "reasoning", "streamed", "text")
+    __slots__ = ("call", "parts", "reasoning", "streamed", "text")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.text = 0
         self.reasoning = 0
         self.streamed = False
+        # Of a call that is heard by v3 events: the blocks that came in parts. A model may report its chunks
+        # both as events and as tokens; whichever comes first is listened to.
+        self.parts: set[int] | None = None
 
 
 class Observer(InlineHandler):
@@ -100,7 +103,7 @@ class Observer(InlineHandler):
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
         live = self._live.get(run_id)
-        if live is None:
+        if live is None or live.parts is not None:
             return
         live.streamed = True
         message = getattr(chunk, "message", None)
@@ -118,6 +121,39 @@ class Observer(InlineHandler):
                 self._buffer.put_text(live.call, "text", index, token)
         elif message is not None:
             self._put_message(live, message)
+
+    def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        live = self._live.get(run_id)
+        if live is None or (live.streamed and live.parts is None):
+            return
+        if live.parts is None:
+            live.streamed, live.parts = True, set()
+        match event:
+            case {
+                "event": "content-block-delta",
+                "index": index,
+                "delta": {"type": "text-delta", "text": text},
+            }:
+                live.parts.add(index)
+                self._put_text(live, "text", text)
+            case {"event": "content-block-delta", "index": index, "delta": {"reasoning": text}}:
+                live.parts.add(index)
+                self._put_text(live, "reasoning", text)
+            case {
+                "event": "content-block-start",
+                "index": index,
+                "content": {"type": "tool_call_chunk"} as part,
+            }:
+                live.parts.add(index)
+                self._put_tool_call(live, {**part, "index": index})
+            case {"event": "content-block-delta", "index": index, "delta": {"args": args}} if (
+                index in live.parts
+            ):
+                self._put_tool_call(live, {"index": index, "args": args})
+            case {"event": "content-block-finish", "index": index, "content": block} if (
+                index not in live.parts
+            ):
+                self._put_block(live, block)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id, None)
@@ -190,20 +226,21 @@ class Observer(InlineHandler):
             # Not every provider's blocks are translated; `.text` is what users compare with.
             self._put_text(live, "text", message.text)
             blocks = [block for block in blocks if block["type"] != "text"]
-        tool_calls = _tool_calls(message)
-        for block in blocks:
-            match block["type"]:
-                case "text":
-                    self._put_text(live, "text", block.get("text") or "")
-                case "reasoning":
-                    self._put_text(live, "reasoning", block.get("reasoning") or "")
-                case "tool_call_chunk" | "tool_call" | "invalid_tool_call":
-                    if not tool_calls:
-                        self._put_tool_call(live, block)
-                case _:
-                    self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
-        for tool_call in tool_calls:
-            self._put_tool_call(live, tool_call)
+        if tool_calls := _tool_calls(message):
+            blocks = [block for block in blocks if block["type"] not in _TOOL_CALLS]
+        for block in (*blocks, *tool_calls):
+            self._put_block(live, block)
+
+    def _put_block(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
+        kind = block["type"]
+        if kind == "text":
+            self._put_text(live, "text", block.get("text") or "")
+        elif kind == "reasoning":
+            self._put_text(live, "reasoning", block.get("reasoning") or "")
+        elif kind in _TOOL_CALLS:
+            self._put_tool_call(live, block)
+        else:
+            self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
 
     def _put_text(self, live: _LiveCall, kind: TextKind, text: str) -> None:
         if not text:
@@ -280,6 +317,8 @@ def _finish_reason(message: AIMessage | None, response: LLMResult) -> str | None
     found = next((facts[name] for name in _FINISH_REASONS if facts.get(name)), None)
     return None if found is None else str(found)
 
+
+_TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
 
 _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
 

@@ -197,6 +197,17 @@ def test_among_attempts_started_at_the_same_time_the_higher_number_wins(reader):
     assert reader.read(one, 0, text("zombie")) == []
 
 
+def test_among_attempts_that_nothing_else_orders_the_later_in_the_stream_wins(reader):
+    """Every reader decides alike, because all see the same stream."""
+    one, other = attempt("a1"), attempt("b1")
+    reader.read(one, 0, text("a"))
+
+    started, _ = reader.read(other, 0, text("b"))
+
+    assert started.supersedes == "a1"
+    assert reader.read(one, 1, text("zombie", first=1)) == []
+
+
 def test_activities_do_not_supersede_each_other(reader):
     """Two activities of one workflow stream side by side."""
     other = attempt("b1", activity="2", started=10)
