@@ -34,16 +34,17 @@ NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
 class _LiveCall:
     """A call that has started and not ended."""
 
-    __slots__ = ("call", "parts", "reasoning", "streamed", "text")
+    __slots__ = ("call", "parts", "reasoning", "streamed", "text", "tool_calls")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.text = 0
         self.reasoning = 0
+        self.tool_calls = 0  # of those without an index
         self.streamed = False
         # Of a call that is heard by v3 events: the blocks that came in parts. A model may report its chunks
         # both as events and as tokens; whichever comes first is listened to.
-        self.parts: set[int] | None = None
+        self.parts: set[int | str] | None = None
 
 
 class Observer(InlineHandler):
@@ -126,34 +127,24 @@ class Observer(InlineHandler):
         live = self._live.get(run_id)
         if live is None or (live.streamed and live.parts is None):
             return
-        if live.parts is None:
-            live.streamed, live.parts = True, set()
-        match event:
-            case {
-                "event": "content-block-delta",
-                "index": index,
-                "delta": {"type": "text-delta", "text": text},
-            }:
+        live.streamed = True
+        live.parts = live.parts or set()
+        index: int | str = event.get("index", "")
+        part: Mapping[str, Any] = event.get("delta") or event.get("content") or {}
+        match event["event"], part:
+            case "content-block-delta", {"type": "text-delta", "text": text}:
                 live.parts.add(index)
                 self._put_text(live, "text", text)
-            case {"event": "content-block-delta", "index": index, "delta": {"reasoning": text}}:
+            case "content-block-delta", {"type": "reasoning-delta", "reasoning": text}:
                 live.parts.add(index)
                 self._put_text(live, "reasoning", text)
-            case {
-                "event": "content-block-start",
-                "index": index,
-                "content": {"type": "tool_call_chunk"} as part,
-            }:
+            case "content-block-start", {"type": "tool_call_chunk"}:
                 live.parts.add(index)
                 self._put_tool_call(live, {**part, "index": index})
-            case {"event": "content-block-delta", "index": index, "delta": {"args": args}} if (
-                index in live.parts
-            ):
-                self._put_tool_call(live, {"index": index, "args": args})
-            case {"event": "content-block-finish", "index": index, "content": block} if (
-                index not in live.parts
-            ):
-                self._put_block(live, block)
+            case "content-block-delta", {"type": "tool-call-delta"} if index in live.parts:
+                self._put_tool_call(live, {**part, "index": index})
+            case "content-block-finish", {"type": _} if index not in live.parts:
+                self._put_block(live, part)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id, None)
@@ -252,9 +243,11 @@ class Observer(InlineHandler):
         self._buffer.put_text(live.call, kind, index, text)
 
     def _put_tool_call(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
-        args = block.get("args")
+        args, index = block.get("args"), block.get("index")
+        if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
+            index, live.tool_calls = live.tool_calls, live.tool_calls + 1
         chunk = ToolCallChunk(
-            index=block.get("index"),
+            index=index,
             id=block.get("id"),
             name=block.get("name"),
             args=args if isinstance(args, str) else _json(args),

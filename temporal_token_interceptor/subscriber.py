@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ class TokenSubscriber:
         cursor: str | None = None,
         *,
         until: Awaitable[object] | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Iterate over everything that the workflow's models say, from the start or from a cursor.
 
         Follows the workflow into further runs (continue-as-new, retries, resets) and ends with
@@ -94,7 +94,7 @@ class TokenSubscriber:
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
-    ) -> AsyncIterator[TokenEvent]:
+    ) -> AsyncGenerator[TokenEvent]:
         """Iterate over the answer text alone.
 
         A retry shows as a token whose `attempt` is higher than before: drop what you have of the same
