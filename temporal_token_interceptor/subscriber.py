@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import AttemptStarted, Event, RunContinued, StreamEnded, TokenEvent
+from temporal_token_interceptor.events import AttemptStarted, Event, Origin, RunContinued, StreamEnded, TokenEvent
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import ReaderStatistics, RunStream
 
@@ -114,10 +114,10 @@ class TokenSubscriber:
         async with aclosing(self._closable(workflow_id, run_id, None)) as events:
             async for event in events:
                 match event:
-                    case AttemptStarted(supersedes=str(superseded)):
+                    case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
                         pieces.pop(superseded, None)
-                    case TokenEvent(origin=origin) if origin is not None:
-                        pieces.setdefault(origin.attempt_id, []).append(event.token)
+                    case TokenEvent():
+                        pieces.setdefault(event.origin.attempt_id, []).append(event.token)
         return "".join(piece for attempt in pieces.values() for piece in attempt)
 
     # ------------------------------------------------------------------ following a workflow

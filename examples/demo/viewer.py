@@ -19,7 +19,6 @@ from examples.servers import SDK_REST
 from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,
-    Call,
     Gap,
     Origin,
     RedisStreamBackend,
@@ -41,23 +40,20 @@ async def watch(client: Client, subscriber: TokenSubscriber, page: Page, questio
     # By name: the viewer has none of the worker's code.
     await client.start_workflow("Support", question, id=workflow_id, task_queue="support")
     first_token = 0.0
-    attempts: dict[str, Origin] = {}
 
     async for event in subscriber.subscribe(workflow_id):
         match event:
-            case AttemptStarted(origin=Origin() as origin, supersedes=dead):
-                attempts[origin.attempt_id] = origin
-                if dead is not None:
-                    page.take_back(attempts[dead])
-                    note("taken back", workflow_id, attempts[dead].attempt)
-            case TokenEvent(origin=Origin() as origin, call=Call() as call):
-                page.write(origin, call.id, event.node_name, event.token)
+            case AttemptStarted(supersedes=Origin() as dead):
+                page.take_back(dead)
+                note("taken back", workflow_id, dead.attempt)
+            case TokenEvent(origin=origin):
+                page.write(origin, event.call.id, event.node_name, event.token)
                 drawn = time.monotonic()
                 first_token = first_token or drawn - asked
                 note("drawn", workflow_id, origin.attempt, token=event.token, at=drawn)
-            case ToolCallChunk(origin=Origin() as origin, name=str(tool)):
+            case ToolCallChunk(origin=origin, name=str(tool)):
                 page.call_tool(origin, event.call.node_name, f"{tool}({event.args})")
-            case AttemptEnded(origin=Origin() as origin, outcome="failed"):
+            case AttemptEnded(origin=origin, outcome="failed"):
                 page.mark_dead(origin, will_retry=event.will_retry is not False)
             case Gap():
                 page.remark(f"tokens are missing here: {event.reason}")
