@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import AttemptStarted, Event, Origin, RunContinued, StreamEnded, TokenEvent
+from temporal_token_interceptor.events import (
+    AttemptStarted,
+    Event,
+    Origin,
+    RunContinued,
+    StreamEnded,
+    TokenEvent,
+)
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import ReaderStatistics, RunStream
 

@@ -213,7 +213,8 @@ def _line(event: Event) -> str:
         case TokenEvent() | ReasoningEvent():
             return f"{position}  {type(event).__name__}  {json.dumps(event.token)}"
         case AttemptStarted():
-            return f"{position}  AttemptStarted  supersedes {event.supersedes.attempt_id if event.supersedes else 'nothing'}"
+            superseded = event.supersedes.attempt_id if event.supersedes else "nothing"
+            return f"{position}  AttemptStarted  supersedes {superseded}"
         case Gap():
             return f"{position}  Gap  {event.missing} {event.reason}"
         case _:
