@@ -29,12 +29,13 @@ Outcome = Literal[
 Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 """How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""
 
-GapReason = Literal["overflow", "lost", "trimmed", "unreadable", "transport"]
+GapReason = Literal["overflow", "lost", "trimmed", "mismatch", "unreadable", "transport"]
 """Why something is missing.
 
 `overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
-expired before this reader came. `unreadable`: an event that is not what the protocol says. `transport`:
-the transport lost the stream, such as a restart that emptied Redis.
+expired before this reader came. `mismatch`: the call has ended, and its text, as read, is not what the
+worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost the
+stream, such as a restart that emptied Redis, or could not be read to its end.
 """
 
 TextKind = Literal["text", "reasoning"]
@@ -142,9 +143,12 @@ class AttemptStarted(EventBase):
     Attributes:
         supersedes: The `attempt_id` of the attempt it replaces: clear what that one drew. None if no
             earlier attempt of the activity was seen.
+        superseded_by: The `attempt_id` of the newer attempt that had appeared before this one. Always None,
+            but for `on_retry="annotate"`, which shows such attempts too.
     """
 
     supersedes: str | None = None
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +236,8 @@ class Gap(EventBase):
     """Something is missing here, and this is all that is known about it.
 
     Attributes:
-        missing: How many tokens (where the reason is `overflow`) or frames (else); None if nobody can know.
+        missing: How many tokens (where the reason is `overflow` or `mismatch`) or frames (else); None if
+            nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.
     """
@@ -292,7 +297,22 @@ class TextRun:
     count: int
 
 
-Record = TextRun | ToolCallChunk | ContentBlock | CallStarted | CallEnded | AttemptEnded | Gap
+@dataclass(frozen=True, slots=True)
+class TextCheck:
+    """What all text runs of a call add up to: lets a reader verify what it has. Stands before its end.
+
+    Attributes:
+        call: The ordinal of the call.
+        count: How many chunks of text were sent.
+        digest: `TextDigest.hexdigest` of the text.
+    """
+
+    call: int
+    count: int
+    digest: str
+
+
+Record = TextRun | TextCheck | ToolCallChunk | ContentBlock | CallStarted | CallEnded | AttemptEnded | Gap
 """What a frame may carry."""
 
 
