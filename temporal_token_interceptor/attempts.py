@@ -14,6 +14,7 @@ The three laws it holds:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -64,12 +65,15 @@ class Attempts:
         run_id: The run, for cursors.
         fencing: Whether what a superseded attempt still says is dropped. Without, it is reported under
             its own origin, between the events of its successor.
+        before: Attempt ids by activity id, of a run that this one does again: attempts of the same
+            activities supersede them.
     """
 
-    def __init__(self, run_id: str, *, fencing: bool = True) -> None:
+    def __init__(self, run_id: str, *, fencing: bool = True, before: Mapping[str, str] | None = None) -> None:
         self.statistics = AttemptStatistics()
         self._run_id = run_id
         self._fencing = fencing
+        self._before = before or {}
         self._attempts: dict[str, _Attempt] = {}
         self._newest: dict[str, _Attempt] = {}
 
@@ -127,6 +131,11 @@ class Attempts:
         for attempt in self._attempts.values():
             attempt.cut = True
 
+    def standing(self) -> dict[str, str]:
+        """Return the attempt that stands of each activity: attempt ids by activity id."""
+        newest = {activity_id: attempt.origin.attempt_id for activity_id, attempt in self._newest.items()}
+        return {**self._before, **newest}
+
     def unended(self) -> list[Origin]:
         """Return the newest attempts that have not said how they ended."""
         return [attempt.origin for attempt in self._newest.values() if not attempt.ended]
@@ -143,7 +152,7 @@ class Attempts:
             return attempt, None
         self._newest[origin.activity_id] = attempt
         if rival is None:
-            return attempt, None
+            return attempt, self._before.get(origin.activity_id)
         rival.superseded_by = origin.attempt_id
         if self._fencing:
             rival.calls.clear()

@@ -10,7 +10,7 @@ when the start of the attempt is trimmed away between two readings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event
@@ -24,13 +24,17 @@ class Held:
     """Holds back what attempts say until they succeed; `read` takes what `Attempts.read` returned.
 
     Costs the memory of the attempts that run: at most what the stream holds.
+
+    Args:
+        run_id: The run, for cursors.
+        before: As for `Attempts`.
     """
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, before: Mapping[str, str] | None = None) -> None:
         self._run_id = run_id
         self._held: dict[str, list[Event]] = {}  # by attempt id
         self._running: dict[str, str] = {}  # by activity id: the attempt that is held
-        self._shown: dict[str, str] = {}  # by activity id: the attempt that came out last
+        self._shown = dict(before or {})  # by activity id: the attempt that came out last
 
     def read(self, entry: str, events: Sequence[Event]) -> list[Event]:
         """Return what can be said once an entry was read: mostly nothing.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,6 +66,7 @@ class RunStream:
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
         on_retry: What to show of attempts that did not stand.
+        before: What stood at the end of a run that this one does again: attempt ids by activity id.
     """
 
     def __init__(
@@ -74,14 +75,16 @@ class RunStream:
         source: TokenSource,
         place: Cursor | None,
         statistics: ReaderStatistics,
+        *,
         on_retry: OnRetry = "reset",
+        before: Mapping[str, str] | None = None,
     ) -> None:
         self._stream = stream
         self._source = source
         self._place = place
         self._statistics = statistics
-        self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate")
-        self._held = Held(stream.run_id) if on_retry == "hold" else None
+        self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
+        self._held = Held(stream.run_id, before) if on_retry == "hold" else None
         self._last = ""
         self._is_short = False
 
@@ -89,6 +92,11 @@ class RunStream:
     def end(self) -> str:
         """The cursor of what comes after the last entry, and after all that a reader adds to it."""
         return str(Cursor(self._stream.run_id, self._last, _END))
+
+    @property
+    def standing(self) -> Mapping[str, str]:
+        """The attempt that stands of each activity: attempt ids by activity id."""
+        return self._attempts.standing()
 
     @property
     def here(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -180,9 +180,10 @@ class TokenSubscriber:
         if run is None:  # the caller had enough before there was anything
             yield StreamEnded(status="unknown")
             return
+        before: Mapping[str, str] = {}
         while True:
             key = StreamKey(self._namespace, workflow_id, run)
-            stream = RunStream(key, self._source, place, self.statistics, on_retry)
+            stream = RunStream(key, self._source, place, self.statistics, on_retry=on_retry, before=before)
             if skips:
                 await stream.skip()
             closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
@@ -197,6 +198,7 @@ class TokenSubscriber:
                 yield StreamEnded(status=closed.status, cursor=stream.end)
                 return
             run, place, skips = closed.next_run_id, None, False
+            before = stream.standing if closed.again else {}
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
 
     async def _newest_run(
