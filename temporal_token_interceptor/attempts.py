@@ -46,7 +46,7 @@ class AttemptStatistics:
 class _Attempt:
     origin: Origin
     next_seq: int = 0
-    superseded_by: str | None = None
+    superseded_by: Origin | None = None
     ended: bool = False
     cut: bool = False
     calls: dict[int, Call] = field(default_factory=dict)
@@ -65,11 +65,13 @@ class Attempts:
         run_id: The run, for cursors.
         fencing: Whether what a superseded attempt still says is dropped. Without, it is reported under
             its own origin, between the events of its successor.
-        before: Attempt ids by activity id, of a run that this one does again: attempts of the same
-            activities supersede them.
+        before: Attempts by activity id, of a run that this one does again: attempts of the same activities
+            supersede them.
     """
 
-    def __init__(self, run_id: str, *, fencing: bool = True, before: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, run_id: str, *, fencing: bool = True, before: Mapping[str, Origin] | None = None
+    ) -> None:
         self.statistics = AttemptStatistics()
         self._run_id = run_id
         self._fencing = fencing
@@ -131,9 +133,9 @@ class Attempts:
         for attempt in self._attempts.values():
             attempt.cut = True
 
-    def standing(self) -> dict[str, str]:
-        """Return the attempt that stands of each activity: attempt ids by activity id."""
-        newest = {activity_id: attempt.origin.attempt_id for activity_id, attempt in self._newest.items()}
+    def standing(self) -> dict[str, Origin]:
+        """Return the attempt that stands of each activity, by activity id."""
+        newest = {activity_id: attempt.origin for activity_id, attempt in self._newest.items()}
         return {**self._before, **newest}
 
     def unended(self) -> list[Origin]:
@@ -143,21 +145,21 @@ class Attempts:
     def _is_fenced(self, attempt: _Attempt) -> bool:
         return self._fencing and attempt.superseded_by is not None
 
-    def _begin(self, origin: Origin) -> tuple[_Attempt, str | None]:
+    def _begin(self, origin: Origin) -> tuple[_Attempt, Origin | None]:
         """Register an attempt; whichever is older is superseded: it, or the newest of its activity so far."""
         attempt = self._attempts[origin.attempt_id] = _Attempt(origin)
         rival = self._newest.get(origin.activity_id)
         if rival is not None and _age(rival.origin) > _age(origin):
-            attempt.superseded_by = rival.origin.attempt_id
+            attempt.superseded_by = rival.origin
             return attempt, None
         self._newest[origin.activity_id] = attempt
         if rival is None:
             return attempt, self._before.get(origin.activity_id)
-        rival.superseded_by = origin.attempt_id
+        rival.superseded_by = origin
         if self._fencing:
             rival.calls.clear()
             rival.heard.clear()
-        return attempt, rival.origin.attempt_id
+        return attempt, rival.origin
 
 
 def _age(origin: Origin) -> tuple[object, int]:

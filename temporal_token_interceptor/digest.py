@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 
 class TextDigest:
@@ -25,3 +26,18 @@ class TextDigest:
     def hexdigest(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the text so far."""
         return self._hash.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class TextCheck:
+    """What all text of a call adds up to, for readers to verify; a frame has it before the call's end.
+
+    Attributes:
+        call: The ordinal of the call.
+        count: How many chunks of text were sent.
+        digest: `TextDigest.hexdigest` of the text.
+    """
+
+    call: int
+    count: int
+    digest: str

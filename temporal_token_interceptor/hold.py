@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event
+from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event, Origin
 from temporal_token_interceptor.protocol import Cursor
 
 # The position of the last word of a release: beyond any that a writer's event can have.
@@ -30,11 +30,13 @@ class Held:
         before: As for `Attempts`.
     """
 
-    def __init__(self, run_id: str, before: Mapping[str, str] | None = None) -> None:
+    def __init__(self, run_id: str, before: Mapping[str, Origin] | None = None) -> None:
         self._run_id = run_id
         self._held: dict[str, list[Event]] = {}  # by attempt id
         self._running: dict[str, str] = {}  # by activity id: the attempt that is held
-        self._shown = dict(before or {})  # by activity id: the attempt that came out last
+        self._shown: dict[str, Origin | None] = dict(
+            before or {}
+        )  # by activity id: the attempt that came out last
 
     def read(self, entry: str, events: Sequence[Event]) -> list[Event]:
         """Return what can be said once an entry was read: mostly nothing.
@@ -78,7 +80,7 @@ class Held:
     def _release(self, attempt_id: str, activity_id: str) -> list[Event]:
         events = self._held.pop(attempt_id, [])
         if events:
-            shown, self._shown[activity_id] = self._shown.get(activity_id), attempt_id
+            shown, self._shown[activity_id] = self._shown.get(activity_id), events[0].origin
             # Not the attempt before it, but the one that was shown before it.
             events = [
                 replace(event, supersedes=shown) if isinstance(event, AttemptStarted) else event

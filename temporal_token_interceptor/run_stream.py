@@ -19,7 +19,7 @@ from typing import Any, Literal
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
-from temporal_token_interceptor.events import Event, Gap
+from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
 from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
 
@@ -66,7 +66,7 @@ class RunStream:
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
         on_retry: What to show of attempts that did not stand.
-        before: What stood at the end of a run that this one does again: attempt ids by activity id.
+        before: What stood at the end of a run that this one does again, by activity id.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RunStream:
         statistics: ReaderStatistics,
         *,
         on_retry: OnRetry = "reset",
-        before: Mapping[str, str] | None = None,
+        before: Mapping[str, Origin] | None = None,
     ) -> None:
         self._stream = stream
         self._source = source
@@ -94,8 +94,8 @@ class RunStream:
         return str(Cursor(self._stream.run_id, self._last, _END))
 
     @property
-    def standing(self) -> Mapping[str, str]:
-        """The attempt that stands of each activity: attempt ids by activity id."""
+    def standing(self) -> Mapping[str, Origin]:
+        """The attempt that stands of each activity, by activity id."""
         return self._attempts.standing()
 
     @property

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import Self
 
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget, Buffer
-from temporal_token_interceptor.digest import TextDigest
+from temporal_token_interceptor.digest import TextCheck, TextDigest
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -31,7 +32,6 @@ from temporal_token_interceptor.events import (
     Origin,
     Outcome,
     Record,
-    TextCheck,
     TextRun,
 )
 from temporal_token_interceptor.protocol import StreamKey, encode
@@ -120,11 +120,8 @@ class Session:
         self._end = AttemptEnded(outcome=outcome, will_retry=will_retry)
         self._ready.set()
         if self._task is not None:
-            try:
+            with _cancelled_too_late():
                 await asyncio.wait({self._task}, timeout=self._flush_timeout)
-            except asyncio.CancelledError:
-                if (current := asyncio.current_task()) is not None:
-                    current.uncancel()
         await self._stop()
 
     # ------------------------------------------------------------------ waking, from any thread
@@ -208,7 +205,7 @@ class Session:
         task, self._task = self._task, None
         if not task.done():
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with _cancelled_too_late():
             await task
         self._give_up()  # again, for a task that was cancelled before it began
         if self.statistics.undelivered:
@@ -233,3 +230,15 @@ class Session:
         state = "running" if self._task is not None else "ended"
         waiting = len(self.buffer)
         return f"<Session {self.origin.attempt_id} {state}, {self._seq} frames, {waiting} records waiting>"
+
+
+@contextlib.contextmanager
+def _cancelled_too_late() -> Iterator[None]:
+    """Let a cancellation end the wait within, and nothing else."""
+    current = asyncio.current_task()
+    before = current.cancelling() if current else 0
+    try:
+        yield
+    except asyncio.CancelledError:
+        while current and current.cancelling() > before:
+            current.uncancel()

@@ -76,14 +76,12 @@ class Fold:
     def add(self, event: Event) -> None:
         """Take in one event."""
         if isinstance(event, AttemptStarted) and event.supersedes is not None:
-            self._attempts.pop(event.supersedes, None)
-            self._gaps = [
-                gap for gap in self._gaps if gap.origin is None or gap.origin.attempt_id != event.supersedes
-            ]
+            self._attempts.pop(event.supersedes.attempt_id, None)
+            self._gaps = [gap for gap in self._gaps if gap.origin != event.supersedes]
         match event:
             case Gap():
                 self._gaps.append(event)
-            case TokenEvent(token=token, call=call, origin=origin) if call is not None:
+            case TokenEvent(token=token, call=call, origin=origin):
                 self._of(origin, call).text.append(token)
             case ReasoningEvent(token=token, call=call, origin=origin):
                 self._of(origin, call).reasoning.append(token)
@@ -113,8 +111,6 @@ class Fold:
             cursor=cursor,
         )
 
-    def _of(self, origin: Origin | None, call: Call) -> _Growing:
-        if origin is None:
-            raise ValueError("an event of a call has an origin")
+    def _of(self, origin: Origin, call: Call) -> _Growing:
         _, calls = self._attempts.setdefault(origin.attempt_id, (origin, {}))
         return calls.setdefault(call.ordinal, _Growing(call))

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
-from temporal_token_interceptor.events import AttemptStarted, Event, RunContinued, StreamEnded, TokenEvent
+from temporal_token_interceptor.events import (
+    AttemptStarted,
+    Event,
+    Origin,
+    RunContinued,
+    StreamEnded,
+    TokenEvent,
+)
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics, RunStream
 from temporal_token_interceptor.snapshot import Fold, Snapshot
@@ -150,10 +157,10 @@ class TokenSubscriber:
         async with aclosing(self._closable(workflow_id, run_id, None)) as events:
             async for event in events:
                 match event:
-                    case AttemptStarted(supersedes=str(superseded)):
+                    case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
                         pieces.pop(superseded, None)
-                    case TokenEvent(origin=origin) if origin is not None:
-                        pieces.setdefault(origin.attempt_id, []).append(event.token)
+                    case TokenEvent():
+                        pieces.setdefault(event.origin.attempt_id, []).append(event.token)
         return "".join(piece for attempt in pieces.values() for piece in attempt)
 
     # ------------------------------------------------------------------ following a workflow
@@ -180,7 +187,7 @@ class TokenSubscriber:
         if run is None:  # the caller had enough before there was anything
             yield StreamEnded(status="unknown")
             return
-        before: Mapping[str, str] = {}
+        before: Mapping[str, Origin] = {}
         while True:
             key = StreamKey(self._namespace, workflow_id, run)
             stream = RunStream(key, self._source, place, self.statistics, on_retry=on_retry, before=before)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from temporal_token_interceptor.digest import TextDigest
+from temporal_token_interceptor.digest import TextCheck, TextDigest
 from temporal_token_interceptor.events import (
     AttemptEnded,
     Call,
@@ -24,7 +24,6 @@ from temporal_token_interceptor.events import (
     Origin,
     ReasoningEvent,
     Record,
-    TextCheck,
     TextRun,
     TokenEvent,
     ToolCallChunk,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from temporalio.client import Client
+from temporalio.runtime import Runtime, TelemetryConfig
 
 from examples.servers import temporal_server
 from tests.faults.faults import FAULTS, Fault
@@ -77,7 +78,8 @@ if __name__ == "__main__":
     parser.add_argument("--repetitions", type=int, default=30, help="runs of each fault")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     arguments = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # faults are logged, and here there are hundreds
+    logging.disable(logging.CRITICAL)  # faults are logged, and here there are hundreds; by the SDK, too
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)))
     started = time.monotonic()
     good = asyncio.run(main(arguments.pattern, arguments.repetitions, arguments.seed))
     print(f"{'all promises kept' if good else 'PROMISES BROKEN'}, {time.monotonic() - started:.0f} s")

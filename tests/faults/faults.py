@@ -97,12 +97,11 @@ async def redis_killed(stage: Stage) -> None:
 
 
 async def redis_stopped(stage: Stage) -> None:
-    """Redis answers nothing for ten seconds, and keeps its connections."""
+    """Redis answers nothing for ten seconds, and keeps its connections; the models speak on meanwhile."""
     seconds = 10.0 if stage.long else 1.5
-    tokens = 2_400 if stage.long else 500
     async with stage.worker():
-        await stage.start_all(lambda: Script(Speech(tokens=tokens)))
-        await stage.at_random_points(stage.runs)
+        await stage.start_all(lambda: Script(Speech(tokens=int(seconds * 180), delay=0.01)))
+        await stage.at_random_points(stage.runs, within=0.3)
         pid = (await stage.redis_client.info("server"))["process_id"]
         os.kill(pid, signal.SIGSTOP)
         try:

@@ -111,10 +111,10 @@ class Run:
     recovery: float = 0.0
     _lifted_at: float | None = None
 
-    async def heard_some(self, rng: random.Random) -> None:
-        """Wait for a random point within the run: after some piece of the first half or so."""
+    async def heard_some(self, rng: random.Random, within: float = 0.6) -> None:
+        """Wait for a random point within the run: after some piece of its first part."""
         pieces = self.script.speech.tokens * self.script.speech.calls
-        await self.viewer.heard(rng.randrange(1, max(2, pieces * 6 // 10)))
+        await self.viewer.heard(rng.randrange(1, max(2, int(pieces * within))))
 
     def lifted(self) -> None:
         """Note that the fault is over: recovery is measured from here."""
@@ -216,9 +216,9 @@ class Stage:
         """Start `width` runs."""
         return [await self.start(script_of(), **viewer) for _ in range(self.width)]
 
-    async def at_random_points(self, runs: Sequence[Run]) -> None:
+    async def at_random_points(self, runs: Sequence[Run], within: float = 0.6) -> None:
         """Wait until one run is at a random point; the others are then at theirs."""
-        await self.rng.choice(runs).heard_some(self.rng)
+        await self.rng.choice(runs).heard_some(self.rng, within)
 
     async def all_finished(self, status: str = "completed", *, may_lose: bool = False) -> None:
         """Judge all runs."""

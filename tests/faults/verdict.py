@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Self
 
-from temporal_token_interceptor import AttemptStarted, Event, Gap, StreamEnded, TokenEvent
+from temporal_token_interceptor import AttemptStarted, Event, Gap, Origin, StreamEnded, TokenEvent
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ def judge(
     for event in events:
         attempt_id = event.origin.attempt_id if event.origin else ""
         match event:
-            case AttemptStarted(supersedes=str(superseded)):
+            case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
                 standing.pop(superseded, None)
                 gone.add(superseded)
             case Gap():
