@@ -46,6 +46,17 @@ async def worker_killed(stage: Stage, *, skew: float = 0.0) -> None:
     await end(taking_over)
 
 
+async def worker_lost(stage: Stage) -> None:
+    """The worker dies, and Temporal may not try again: nobody ever says how the attempt ended."""
+    process = await stage.worker_process()
+    await stage.start_all(lambda: Script(attempts=1))
+    await stage.at_random_points(stage.runs)
+    await end(process)
+    stage.lifted()
+    async with stage.worker():  # for the workflows themselves
+        await stage.all_finished("failed")
+
+
 async def worker_shut_down(stage: Stage) -> None:
     """A deployment: the worker stops gracefully, the next one has already begun."""
     async with AsyncExitStack() as old, AsyncExitStack() as new:
@@ -91,6 +102,18 @@ async def redis_killed(stage: Stage) -> None:
         await stage.at_random_points(stage.runs)
         await stage.redis.kill()
         await asyncio.sleep(stage.rng.uniform(0.0, 0.3))
+        await stage.redis.start()
+        stage.lifted()
+        await stage.all_finished(may_lose=True)
+
+
+async def redis_away_at_the_end(stage: Stage) -> None:
+    """Redis crashes, and is still away when the activity ends and the workflow closes."""
+    async with stage.worker(flush_timeout=timedelta(seconds=0.3)):
+        await stage.start_all()
+        await stage.at_random_points(stage.runs)
+        await stage.redis.kill()
+        await asyncio.gather(*(run.handle.result() for run in stage.runs))
         await stage.redis.start()
         stage.lifted()
         await stage.all_finished(may_lose=True)
@@ -248,10 +271,12 @@ async def many_calls(stage: Stage) -> None:
 
 FAULTS = [
     Fault("worker: SIGKILL in mid-stream", worker_killed),
+    Fault("worker: lost for good", worker_lost),
     Fault("worker: graceful shutdown", worker_shut_down),
     Fault("zombie writes beside its successor", zombie),
     Fault("activity reset", activity_reset),
     Fault("Redis: SIGKILL, restarted empty", redis_killed),
+    Fault("Redis: away when the run ends", redis_away_at_the_end),
     Fault("Redis: SIGSTOP 10 s", redis_stopped),
     Fault("Redis: replies dropped", partial(network_bad, manners="drops replies")),
     Fault("Redis: OOM", out_of_memory),

@@ -38,7 +38,7 @@ async def measure_outage(client: Client, *, streams: int, seconds: float) -> boo
         await stage.redis.start()
         stage.lifted()
         await stage.all_finished(may_lose=True)
-        verdict = stage.verdict()
+        verdict = await stage.verdict()
     grown = resident - before
     print(
         f"\nRedis away for {seconds:g} s, {streams} live streams, bound {BOUND:,} bytes: held at most "

@@ -32,12 +32,14 @@ class Script:
         speech: What each activity says.
         continues: How often the workflow continues as new.
         start_to_close: Seconds that one attempt may take.
+        attempts: How many there may be; 0 for any number.
         told: What the activities of the runs before returned.
     """
 
     speech: Speech = field(default_factory=Speech)
     continues: int = 0
     start_to_close: float = 120.0
+    attempts: int = 0
     told: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -53,7 +55,11 @@ class Play:
             result_type=dict[str, str],
             start_to_close_timeout=timedelta(seconds=script.start_to_close),
             heartbeat_timeout=None if script.speech.deaf else timedelta(seconds=2),
-            retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=50), backoff_coefficient=1.0),
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=50),
+                backoff_coefficient=1.0,
+                maximum_attempts=script.attempts,
+            ),
         )
         script.told.append(told)
         if script.continues:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,8 +130,8 @@ class Run:
         truth = await self.handle.result() if status == "completed" else None
         self.verdict += judge(self.viewer.events, truth, status, may_lose=may_lose)
         if self._lifted_at is not None:
-            since = [at - self._lifted_at for at in self.viewer.heard_at if at >= self._lifted_at]
-            self.recovery = min(since, default=0.0)
+            after = [self._lifted_at, *(at for at in self.viewer.heard_at if at > self._lifted_at)]
+            self.recovery = max((later - at for at, later in pairwise(after)), default=0.0)
 
 
 class Stage:
@@ -229,9 +230,11 @@ class Stage:
         for run in self.runs:
             run.lifted()
 
-    def verdict(self) -> Verdict:
-        """Everything that was judged."""
+    async def verdict(self) -> Verdict:
+        """Everything that was judged, and what is left in Redis."""
         total = Verdict()
+        async for key in self.redis_client.scan_iter():
+            total.immortal += await self.redis_client.ttl(key) < 0
         for run in self.runs:
             total += run.verdict
         return total

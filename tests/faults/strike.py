@@ -19,7 +19,7 @@ class Outcome:
     Attributes:
         verdict: Over all its runs.
         runs: How many there were.
-        recovery: Seconds from the end of the fault to the next event at a viewer, in the worst run.
+        recovery: The longest silence at a viewer after the fault was over, in seconds, in the worst run.
     """
 
     verdict: Verdict
@@ -38,4 +38,4 @@ async def strike(fault: Fault, client: Client, seed: int, *, width: int = 1, lon
             arguments.append(temporal)
         stage = await stack.enter_async_context(Stage(client, random.Random(seed), width=width, long=long))
         await fault.strike(stage, *arguments)
-        return Outcome(stage.verdict(), len(stage.runs), max(run.recovery for run in stage.runs))
+        return Outcome(await stage.verdict(), len(stage.runs), max(run.recovery for run in stage.runs))

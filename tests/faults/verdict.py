@@ -8,6 +8,9 @@ from typing import Self
 
 from temporal_token_interceptor import AttemptStarted, Event, Gap, Origin, StreamEnded, TokenEvent
 
+PROMISES = ("lost", "duplicated", "garbled", "unreported", "false_ends", "hung", "immortal")
+"""What must be 0, whatever happens."""
+
 
 @dataclass(slots=True)
 class Verdict:
@@ -22,6 +25,7 @@ class Verdict:
         garbled: Out of order, of an attempt that was taken back, or under a wrong name.
         false_ends: Runs whose end is not what Temporal says.
         hung: Runs that did not end in time.
+        immortal: Keys that Redis would keep forever.
     """
 
     pieces: int = 0
@@ -32,6 +36,7 @@ class Verdict:
     garbled: int = 0
     false_ends: int = 0
     hung: int = 0
+    immortal: int = 0
 
     def __iadd__(self, other: "Verdict") -> Self:
         for field in fields(self):
@@ -41,9 +46,7 @@ class Verdict:
     @property
     def is_good(self) -> bool:
         """Whether every promise was kept."""
-        return not any(
-            (self.lost, self.unreported, self.duplicated, self.garbled, self.false_ends, self.hung)
-        )
+        return not any(getattr(self, name) for name in PROMISES)
 
 
 def judge(
