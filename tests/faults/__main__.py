@@ -66,7 +66,8 @@ async def main(pattern: str, repetitions: int, seed: int) -> bool:
         if pattern.lower() in "memory":
             kept.append(await measure_outage(environment.client, streams=100, seconds=60.0))
     print(
-        "\ntold: missing because the fault takes it, and told by a gap. Recovery: the longest silence after it, in s."
+        "\ntold: missing because the fault takes it, and told by a gap. "
+        "Recovery: the longest silence after it, in s."
     )
     return all(kept)
 

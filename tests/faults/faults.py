@@ -253,13 +253,15 @@ async def timed_out(stage: Stage) -> None:
 
 async def trimmed(stage: Stage) -> None:
     """The stream is short, the speech long, and the viewer slow: it is overtaken."""
+    # A viewer's queue holds 1,000 entries: it has to be behind by more than that.
     async with stage.worker(stream_maxlen=100):
-        await stage.start_all(lambda: Script(Speech(tokens=1_500, delay=0.001)), pause=0.02)
+        await stage.start_all(lambda: Script(Speech(tokens=2_500, delay=0.001)), pause=0.05)
         await asyncio.gather(*(run.handle.result() for run in stage.runs))
         for run in stage.runs:
             run.viewer.hurry()
         stage.lifted()
         await stage.all_finished(may_lose=True)
+        assert all(run.verdict.told for run in stage.runs), "nobody was overtaken"
 
 
 async def many_calls(stage: Stage) -> None:
