@@ -14,12 +14,13 @@ from tests.faults.stage import Stage
 BOUND = 2 * 1024 * 1024  # bytes; small, so that it is reached
 
 # What the interpreter, Temporal and the frames in flight may take beside the buffers, in all.
-REST = 64 * 1024 * 1024
+REST = 32 * 1024 * 1024
 
 
 async def measure_outage(client: Client, *, streams: int, seconds: float) -> bool:
     """Let activities speak through an outage; print what they held; return whether the bound was kept."""
-    speech = Speech(tokens=int((seconds + 8) / 0.02), delay=0.02)
+    # Many short calls: LangChain itself keeps each chunk of a call until the call has ended.
+    speech = Speech(tokens=40, delay=0.05, turns=int((seconds + 8) / 2))
     async with (
         Stage(client, random.Random(0), width=streams, long=True) as stage,
         stage.worker(max_buffered_bytes=BOUND) as interceptor,

@@ -9,18 +9,20 @@ from temporalio.common import RetryPolicy
 
 @dataclass
 class Speech:
-    """What an activity's models say: `calls` at once, each `tokens` pieces, one every `delay` seconds.
+    """What an activity says: `calls` at once, each `tokens` pieces, one every `delay` seconds; in `turns`.
 
     Attributes:
         calls: How many models speak at once.
         tokens: How many pieces each says.
         delay: Seconds before each piece.
+        turns: How often all that is said again, by new calls.
         deaf: The first attempt sends no heartbeat and goes on when it is cancelled: a zombie.
     """
 
     calls: int = 1
     tokens: int = 200
     delay: float = 0.005
+    turns: int = 1
     deaf: bool = False
 
 

@@ -44,15 +44,18 @@ async def speak(speech: Speech) -> dict[str, str]:
 
 async def _speak(name: str, speech: Speech) -> dict[str, str]:
     hurried = speech.deaf and activity.info().attempt > 1
-    models = [
-        ScriptedChatModel.saying(
-            *(f"{name}.{call}.{index};" for index in range(speech.tokens)),
-            delay=speech.delay / 4 if hurried else speech.delay,
-        )
-        for call in range(speech.calls)
-    ]
-    messages = await asyncio.gather(*(model.ainvoke("?") for model in models))
-    return {f"{name}.{call}": message.text for call, message in enumerate(messages)}
+    texts: dict[str, str] = {}
+    for turn in range(speech.turns):
+        models = {
+            f"{name}.{call}": ScriptedChatModel.saying(
+                *(f"{name}.{call}.{index};" for index in range(speech.tokens)),
+                delay=speech.delay / 4 if hurried else speech.delay,
+            )
+            for call in range(turn * speech.calls, (turn + 1) * speech.calls)
+        }
+        messages = await asyncio.gather(*(model.ainvoke("?") for model in models.values()))
+        texts |= {call: message.text for call, message in zip(models, messages, strict=True)}
+    return texts
 
 
 @asynccontextmanager
