@@ -180,7 +180,8 @@ def _closed_by(event: HistoryEvent) -> Closed:
             return Closed("timed_out", timed_out.new_execution_run_id or None, again=True)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
             continued = event.workflow_execution_continued_as_new_event_attributes
-            return Closed("completed", continued.new_execution_run_id)
+            # Where a run failed and is retried the server may say this instead, with the failure.
+            return Closed("completed", continued.new_execution_run_id, again=continued.HasField("failure"))
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
             return Closed("canceled")
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
