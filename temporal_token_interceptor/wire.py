@@ -9,6 +9,7 @@ reading needs to know the open calls: `unfold` keeps the table up to date.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -18,14 +19,20 @@ from temporal_token_interceptor.events import (
     CallEnded,
     CallStarted,
     ContentBlock,
+    CustomEvent,
     Event,
     Gap,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
     Origin,
     ReasoningEvent,
     Record,
     TextRun,
     TokenEvent,
     ToolCallChunk,
+    ToolEnded,
+    ToolStarted,
 )
 
 _T = TypeVar("_T")
@@ -92,6 +99,8 @@ def call_to_wire(call: Call) -> dict[str, Any]:
         "model": call.model,
         "provider": call.provider,
         "tags": call.tags,
+        "tool": call.tool_call_id,
+        "meta": call.metadata,
     }
     return _without_empty(facts)
 
@@ -110,6 +119,8 @@ def call_from_wire(wire: Mapping[str, Any], activity_id: str) -> Call:
         model=wire.get("model"),
         provider=wire.get("provider"),
         tags=tuple(wire.get("tags", ())),
+        tool_call_id=wire.get("tool"),
+        metadata=wire.get("meta"),
     )
 
 
@@ -141,10 +152,61 @@ def record_to_wire(record: Record) -> Wire:
                 "open": record.unfinished,
             }
             return ["call_end", record.call.ordinal, _without_empty(facts)]
+        case ToolStarted() | ToolEnded() | NodeStarted() | NodeEnded() | CustomEvent() | GraphEvent():
+            return [_KIND_AROUND[type(record)], _facts_around(record)]
         case AttemptEnded():
             return ["attempt_end", record.outcome, record.will_retry]
         case Gap():
             return ["gap", record.call.ordinal if record.call else None, record.missing, record.reason]
+
+
+# ------------------------------------------------------------------ events around the calls
+
+_Around = ToolStarted | ToolEnded | NodeStarted | NodeEnded | CustomEvent | GraphEvent
+
+_AROUND: dict[str, type[_Around]] = {
+    "tool": ToolStarted,
+    "tool_end": ToolEnded,
+    "node": NodeStarted,
+    "node_end": NodeEnded,
+    "custom": CustomEvent,
+    "graph": GraphEvent,
+}
+_KIND_AROUND = {event: kind for kind, event in _AROUND.items()}
+
+_MEMBERS = {  # of their facts, by the name of the field
+    "name": ("name", str),
+    "mode": ("mode", str),
+    "node_name": ("node", str),
+    "path": ("path", list),
+    "step": ("step", int),
+    "run_id": ("run", str),
+    "tool_call_id": ("id", str),
+    "error": ("error", str),
+    "input": ("in", str),
+    "output": ("out", object),
+    "data": ("data", object),
+    "truncated": ("cut", bool),
+    "unfinished": ("open", bool),
+}
+_FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in _AROUND.values()}
+
+
+def _facts_around(event: _Around) -> dict[str, Any]:
+    """Return what differs from the default."""
+    values = ((field, getattr(event, field.name)) for field in _FIELDS[type(event)])
+    return {_MEMBERS[field.name][0]: value for field, value in values if value != field.default}
+
+
+def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursors: Iterator[str]) -> Event:
+    event, facts = _AROUND[wire[0]], wire[1]
+    values: dict[str, Any] = {}
+    for field in _FIELDS[event]:
+        member, kind = _MEMBERS[field.name]
+        if member in facts:
+            value: Any = typed(kind, facts[member])
+            values[field.name] = tuple(value) if kind is list else value
+    return event(**values, origin=origin, cursor=next(cursors))
 
 
 # ------------------------------------------------------------------ events, reading
@@ -256,6 +318,7 @@ _UNFOLD = {
     "block": _unfold_block,
     "attempt_end": _unfold_attempt_end,
     "gap": _unfold_gap,
+    **dict.fromkeys(_AROUND, _unfold_around),
 }
 
 
