@@ -6,17 +6,16 @@ that has only text takes the fast path: one dictionary look-up, three attribute 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
 from uuid import UUID
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from temporal_token_interceptor._langchain import ForceStreaming, InlineHandler, observed_by
+from temporal_token_interceptor._langchain import ForceStreaming, observed_by
 from temporal_token_interceptor.buffer import Buffer
 from temporal_token_interceptor.events import (
     Call,
@@ -26,9 +25,17 @@ from temporal_token_interceptor.events import (
     TextKind,
     ToolCallChunk,
 )
-
-NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
-"""A call with one of these tags is not captured: LangGraph's own convention."""
+from temporal_token_interceptor.reading import (
+    TOOL_CALLS,
+    block_of,
+    finish_reason_of,
+    json_of,
+    message_of,
+    plain,
+    tool_calls_of,
+)
+from temporal_token_interceptor.selection import NO_STREAM_TAGS, Selection
+from temporal_token_interceptor.surroundings import SurroundingsObserver
 
 
 class _LiveCall:
@@ -47,32 +54,25 @@ class _LiveCall:
         self.parts: set[int | str] | None = None
 
 
-class Observer(InlineHandler):
-    """Writes every model call of one activity attempt into a buffer.
+class Observer(SurroundingsObserver):
+    """Writes every model call of one activity attempt, and what happens around it, into a buffer.
 
     A call's callbacks come one after another, those of different calls at any time and on any thread.
 
     Args:
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
-        nodes: The nodes to capture; None for all.
+        selection: What to capture; None for everything.
     """
 
-    ignore_chain = True
-    ignore_agent = True
-    ignore_retriever = True
-    ignore_retry = True
-    ignore_custom_event = True
-
-    def __init__(self, buffer: Buffer, *, default_node: str, nodes: Collection[str] | None = None) -> None:
-        super().__init__()
-        self._buffer = buffer
-        self._default_node = default_node
-        self._nodes = nodes
+    def __init__(self, buffer: Buffer, *, default_node: str, selection: Selection | None = None) -> None:
+        super().__init__(buffer, default_node=default_node, selection=selection)
+        kinds = self._selection.kinds
+        self._tells_text, self._tells_reasoning = "text" in kinds, "reasoning" in kinds
+        self._tells_tool_calls, self._tells_blocks = "tool_call" in kinds, "block" in kinds
+        self._with_media = "media" in self._selection.contents
         self._ordinals = count()
         self._live: dict[UUID, _LiveCall] = {}
-        self._starting = threading.Lock()
-        self._closed = False
 
     # ------------------------------------------------------------------ LangChain calls these
 
@@ -82,11 +82,12 @@ class Observer(InlineHandler):
         messages: list[list[BaseMessage]],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._begin(run_id, tags or [], metadata or {})
+        self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
     def on_llm_start(
         self,
@@ -94,11 +95,12 @@ class Observer(InlineHandler):
         prompts: list[str],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._begin(run_id, tags or [], metadata or {})
+        self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -116,7 +118,7 @@ class Observer(InlineHandler):
                 and not getattr(message, "tool_call_chunks", None)
             )
         ):
-            if token:
+            if token and self._tells_text:
                 index = live.text
                 live.text = index + 1
                 self._buffer.put_text(live.call, "text", index, token)
@@ -150,7 +152,7 @@ class Observer(InlineHandler):
         live = self._live.pop(run_id, None)
         if live is None:
             return
-        message = _message(response)
+        message = message_of(response)
         if not live.streamed:
             # A cache hit, or a model that cannot or may not stream: all it said, at once.
             if message is not None:
@@ -160,7 +162,7 @@ class Observer(InlineHandler):
         self._end(
             live,
             usage=getattr(message, "usage_metadata", None),
-            finish_reason=_finish_reason(message, response),
+            finish_reason=finish_reason_of(message, response),
             message_id=getattr(message, "id", None),
         )
 
@@ -172,36 +174,37 @@ class Observer(InlineHandler):
     # ------------------------------------------------------------------ the attempt calls this
 
     def close(self) -> None:
-        """End what is open, as unfinished, and turn deaf.
-
-        A cancelled `ainvoke` fires no callback at all; a task or a thread may outlive its attempt.
-        """
+        """End what is open, as unfinished, and turn deaf; calls before the tools and nodes around them."""
         with self._starting:  # a call that starts now, on another thread, is either ended here or not begun
             self._closed = True
         for run_id in list(self._live):
             live = self._live.pop(run_id, None)
             if live is not None:
                 self._end(live, unfinished=True)
+        super().close()
 
     # ------------------------------------------------------------------ records
 
-    def _begin(self, run_id: UUID, tags: list[str], metadata: Mapping[str, Any]) -> None:
-        node_name = metadata.get("langgraph_node") or self._default_node
-        if (self._nodes is not None and node_name not in self._nodes) or not NO_STREAM_TAGS.isdisjoint(tags):
+    def _begin(
+        self, run_id: UUID, parent_run_id: UUID | None, tags: Collection[str], metadata: Mapping[str, Any]
+    ) -> None:
+        place = self._place(metadata)
+        if not self._selection.takes(place["node_name"], tags) or not NO_STREAM_TAGS.isdisjoint(tags):
             return
+        keys = self._selection.metadata_keys
         with self._starting:
             if self._closed:
                 return
             call = Call(
                 ordinal=next(self._ordinals),
                 run_id=str(run_id),
-                node_name=node_name,
-                path=_path(metadata),
-                step=metadata.get("langgraph_step"),
                 agent_name=metadata.get("lc_agent_name"),
                 model=metadata.get("ls_model_name"),
                 provider=metadata.get("ls_provider"),
                 tags=tuple(tags),
+                tool_call_id=self.tool_call_above(parent_run_id),
+                metadata={key: plain(metadata[key]) for key in keys if key in metadata} or None,
+                **place,
             )
             self._live[run_id] = _LiveCall(call)
             self._buffer.put(CallStarted(call=call), call)
@@ -217,8 +220,8 @@ class Observer(InlineHandler):
             # Not every provider's blocks are translated; `.text` is what users compare with.
             self._put_text(live, "text", message.text)
             blocks = [block for block in blocks if block["type"] != "text"]
-        if tool_calls := _tool_calls(message):
-            blocks = [block for block in blocks if block["type"] not in _TOOL_CALLS]
+        if tool_calls := tool_calls_of(message):
+            blocks = [block for block in blocks if block["type"] not in TOOL_CALLS]
         for block in (*blocks, *tool_calls):
             self._put_block(live, block)
 
@@ -226,15 +229,21 @@ class Observer(InlineHandler):
         kind = block["type"]
         if kind == "text":
             self._put_text(live, "text", block.get("text") or "")
+            if block.get("annotations") and self._tells_blocks:
+                self._put_other(live, {**block, "text": ""})
         elif kind == "reasoning":
             self._put_text(live, "reasoning", block.get("reasoning") or "")
-        elif kind in _TOOL_CALLS:
+        elif kind in TOOL_CALLS:
             self._put_tool_call(live, block)
-        else:
-            self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
+        elif self._tells_blocks:
+            self._put_other(live, block)
+
+    def _put_other(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
+        sent = block_of(block, with_media=self._with_media)
+        self._buffer.put(ContentBlock(block=sent, call=live.call), live.call, len(str(sent)))
 
     def _put_text(self, live: _LiveCall, kind: TextKind, text: str) -> None:
-        if not text:
+        if not text or not (self._tells_text if kind == "text" else self._tells_reasoning):
             return
         if kind == "text":
             index, live.text = live.text, live.text + 1
@@ -243,6 +252,8 @@ class Observer(InlineHandler):
         self._buffer.put_text(live.call, kind, index, text)
 
     def _put_tool_call(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
+        if not self._tells_tool_calls:
+            return
         args, index = block.get("args"), block.get("index")
         if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
             index, live.tool_calls = live.tool_calls, live.tool_calls + 1
@@ -250,7 +261,7 @@ class Observer(InlineHandler):
             index=index,
             id=block.get("id"),
             name=block.get("name"),
-            args=args if isinstance(args, str) else _json(args),
+            args=args if isinstance(args, str) else json_of(args),
             call=live.call,
         )
         self._buffer.put(chunk, live.call, len(chunk.args))
@@ -270,53 +281,3 @@ def capturing(observer: Observer, *, force_streaming: ForceStreaming = "auto") -
             yield
     finally:
         observer.close()
-
-
-# ------------------------------------------------------------------ reading what LangChain hands over
-
-
-def _path(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read the subgraph path out of a checkpoint namespace such as `sub:1f0c|1|model:77ab`.
-
-    The number tells the second call of a subgraph within one node from the first; it is no name.
-    """
-    namespace = metadata.get("langgraph_checkpoint_ns") or ""
-    return tuple(part.partition(":")[0] for part in namespace.split("|")[:-1] if not part.isdigit())
-
-
-def _tool_calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
-    """Read the tool calls of a message, or their fragments in a chunk.
-
-    Its content blocks leave out those of a last chunk, and those whose arguments are no JSON.
-    """
-    if isinstance(message, AIMessageChunk):
-        return message.tool_call_chunks
-    if isinstance(message, AIMessage):
-        return [*message.tool_calls, *message.invalid_tool_calls]
-    return ()
-
-
-def _message(response: LLMResult) -> AIMessage | None:
-    generation = response.generations[0][0] if response.generations and response.generations[0] else None
-    message = getattr(generation, "message", None)
-    return message if isinstance(message, AIMessage) else None
-
-
-def _finish_reason(message: AIMessage | None, response: LLMResult) -> str | None:
-    """Find the reason under one of the names that providers use."""
-    facts: dict[str, Any] = dict(message.response_metadata) if message is not None else {}
-    if response.generations and response.generations[0]:
-        facts = {**(response.generations[0][0].generation_info or {}), **facts}
-    found = next((facts[name] for name in _FINISH_REASONS if facts.get(name)), None)
-    return None if found is None else str(found)
-
-
-_TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
-
-_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
-
-
-def _json(args: object) -> str:
-    import json  # noqa: PLC0415 - only for a call that did not stream
-
-    return "" if args is None else json.dumps(args, default=str)

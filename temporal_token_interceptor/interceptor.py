@@ -18,6 +18,7 @@ from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin, Outcome
+from temporal_token_interceptor.selection import Selection, names
 from temporal_token_interceptor.session import Session
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,12 @@ class TokenStreamingInterceptor(Interceptor):
         backend: Where the tokens go. It is used on the worker's event loop and not closed.
         nodes: The LangGraph nodes to capture (outside of a graph: activity types); None for all.
         activities: The activity types to capture; None for all.
+        tags: LangChain's tags: only calls, tools and nodes with one of these; None for all.
+        kinds: Some of `text`, `reasoning`, `tool_call`, `block`, `tool`, `node`, `custom`; None for all.
+            That a model call began and ended is always told.
+        capture: What is left out unless asked for, because it is large or was never meant for a viewer:
+            `tool_input`, `tool_output`, `node_output`, `media` (the bytes of images, audio and files).
+        metadata_keys: Of your own metadata, what to send with each model call.
         force_streaming: `"auto"`: calls of `invoke` and `ainvoke` stream where streaming the model runs
             the same code of its author as not streaming it. True: wherever the model can stream. False:
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
@@ -57,6 +64,10 @@ class TokenStreamingInterceptor(Interceptor):
         *,
         nodes: Collection[str] | None = None,
         activities: Collection[str] | None = None,
+        tags: Collection[str] | None = None,
+        kinds: Collection[str] | None = None,
+        capture: Collection[str] = (),
+        metadata_keys: Collection[str] = (),
         force_streaming: Literal["auto"] | bool = "auto",
         flush_timeout: timedelta = timedelta(seconds=2),
         max_buffered_bytes: int = 32 * 1024 * 1024,
@@ -74,8 +85,10 @@ class TokenStreamingInterceptor(Interceptor):
                 f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
             )
         self._backend = backend
-        self._nodes = _names("nodes", nodes)
-        self._activities = _names("activities", activities)
+        self._activities = names("activities", activities)
+        self._selection = Selection.of(
+            nodes=nodes, tags=tags, kinds=kinds, capture=capture, metadata_keys=metadata_keys
+        )
         self._force_streaming = force_streaming
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
@@ -93,7 +106,7 @@ class TokenStreamingInterceptor(Interceptor):
             session = Session(
                 _origin(info), self._backend, budget=self._budget, flush_timeout=self._flush_timeout
             )
-            observer = Observer(session.buffer, default_node=info.activity_type, nodes=self._nodes)
+            observer = Observer(session.buffer, default_node=info.activity_type, selection=self._selection)
         except Exception:  # ours: the activity must not suffer
             logger.exception("activity %r runs without streaming", info.activity_type)
             return await next.execute_activity(input)
@@ -119,16 +132,6 @@ class _StreamingActivity(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         return await self._interceptor.execute(self.next, input)
-
-
-def _names(argument: str, names: Collection[str] | None) -> frozenset[str] | None:
-    if names is None:
-        return None
-    if isinstance(names, str):
-        raise ConfigurationError(
-            f"{argument} must be a collection of names, such as [{names!r}], not one string"
-        )
-    return frozenset(names)
 
 
 def _origin(info: activity.Info) -> Origin:
