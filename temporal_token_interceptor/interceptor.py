@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin, Outcome
+from temporal_token_interceptor.process_pool import Capture, Parent
 from temporal_token_interceptor.selection import Selection, names
 from temporal_token_interceptor.session import Session
 
@@ -92,6 +95,7 @@ class TokenStreamingInterceptor(Interceptor):
         self._force_streaming = force_streaming
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
+        self._warned: set[str] = set()
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap an activity attempt. Temporal calls this once for each."""
@@ -112,13 +116,52 @@ class TokenStreamingInterceptor(Interceptor):
             return await next.execute_activity(input)
         async with session:
             try:
-                with capturing(observer, force_streaming=self._force_streaming):
-                    result = await next.execute_activity(input)
+                if _leaves_the_process(input):
+                    result = await self._execute_in_child(session, next, input)
+                else:
+                    with capturing(observer, force_streaming=self._force_streaming):
+                        result = await next.execute_activity(input)
             except BaseException as error:
                 await session.finish(_outcome(error), will_retry=_will_retry(info, error))
                 raise
             await session.finish("completed_provisional")
             return result
+
+    async def _execute_in_child(
+        self,
+        session: Session,
+        next: ActivityInboundInterceptor,  # noqa: A002
+        input: ExecuteActivityInput,  # noqa: A002
+    ) -> Any:
+        capture = Capture(
+            activity_type=session.origin.activity_type,
+            selection=self._selection,
+            force_streaming=self._force_streaming,
+            max_buffered_bytes=self._budget.limit,
+            flush_timeout=self._flush_timeout.total_seconds(),
+        )
+        async with AsyncExitStack() as stack:
+            try:
+                parent = await stack.enter_async_context(Parent(session.buffer, capture))
+                input.fn = parent.wrap(input.fn)
+            except Exception as error:  # noqa: BLE001 - ours: the activity must not suffer
+                self._warn_of_pool(capture.activity_type, error)
+                return await next.execute_activity(input)
+            result = await next.execute_activity(input)
+            if not parent.was_heard_from:
+                self._warn_of_pool(capture.activity_type, "the child process could not connect")
+            return result
+
+    def _warn_of_pool(self, activity_type: str, reason: object) -> None:
+        """Say once for each activity type that its tokens do not come out of the process pool."""
+        if activity_type not in self._warned:
+            self._warned.add(activity_type)
+            logger.warning(
+                "activity %r runs in a process pool without streaming (%s); run it in threads or make it "
+                "async to stream it (said once)",
+                activity_type,
+                reason,
+            )
 
     def __repr__(self) -> str:
         """Tell the state."""
@@ -132,6 +175,11 @@ class _StreamingActivity(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         return await self._interceptor.execute(self.next, input)
+
+
+def _leaves_the_process(input: ExecuteActivityInput) -> bool:  # noqa: A002
+    """Whether Temporal hands the activity to an executor that is not of threads; as the SDK decides."""
+    return input.executor is not None and not isinstance(input.executor, ThreadPoolExecutor)
 
 
 def _origin(info: activity.Info) -> Origin:
