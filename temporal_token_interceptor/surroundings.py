@@ -15,6 +15,7 @@ from temporal_token_interceptor._langchain import InlineHandler
 from temporal_token_interceptor.buffer import Buffer
 from temporal_token_interceptor.events import (
     CustomEvent,
+    GraphEvent,
     NodeEnded,
     NodeStarted,
     ToolEnded,
@@ -158,6 +159,15 @@ class SurroundingsObserver(InlineHandler):
         sent, truncated = bounded_data(data)
         event = CustomEvent(name=name, data=sent, truncated=truncated, **place)
         self._buffer.put(event, None, len(str(sent)))
+
+    # ------------------------------------------------------------------ `stream_graph` calls this
+
+    def put_graph_event(self, mode: str, path: tuple[str, ...], data: Any) -> None:
+        """Pass on what a graph said in one of its stream modes."""
+        if not self._closed:
+            sent, truncated = bounded_data(data)
+            event = GraphEvent(mode=mode, path=path, data=sent, truncated=truncated)
+            self._buffer.put(event, None, len(str(sent)))
 
     # ------------------------------------------------------------------ ends
 
