@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         ToolEnded,
         ToolStarted,
     )
+    from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
@@ -90,6 +91,7 @@ _HOMES = {
         "ToolStarted",
         "ToolEnded",
     ),
+    "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
     "subscriber": ("TokenSubscriber",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
@@ -132,6 +134,7 @@ __all__ = [
     "ToolStarted",
     "TransportUnavailable",
     "create_token_handler",
+    "stream_graph",
 ]
 
 

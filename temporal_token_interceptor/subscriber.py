@@ -8,6 +8,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from temporal_token_interceptor.activity_completion import PREFIX, ActivityCompletion
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.errors import ConfigurationError
@@ -67,7 +68,8 @@ class TokenSubscriber:
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
         self._start_timeout = start_timeout
-        self._completion = Completion(client, patience=patience) if client is not None else None
+        self._workflows = Completion(client, patience=patience) if client is not None else None
+        self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
 
     def subscribe(
         self,
@@ -95,9 +97,25 @@ class TokenSubscriber:
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
         """
         place = None if cursor is None else Cursor.parse(cursor)
-        if self._completion is None and until is None:
-            raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
-        return self._subscribe(workflow_id, run_id, place, until)
+        self._check_end(until)
+        return self._subscribe(workflow_id, run_id, place, until, self._workflows)
+
+    def subscribe_activity(
+        self,
+        activity_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        until: Awaitable[object] | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Iterate over everything that the models of a standalone activity say (`Client.start_activity`).
+
+        As `subscribe`, but for the id; `run_id` is the activity's. Needs a server that has standalone
+        activities, and ends with how the activity closed.
+        """
+        place = None if cursor is None else Cursor.parse(cursor)
+        self._check_end(until)
+        return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, self._activities)
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
@@ -129,19 +147,29 @@ class TokenSubscriber:
 
     # ------------------------------------------------------------------ following a workflow
 
+    def _check_end(self, until: Awaitable[object] | None) -> None:
+        if self._workflows is None and until is None:
+            raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
+
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
-        return self._subscribe(workflow_id, run_id, None if cursor is None else Cursor.parse(cursor), None)
+        place = None if cursor is None else Cursor.parse(cursor)
+        return self._subscribe(workflow_id, run_id, place, None, self._workflows)
 
     async def _subscribe(
-        self, workflow_id: str, run_id: str | None, place: Cursor | None, until: Awaitable[object] | None
+        self,
+        workflow_id: str,
+        run_id: str | None,
+        place: Cursor | None,
+        until: Awaitable[object] | None,
+        completion: Completion | ActivityCompletion | None,
     ) -> AsyncGenerator[Event]:
         stop = None if until is None else asyncio.ensure_future(until)
-        run = place.run_id if place else run_id or await self._newest_run(workflow_id)
+        run = place.run_id if place else run_id or await self._newest_run(workflow_id, completion)
         while True:
             stream = RunStream(
                 StreamKey(self._namespace, workflow_id, run), self._source, place, self.statistics
             )
-            closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
+            closing = asyncio.ensure_future(self._closed(workflow_id, run, stop, completion))
             try:
                 async with aclosing(stream.events(closing)) as events:
                     async for event in events:
@@ -155,19 +183,25 @@ class TokenSubscriber:
             run, place = closed.next_run_id, None
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
 
-    async def _newest_run(self, workflow_id: str) -> str:
-        if self._completion is not None:
-            return await self._completion.newest_run(workflow_id, start_timeout=self._start_timeout)
+    async def _newest_run(self, workflow_id: str, completion: Completion | ActivityCompletion | None) -> str:
+        if completion is not None:
+            return await completion.newest_run(workflow_id, start_timeout=self._start_timeout)
         while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:  # noqa: ASYNC110 - another process sets it
             await asyncio.sleep(_POINTER_PAUSE)
         return run
 
-    async def _closed(self, workflow_id: str, run_id: str, until: asyncio.Future[object] | None) -> Closed:
+    async def _closed(
+        self,
+        workflow_id: str,
+        run_id: str,
+        until: asyncio.Future[object] | None,
+        completion: Completion | ActivityCompletion | None,
+    ) -> Closed:
         """Wait for whichever comes first: the run closes, or the caller has had enough."""
         waiting: set[asyncio.Future[Any]] = set()
         asking: asyncio.Task[Closed] | None = None
-        if self._completion is not None:
-            asking = asyncio.ensure_future(self._completion.closed(workflow_id, run_id))
+        if completion is not None:
+            asking = asyncio.ensure_future(completion.closed(workflow_id, run_id))
             waiting.add(asking)
         if until is not None:
             waiting.add(until)
