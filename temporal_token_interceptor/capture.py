@@ -35,7 +35,7 @@ from temporal_token_interceptor.reading import (
     tool_calls_of,
 )
 from temporal_token_interceptor.selection import NO_STREAM_TAGS, Selection
-from temporal_token_interceptor.surroundings import SurroundingsObserver
+from temporal_token_interceptor.surroundings import SurroundingsObserver, never_failing
 
 
 class _LiveCall:
@@ -63,19 +63,28 @@ class Observer(SurroundingsObserver):
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
         selection: What to capture; None for everything.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
-    def __init__(self, buffer: Buffer, *, default_node: str, selection: Selection | None = None) -> None:
-        super().__init__(buffer, default_node=default_node, selection=selection)
+    def __init__(
+        self,
+        buffer: Buffer,
+        *,
+        default_node: str,
+        selection: Selection | None = None,
+        thrown_in: tuple[type[Exception], ...] = (),
+    ) -> None:
+        super().__init__(buffer, default_node=default_node, selection=selection, thrown_in=thrown_in)
         kinds = self._selection.kinds
         self._tells_text, self._tells_reasoning = "text" in kinds, "reasoning" in kinds
         self._tells_tool_calls, self._tells_blocks = "tool_call" in kinds, "block" in kinds
         self._with_media = "media" in self._selection.contents
         self._ordinals = count()
-        self._live: dict[UUID, _LiveCall] = {}
+        self._live: dict[int, _LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
 
     # ------------------------------------------------------------------ LangChain calls these
 
+    @never_failing
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
@@ -89,6 +98,7 @@ class Observer(SurroundingsObserver):
     ) -> None:
         self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
+    @never_failing
     def on_llm_start(
         self,
         serialized: dict[str, Any],
@@ -105,28 +115,32 @@ class Observer(SurroundingsObserver):
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
-        live = self._live.get(run_id)
-        if live is None or live.parts is not None:
-            return
-        live.streamed = True
-        message = getattr(chunk, "message", None)
-        if token.__class__ is str and (
-            message is None
-            or (
-                message.content.__class__ is str
-                and not message.additional_kwargs
-                and not getattr(message, "tool_call_chunks", None)
-            )
-        ):
-            if token and self._tells_text:
-                index = live.text
-                live.text = index + 1
-                self._buffer.put_text(live.call, "text", index, token)
-        elif message is not None:
-            self._put_message(live, message)
+        try:
+            live = self._live.get(run_id.int)
+            if live is None or live.parts is not None:
+                return
+            live.streamed = True
+            message = getattr(chunk, "message", None)
+            if token.__class__ is str and (
+                message is None
+                or (
+                    message.content.__class__ is str
+                    and not message.additional_kwargs
+                    and not getattr(message, "tool_call_chunks", None)
+                )
+            ):
+                if token and self._tells_text:
+                    index = live.text
+                    live.text = index + 1
+                    self._buffer.put_text(live.call, "text", index, token)
+            elif message is not None:
+                self._put_message(live, message)
+        except Exception as error:  # noqa: BLE001 - as `never_failing`, without a call more for each token
+            self.excuse(error)
 
+    @never_failing
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.get(run_id)
+        live = self._live.get(run_id.int)
         if live is None or (live.streamed and live.parts is None):
             return
         live.streamed = True
@@ -148,8 +162,9 @@ class Observer(SurroundingsObserver):
             case "content-block-finish", {"type": _} if index not in live.parts:
                 self._put_block(live, part)
 
+    @never_failing
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.pop(run_id, None)
+        live = self._live.pop(run_id.int, None)
         if live is None:
             return
         message = message_of(response)
@@ -166,8 +181,9 @@ class Observer(SurroundingsObserver):
             message_id=getattr(message, "id", None),
         )
 
+    @never_failing
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.pop(run_id, None)
+        live = self._live.pop(run_id.int, None)
         if live is not None:
             self._end(live, error=type(error).__name__)
 
@@ -177,8 +193,8 @@ class Observer(SurroundingsObserver):
         """End what is open, as unfinished, and turn deaf; calls before the tools and nodes around them."""
         with self._starting:  # a call that starts now, on another thread, is either ended here or not begun
             self._closed = True
-        for run_id in list(self._live):
-            live = self._live.pop(run_id, None)
+        for run in list(self._live):
+            live = self._live.pop(run, None)
             if live is not None:
                 self._end(live, unfinished=True)
         super().close()
@@ -206,7 +222,7 @@ class Observer(SurroundingsObserver):
                 metadata={key: plain(metadata[key]) for key in keys if key in metadata} or None,
                 **place,
             )
-            self._live[run_id] = _LiveCall(call)
+            self._live[run_id.int] = _LiveCall(call)
             self._buffer.put(CallStarted(call=call), call)
 
     def _end(self, live: _LiveCall, **facts: Any) -> None:

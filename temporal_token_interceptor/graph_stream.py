@@ -6,15 +6,12 @@ handed only to whoever streams the graph. So the author says so, in place of `gr
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from temporal_token_interceptor._langchain import current_observer
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.surroundings import SurroundingsObserver
-
-logger = logging.getLogger(__name__)
 
 GraphMode = Literal["values", "updates", "custom", "tasks", "checkpoints", "debug"]
 
@@ -69,10 +66,7 @@ async def stream_graph(
         if not path and mode == "updates" and isinstance(data, dict):
             interrupts.extend(data.get("__interrupt__", ()))
         if isinstance(observer, SurroundingsObserver) and mode in modes and (subgraphs or not path):
-            try:
-                observer.put_graph_event(mode, tuple(path), data)
-            except Exception as error:  # noqa: BLE001 - ours, or data of an odd kind: the graph must not suffer
-                logger.warning("an event of mode %r is not streamed: %s", mode, type(error).__name__)
+            observer.put_graph_event(mode, tuple(path), data)
     if interrupts and isinstance(result, dict):
         return {**result, "__interrupt__": interrupts}
     return result

@@ -6,9 +6,12 @@ runs under. That way a sub-agent's words find the tool call that they answer.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from temporal_token_interceptor._langchain import InlineHandler
@@ -28,6 +31,24 @@ from temporal_token_interceptor.selection import Selection
 _STEP_TAG = "graph:step:"
 
 
+logger = logging.getLogger(__name__)
+
+_Callback = TypeVar("_Callback", bound=Callable[..., None])
+
+
+def never_failing(callback: _Callback) -> _Callback:
+    """Let nothing out of a callback of an observer but what was thrown into it from outside."""
+
+    @wraps(callback)
+    def guarded(self: SurroundingsObserver, *args: Any, **kwargs: Any) -> None:
+        try:
+            callback(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - what we observe must not fail because we could not follow it
+            self.excuse(error)
+
+    return cast("_Callback", guarded)
+
+
 class SurroundingsObserver(InlineHandler):
     """Writes the tools, nodes and custom events of one activity attempt into a buffer.
 
@@ -35,13 +56,29 @@ class SurroundingsObserver(InlineHandler):
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
         selection: What to capture.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
     ignore_retriever = True
     ignore_retry = True
 
-    def __init__(self, buffer: Buffer, *, default_node: str, selection: Selection | None = None) -> None:
+    # LangChain swallows what a callback raises, unless it is told not to. An exception may be none of ours:
+    # Temporal cancels a sync activity by raising one in its thread, wherever that is just then, and a
+    # cancellation that is swallowed never comes again. So LangChain shall swallow nothing; what is ours is
+    # caught here.
+    raise_error = True
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        *,
+        default_node: str,
+        selection: Selection | None = None,
+        thrown_in: tuple[type[Exception], ...] = (),
+    ) -> None:
         super().__init__()
+        self._thrown_in = thrown_in
+        self._failures = 0
         self._buffer = buffer
         self._default_node = default_node
         self._selection = selection or Selection()
@@ -65,6 +102,7 @@ class SurroundingsObserver(InlineHandler):
 
     # ------------------------------------------------------------------ LangChain calls these
 
+    @never_failing
     def on_tool_start(
         self,
         serialized: dict[str, Any],
@@ -100,15 +138,18 @@ class SurroundingsObserver(InlineHandler):
                 self._live_tools[run_id] = started
                 self._buffer.put(started, None, len(text or ""))
 
+    @never_failing
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         text, truncated = None, False
         if "tool_output" in self._selection.contents and run_id in self._live_tools:
             text, truncated = bounded_text(output)
         self._end_tool(run_id, output=text, truncated=truncated)
 
+    @never_failing
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._end_tool(run_id, error=type(error).__name__)
 
+    @never_failing
     def on_chain_start(
         self,
         serialized: dict[str, Any],
@@ -134,15 +175,18 @@ class SurroundingsObserver(InlineHandler):
                     self._live_nodes[run_id] = started
                     self._buffer.put(started, None)
 
+    @never_failing
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         data, truncated = None, False
         if "node_output" in self._selection.contents and run_id in self._live_nodes:
             data, truncated = bounded_data(outputs)
         self._end_chain(run_id, output=data, truncated=truncated)
 
+    @never_failing
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._end_chain(run_id, error=type(error).__name__)
 
+    @never_failing
     def on_custom_event(
         self,
         name: str,
@@ -162,12 +206,27 @@ class SurroundingsObserver(InlineHandler):
 
     # ------------------------------------------------------------------ `stream_graph` calls this
 
+    @never_failing
     def put_graph_event(self, mode: str, path: tuple[str, ...], data: Any) -> None:
         """Pass on what a graph said in one of its stream modes."""
         if not self._closed:
             sent, truncated = bounded_data(data)
             event = GraphEvent(mode=mode, path=path, data=sent, truncated=truncated)
             self._buffer.put(event, None, len(str(sent)))
+
+    def excuse(self, error: Exception) -> None:
+        """Let out what was thrown in; log and count what is ours, without its text: that may hold content."""
+        if isinstance(error, self._thrown_in):
+            raise error
+        self._failures += 1
+        if self._failures == 1:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            logger.warning(
+                "a model's chunk could not be captured (%s at %s:%s); the model is not affected; said once",
+                type(error).__name__,
+                place.filename,
+                place.lineno,
+            )
 
     # ------------------------------------------------------------------ ends
 
