@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.backends.memory import MemoryStreamBackend
     from temporal_token_interceptor.backends.redis import RedisStreamBackend
     from temporal_token_interceptor.errors import (
+        CodecMismatch,
         ConfigurationError,
         InvalidCursor,
         ProtocolError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         ToolCallChunk,
     )
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.plugin import TokenStreamingPlugin
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
@@ -55,6 +57,7 @@ _HOMES = {
     "backends.memory": ("MemoryStreamBackend",),
     "backends.redis": ("RedisStreamBackend",),
     "errors": (
+        "CodecMismatch",
         "ConfigurationError",
         "InvalidCursor",
         "ProtocolError",
@@ -79,6 +82,7 @@ _HOMES = {
         "ToolCallChunk",
     ),
     "interceptor": ("TokenStreamingInterceptor",),
+    "plugin": ("TokenStreamingPlugin",),
     "subscriber": ("TokenSubscriber",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
@@ -90,6 +94,7 @@ __all__ = [
     "Call",
     "CallEnded",
     "CallStarted",
+    "CodecMismatch",
     "ConfigurationError",
     "ContentBlock",
     "Entry",
@@ -110,6 +115,7 @@ __all__ = [
     "TokenSource",
     "TokenStreamError",
     "TokenStreamingInterceptor",
+    "TokenStreamingPlugin",
     "TokenSubscriber",
     "ToolCallChunk",
     "TransportUnavailable",

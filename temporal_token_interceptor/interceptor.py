@@ -10,14 +10,17 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from temporalio import activity
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin, Outcome
+from temporal_token_interceptor.protocol import StreamKey
 from temporal_token_interceptor.session import Session
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ class TokenStreamingInterceptor(Interceptor):
             the same code of its author as not streaming it. True: wherever the model can stream. False:
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
             tag `tti:noforce` leaves a single call alone.
+        data_converter: The client's. If it has a payload codec, frames are sealed with it, and readers need
+            it to open them. None: frames are plain JSON. `TokenStreamingPlugin` passes it by itself.
         flush_timeout: How long an activity that has ended may wait for its last tokens to be stored.
         max_buffered_bytes: Memory for tokens that wait for the transport, all activities of the worker
             together. What does not fit is counted, and readers see a `Gap`.
@@ -58,6 +63,7 @@ class TokenStreamingInterceptor(Interceptor):
         nodes: Collection[str] | None = None,
         activities: Collection[str] | None = None,
         force_streaming: Literal["auto"] | bool = "auto",
+        data_converter: DataConverter | None = None,
         flush_timeout: timedelta = timedelta(seconds=2),
         max_buffered_bytes: int = 32 * 1024 * 1024,
     ) -> None:
@@ -69,6 +75,10 @@ class TokenStreamingInterceptor(Interceptor):
             raise ConfigurationError(
                 f'force_streaming must be "auto", True or False, not {force_streaming!r}'
             )
+        if data_converter is not None and not isinstance(data_converter, DataConverter):
+            raise ConfigurationError(
+                f"data_converter must be that of the client, not {type(data_converter).__name__}"
+            )
         if not isinstance(flush_timeout, timedelta) or flush_timeout < timedelta(0):
             raise ConfigurationError(
                 f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
@@ -77,8 +87,14 @@ class TokenStreamingInterceptor(Interceptor):
         self._nodes = _names("nodes", nodes)
         self._activities = _names("activities", activities)
         self._force_streaming = force_streaming
+        self._data_converter = data_converter
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
+
+    @property
+    def backend(self) -> TokenSink:
+        """Where the tokens go."""
+        return self._backend
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap an activity attempt. Temporal calls this once for each."""
@@ -90,8 +106,13 @@ class TokenStreamingInterceptor(Interceptor):
         if self._activities is not None and info.activity_type not in self._activities:
             return await next.execute_activity(input)
         try:
+            origin = _origin(info)
             session = Session(
-                _origin(info), self._backend, budget=self._budget, flush_timeout=self._flush_timeout
+                origin,
+                self._backend,
+                budget=self._budget,
+                flush_timeout=self._flush_timeout,
+                codec=FrameCodec.of(self._data_converter, StreamKey.of(origin)),
             )
             observer = Observer(session.buffer, default_node=info.activity_type, nodes=self._nodes)
         except Exception:  # ours: the activity must not suffer

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
+from temporal_token_interceptor.encryption import FrameCodec, is_sealed
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap
 from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # How long a reader that knows where the stream ends waits to be handed the entries up to there.
 _DRAIN_TIMEOUT = 5.0
+
+# All who read a run in this process get the same entries, at about the same time: each is decoded once.
+_decoded = lru_cache(maxsize=256)(decode)
 
 # The place of what a reader adds after the last entry.
 _END = 999_999_999
@@ -50,15 +55,22 @@ class RunStream:
         source: Where its entries come from.
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
+        codec: Opens sealed frames.
     """
 
     def __init__(
-        self, stream: StreamKey, source: TokenSource, place: Cursor | None, statistics: ReaderStatistics
+        self,
+        stream: StreamKey,
+        source: TokenSource,
+        place: Cursor | None,
+        statistics: ReaderStatistics,
+        codec: FrameCodec,
     ) -> None:
         self._stream = stream
         self._source = source
         self._place = place
         self._statistics = statistics
+        self._codec = codec
         self._attempts = Attempts(stream.run_id)
         self._last = ""
 
@@ -75,6 +87,7 @@ class RunStream:
 
         Raises:
             TransportUnavailable: the transport was away for too long.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
         if await self._has_lost_its_place():
             yield Gap(missing=None, reason="transport", cursor=str(self._place))
@@ -82,7 +95,10 @@ class RunStream:
         async with aclosing(self._batches(closing)) as batches:
             async for batch in batches:
                 for entry in batch:
-                    for event in self._news(entry):
+                    data = entry.data
+                    if is_sealed(data):
+                        data = await self._opened(data)
+                    for event in self._news(entry, data):
                         yield event
         for origin in self._attempts.unended():
             # Its worker died, or could not deliver its last words: nobody can know what they were.
@@ -95,39 +111,35 @@ class RunStream:
         return await self._source.last_id(self._stream) < self._place.entry
 
     async def _batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Sequence[Entry]]:
-        end: str | None = None
-        async with aclosing(self._source.read(self._stream)) as source:
-            coming: asyncio.Task[Sequence[Entry]] | None = None
-            try:
-                while end is None or self._last < end:
-                    coming = coming or asyncio.ensure_future(anext(source))
-                    if end is None:
-                        await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
-                        if closing.done():
-                            end = await self._source.last_id(self._stream)
-                    else:
-                        await asyncio.wait({coming}, timeout=_DRAIN_TIMEOUT)
-                        if not coming.done():
-                            logger.warning(
-                                "the end of stream %r could not be read in time", self._stream.name
-                            )
-                            return
-                    if coming.done():
-                        batch, coming = _result(coming), None
-                        self._last = batch[-1].id
-                        yield batch
-            finally:
-                if coming is not None:
-                    coming.cancel()
-                    with suppress(asyncio.CancelledError, StopAsyncIteration, TransportUnavailable):
-                        await coming
+        async with aclosing(self._source.read(self._stream)) as live:
+            before = _Before(closing)
+            while (batch := await before.next(live)) is not None:
+                self._last = batch[-1].id
+                yield batch
+        end = await self._source.last_id(self._stream)
+        async with aclosing(self._source.read(self._stream, self._last)) as rest:
+            while self._last < end:
+                try:
+                    async with asyncio.timeout(_DRAIN_TIMEOUT):
+                        batch = await _next(rest)
+                except TimeoutError:
+                    logger.warning("the end of stream %r could not be read in time", self._stream.name)
+                    return
+                self._last = batch[-1].id
+                yield batch
 
-    def _news(self, entry: Entry) -> Iterator[Event]:
+    async def _opened(self, data: bytes) -> bytes:
+        try:
+            return await self._codec.open(data)
+        except ProtocolError:
+            return data  # neither sealed nor a frame: counted where it is decoded
+
+    def _news(self, entry: Entry, data: bytes) -> Iterator[Event]:
         """Return the events that an entry adds, after the cursor."""
         statistics, attempts = self._statistics, self._attempts
         statistics.entries += 1
         try:
-            events = attempts.read(entry.id, decode(entry.data))
+            events = attempts.read(entry.id, _decoded(data))
         except ProtocolError as error:
             if not statistics.unreadable:
                 logger.warning("skipping an entry of stream %r: %s (said once)", self._stream.name, error)
@@ -147,9 +159,39 @@ class RunStream:
         return entry.id == place.entry and Cursor.parse(event.cursor).position > place.position
 
 
-def _result(coming: asyncio.Task[Sequence[Entry]]) -> Sequence[Entry]:
+class _Before:
+    """Awaits batches in the reader's own task, until a future is done.
+
+    A task for each batch, and `asyncio.wait`, would cost more than all the rest of reading it.
+    """
+
+    def __init__(self, closing: asyncio.Future[Any]) -> None:
+        self._closing = closing
+        self._waiting: asyncio.Timeout | None = None
+        closing.add_done_callback(self._interrupt)  # once: with many readers, adding and removing adds up
+
+    async def next(self, source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
+        """Return the next batch; None, and the source is spent, once the future is done."""
+        if self._closing.done():
+            return None
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                return await _next(source)
+        except TimeoutError:
+            if not self._closing.done():
+                raise
+            return None
+        finally:
+            self._waiting = None
+
+    def _interrupt(self, closing: asyncio.Future[Any]) -> None:
+        if self._waiting is not None:
+            self._waiting.reschedule(closing.get_loop().time())
+
+
+async def _next(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry]:
     try:
-        return coming.result()
+        return await anext(source)
     except StopAsyncIteration:
         raise TransportUnavailable(
             "the backend was closed while it was read; resume from the last event's cursor with another"

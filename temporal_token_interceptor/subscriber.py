@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
+from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import (
     AttemptStarted,
@@ -36,8 +38,8 @@ class TokenSubscriber:
     seconds; nothing in the workflow or its history.
 
     Args:
-        client: Says which run is the newest, and how it closed. None: subscriptions need `until`, find
-            runs through the transport, and end with the status `unknown`.
+        client: Says which run is the newest, and how it closed; its data converter opens sealed frames. None:
+            subscriptions need `until`, find runs through the transport, and end with the status `unknown`.
         backend: Where workers write to.
         namespace: The Temporal namespace; only without a client, which knows its own.
         start_timeout: How long to wait for a workflow that has not been started.
@@ -68,6 +70,8 @@ class TokenSubscriber:
         self._namespace = client.namespace if client is not None else namespace
         self._start_timeout = start_timeout
         self._completion = Completion(client, patience=patience) if client is not None else None
+        self._data_converter = client.data_converter if client is not None else None
+        self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
 
     def subscribe(
         self,
@@ -93,6 +97,7 @@ class TokenSubscriber:
             InvalidCursor: at once, before anything is read.
             StreamNotFound: no such namespace, or the workflow was not started in time.
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
         place = None if cursor is None else Cursor.parse(cursor)
         if self._completion is None and until is None:
@@ -138,9 +143,8 @@ class TokenSubscriber:
         stop = None if until is None else asyncio.ensure_future(until)
         run = place.run_id if place else run_id or await self._newest_run(workflow_id)
         while True:
-            stream = RunStream(
-                StreamKey(self._namespace, workflow_id, run), self._source, place, self.statistics
-            )
+            key = StreamKey(self._namespace, workflow_id, run)
+            stream = RunStream(key, self._source, place, self.statistics, self._codec(key))
             closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
             try:
                 async with aclosing(stream.events(closing)) as events:
@@ -154,6 +158,13 @@ class TokenSubscriber:
                 return
             run, place = closed.next_run_id, None
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
+
+    def _codec(self, stream: StreamKey) -> FrameCodec:
+        """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
+        codec = self._codecs.get(stream)
+        if codec is None:
+            codec = self._codecs[stream] = FrameCodec(self._data_converter, stream)
+        return codec
 
     async def _newest_run(self, workflow_id: str) -> str:
         if self._completion is not None:
