@@ -1,4 +1,4 @@
-"""The Redis of a production: users with few rights, TLS, sockets, a failover, and connections that are counted."""
+"""The Redis of a production: users with few rights, TLS, a socket instead of a port."""
 
 import asyncio
 import ssl
@@ -83,7 +83,7 @@ async def test_a_writer_that_may_not_read_and_a_reader_that_may_not_write(
 
 
 async def test_each_is_refused_what_it_does_not_need(redis_url, redis_client):
-    """A stolen password of a viewer forges nothing; that of a worker reads nothing; neither sees other keys."""
+    """A viewer's stolen password forges nothing, a worker's reads nothing, and neither sees other keys."""
     stream = a_stream()
     async with (
         a_user(redis_client, redis_url, WRITER) as writer_url,
@@ -109,7 +109,7 @@ async def test_each_is_refused_what_it_does_not_need(redis_url, redis_client):
 async def test_a_unix_socket_is_as_good_as_a_port(redis_binary):
     with tempfile.TemporaryDirectory(prefix="tti-") as directory:
         path = f"{directory}/redis.sock"
-        with subprocess.Popen(  # noqa: ASYNC220 - returns at once
+        with subprocess.Popen(  # noqa: ASYNC220, S603 - returns at once; our own binary
             [redis_binary, "--port", "0", "--unixsocket", path, "--save", "", "--dir", directory],
             stdout=subprocess.DEVNULL,
         ) as server:
@@ -185,7 +185,9 @@ def certificates(home: Path) -> tuple[Path, tuple[Path, Path], tuple[Path, Path]
             .not_valid_after(now + timedelta(hours=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName("127.0.0.1"), x509.DNSName("localhost"), _loopback()]),
+                x509.SubjectAlternativeName(
+                    [x509.DNSName("127.0.0.1"), x509.DNSName("localhost"), _loopback()]
+                ),
                 critical=False,
             )
             .sign(ca_key, hashes.SHA256())
