@@ -114,7 +114,12 @@ class TokenStreamingInterceptor(Interceptor):
                 flush_timeout=self._flush_timeout,
                 codec=FrameCodec.of(self._data_converter, StreamKey.of(origin)),
             )
-            observer = Observer(session.buffer, default_node=info.activity_type, nodes=self._nodes)
+            observer = Observer(
+                session.buffer,
+                default_node=info.activity_type,
+                nodes=self._nodes,
+                thrown_in=(CancelledError,),
+            )
         except Exception:  # ours: the activity must not suffer
             logger.exception("activity %r runs without streaming", info.activity_type)
             return await next.execute_activity(input)

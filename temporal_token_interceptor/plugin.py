@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import temporalio.client
 import temporalio.worker
@@ -27,7 +27,9 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from temporal_token_interceptor import environment
 from temporal_token_interceptor.backends.base import TokenSink
+from temporal_token_interceptor.backends.redis import RedisStreamBackend
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
 from temporal_token_interceptor.protocol import StreamKey
@@ -55,6 +57,24 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         self._backend = _SharedSink(backend)
         self._options = options
         self._interceptor()  # to hear of unusable options now, and not when a worker starts
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **more: Any) -> Self:
+        """Return a plugin for Redis as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+
+        Args:
+            environ: Instead of `os.environ`.
+            more: Options that come before those of the environment.
+
+        Raises:
+            ConfigurationError: a variable cannot be used; the message names it.
+        """
+        redis = environment.options(environment.REDIS, environ)
+        RedisStreamBackend(**redis)  # to hear of unusable options now; nothing connects
+        return cls(
+            lambda: RedisStreamBackend(**redis),
+            **(environment.options(environment.INTERCEPTOR, environ) | more),
+        )
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
         """Leave the client as it is: Temporal passes this plugin on to its workers."""

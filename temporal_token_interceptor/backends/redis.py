@@ -6,7 +6,7 @@ many streams and readers there are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from temporal_token_interceptor import environment
 from temporal_token_interceptor.backends.base import Entry
 from temporal_token_interceptor.backends.redis_cluster import ClusterDesk, ClusterWriter, PollingFollower
 from temporal_token_interceptor.backends.redis_connection import Desk
@@ -78,9 +79,8 @@ class RedisStreamBackend:
                 f"hash tag), not {channel_prefix!r}"
             )
         if client is not None and not isinstance(client, Redis | RedisCluster):
-            raise ConfigurationError(
-                f"client must be a redis.asyncio.Redis or RedisCluster, not a {type(client).__qualname__}"
-            )
+            kind = f"{type(client).__module__}.{type(client).__qualname__}"
+            raise ConfigurationError(f"client must be a redis.asyncio.Redis or RedisCluster, not a {kind}")
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
         keys, outage = Keys(channel_prefix), Outage()
@@ -104,6 +104,15 @@ class RedisStreamBackend:
         desk = Desk(pool)
         follower = BlockingFollower(pool, desk, outage, block_ms=_block_ms(pool), patience=seconds)
         self._reader = RedisReader(desk, follower, keys, outage, patience=seconds)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Return a backend as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+
+        Raises:
+            ConfigurationError: a variable cannot be used; the message names it.
+        """
+        return cls(**environment.options(environment.REDIS, environ))
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once Redis has it. See `TokenSink.write`."""

@@ -28,7 +28,7 @@ from temporal_token_interceptor import (
     TokenSubscriber,
     ToolCallChunk,
 )
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.encryption import AesCodec
 from tests.support.streams import read_all, standing_text, unique
 from tests.support.workflows import RunActivity, RunMany
@@ -74,8 +74,8 @@ async def a_worker(client: Client, url: str, activities: Sequence[Any] = (answer
             activities=activities,
             activity_executor=threads,
             plugins=[plugin],
-            # Encryption has nothing to do with the sandbox, which trips over an import race of CPython 3.11 when
-            # garbage is collected while it imports (https://github.com/python/cpython/issues/106176).
+            # Encryption has nothing to do with the sandbox, which trips over an import race of CPython 3.11
+            # when garbage is collected while it imports (https://github.com/python/cpython/issues/106176).
             workflow_runner=UnsandboxedWorkflowRunner(),
         ) as worker:
             yield worker.task_queue

@@ -19,7 +19,7 @@ from temporal_token_interceptor import (
     TokenStreamingInterceptor,
     TokenStreamingPlugin,
 )
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, standing_text, unique
 from tests.support.workflows import RunActivity
 
