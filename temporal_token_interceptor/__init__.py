@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
+    from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
@@ -83,6 +84,7 @@ _HOMES = {
     ),
     "interceptor": ("TokenStreamingInterceptor",),
     "plugin": ("TokenStreamingPlugin",),
+    "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
@@ -94,6 +96,7 @@ __all__ = [
     "Call",
     "CallEnded",
     "CallStarted",
+    "CallText",
     "CodecMismatch",
     "ConfigurationError",
     "ContentBlock",
@@ -107,6 +110,7 @@ __all__ = [
     "ReasoningEvent",
     "RedisStreamBackend",
     "RunContinued",
+    "Snapshot",
     "StreamEnded",
     "StreamNotFound",
     "TokenCapturingHandler",

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
-from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError, ProtocolError
+from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError
 from temporal_token_interceptor.protocol import StreamKey
 
 if TYPE_CHECKING:
@@ -74,9 +74,10 @@ class FrameCodec:
     async def open(self, data: bytes) -> bytes:
         """Return the frame in a sealed entry; once opened, it is kept a while for other subscribers.
 
+        What is no payload is returned as it is: it is no frame either, and counted where it is decoded.
+
         Raises:
             CodecMismatch: the client's codec cannot undo what the writer's did; names the encoding.
-            ProtocolError: not a sealed frame.
         """
         async with self._turn:  # so that many subscribers cost one call, also to a codec that is far away
             frame = self._opened.get(data)
@@ -89,11 +90,11 @@ class FrameCodec:
     async def _open(self, data: bytes) -> bytes:
         try:
             payload = Payload.FromString(data)
-        except DecodeError as error:
-            raise ProtocolError(f"entry of {len(data)} bytes is neither JSON nor a payload") from error
+        except DecodeError:
+            return data
         encoding = _encoding(payload)
         if not encoding:
-            raise ProtocolError(f"entry of {len(data)} bytes is a payload without an encoding")
+            return data
         if self._codec is None:
             raise self._mismatch(encoding, "this reader's data converter has no payload codec")
         name = type(self._codec).__name__
