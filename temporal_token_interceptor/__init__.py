@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.backends.memory import MemoryStreamBackend
     from temporal_token_interceptor.backends.redis import RedisStreamBackend
     from temporal_token_interceptor.errors import (
+        CodecMismatch,
         ConfigurationError,
         InvalidCursor,
         ProtocolError,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     )
     from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.plugin import TokenStreamingPlugin
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
@@ -63,6 +65,7 @@ _HOMES = {
     "backends.memory": ("MemoryStreamBackend",),
     "backends.redis": ("RedisStreamBackend",),
     "errors": (
+        "CodecMismatch",
         "ConfigurationError",
         "InvalidCursor",
         "ProtocolError",
@@ -94,6 +97,7 @@ _HOMES = {
     ),
     "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
+    "plugin": ("TokenStreamingPlugin",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
@@ -107,6 +111,7 @@ __all__ = [
     "CallEnded",
     "CallStarted",
     "CallText",
+    "CodecMismatch",
     "ConfigurationError",
     "ContentBlock",
     "CustomEvent",
@@ -132,6 +137,7 @@ __all__ = [
     "TokenSource",
     "TokenStreamError",
     "TokenStreamingInterceptor",
+    "TokenStreamingPlugin",
     "TokenSubscriber",
     "ToolCallChunk",
     "ToolEnded",

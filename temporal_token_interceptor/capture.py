@@ -222,8 +222,8 @@ class Observer(SurroundingsObserver):
                 metadata={key: plain(metadata[key]) for key in keys if key in metadata} or None,
                 **place,
             )
-            self._live[run_id.int] = _LiveCall(call)
             self._buffer.put(CallStarted(call=call), call)
+            self._live[run_id.int] = _LiveCall(call)
 
     def _end(self, live: _LiveCall, **facts: Any) -> None:
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)

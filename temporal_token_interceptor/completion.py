@@ -107,8 +107,20 @@ class Patient:
                 return answer
 
 
+@dataclass(slots=True)
+class _Watch:
+    """The one long poll for the end of a run, and how many wait for it."""
+
+    asking: asyncio.Task[Closed]
+    waiting: int = 0
+
+
 class Completion(Patient):
     """Asks Temporal about workflows, patiently."""
+
+    def __init__(self, client: Client, *, patience: timedelta) -> None:
+        super().__init__(client, patience=patience)
+        self._watches: dict[tuple[str, str], _Watch] = {}
 
     async def newest_run(self, workflow_id: str, *, start_timeout: timedelta) -> str:
         """Return the run id of a workflow's newest run; wait for the workflow to be started.
@@ -140,11 +152,28 @@ class Completion(Patient):
     async def closed(self, workflow_id: str, run_id: str) -> Closed:
         """Wait until a run closes, however long that takes, and return how.
 
+        All who wait for the same run share one long poll.
+
         Raises:
             StreamNotFound: no such run.
             ConfigurationError: Temporal refuses the question.
             TransportUnavailable: Temporal was away for too long.
         """
+        key = (workflow_id, run_id)
+        watch = self._watches.get(key)
+        if watch is None:
+            asking = asyncio.create_task(self._closed(*key), name=f"token-stream end of {workflow_id}")
+            watch = self._watches[key] = _Watch(asking)
+        watch.waiting += 1
+        try:
+            return await asyncio.shield(watch.asking)
+        finally:
+            watch.waiting -= 1
+            if not watch.waiting:
+                del self._watches[key]
+                watch.asking.cancel()
+
+    async def _closed(self, workflow_id: str, run_id: str) -> Closed:
         handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
 
         async def close_event() -> HistoryEvent | None:

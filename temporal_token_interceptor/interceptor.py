@@ -12,15 +12,18 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from temporalio import activity
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin, Outcome
 from temporal_token_interceptor.process_pool import Capture, Parent
+from temporal_token_interceptor.protocol import StreamKey
 from temporal_token_interceptor.selection import Selection, names
 from temporal_token_interceptor.session import Session
 
@@ -53,6 +56,8 @@ class TokenStreamingInterceptor(Interceptor):
             the same code of its author as not streaming it. True: wherever the model can stream. False:
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
             tag `tti:noforce` leaves a single call alone.
+        data_converter: The client's. If it has a payload codec, frames are sealed with it, and readers need
+            it to open them. None: frames are plain JSON. `TokenStreamingPlugin` passes it by itself.
         flush_timeout: How long an activity that has ended may wait for its last tokens to be stored.
         max_buffered_bytes: Memory for tokens that wait for the transport, all activities of the worker
             together. What does not fit is counted, and readers see a `Gap`.
@@ -72,6 +77,7 @@ class TokenStreamingInterceptor(Interceptor):
         capture: Collection[str] = (),
         metadata_keys: Collection[str] = (),
         force_streaming: Literal["auto"] | bool = "auto",
+        data_converter: DataConverter | None = None,
         flush_timeout: timedelta = timedelta(seconds=2),
         max_buffered_bytes: int = 32 * 1024 * 1024,
     ) -> None:
@@ -83,6 +89,10 @@ class TokenStreamingInterceptor(Interceptor):
             raise ConfigurationError(
                 f'force_streaming must be "auto", True or False, not {force_streaming!r}'
             )
+        if data_converter is not None and not isinstance(data_converter, DataConverter):
+            raise ConfigurationError(
+                f"data_converter must be that of the client, not {type(data_converter).__name__}"
+            )
         if not isinstance(flush_timeout, timedelta) or flush_timeout < timedelta(0):
             raise ConfigurationError(
                 f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
@@ -93,9 +103,15 @@ class TokenStreamingInterceptor(Interceptor):
             nodes=nodes, tags=tags, kinds=kinds, capture=capture, metadata_keys=metadata_keys
         )
         self._force_streaming = force_streaming
+        self._data_converter = data_converter
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
         self._warned: set[str] = set()
+
+    @property
+    def backend(self) -> TokenSink:
+        """Where the tokens go."""
+        return self._backend
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap an activity attempt. Temporal calls this once for each."""
@@ -107,8 +123,13 @@ class TokenStreamingInterceptor(Interceptor):
         if self._activities is not None and info.activity_type not in self._activities:
             return await next.execute_activity(input)
         try:
+            origin = _origin(info)
             session = Session(
-                _origin(info), self._backend, budget=self._budget, flush_timeout=self._flush_timeout
+                origin,
+                self._backend,
+                budget=self._budget,
+                flush_timeout=self._flush_timeout,
+                codec=FrameCodec.of(self._data_converter, StreamKey.of(origin)),
             )
             observer = Observer(
                 session.buffer,

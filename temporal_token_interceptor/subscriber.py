@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from weakref import WeakValueDictionary
 
 from temporal_token_interceptor.activity_completion import PREFIX, ActivityCompletion
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
+from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.events import (
     AttemptStarted,
@@ -38,8 +40,8 @@ class TokenSubscriber:
     seconds; nothing in the workflow or its history.
 
     Args:
-        client: Says which run is the newest, and how it closed. None: subscriptions need `until`, find
-            runs through the transport, and end with the status `unknown`.
+        client: Says which run is the newest, and how it closed; its data converter opens sealed frames. None:
+            subscriptions need `until`, find runs through the transport, and end with the status `unknown`.
         backend: Where workers write to.
         namespace: The Temporal namespace; only without a client, which knows its own.
         start_timeout: How long to wait for a workflow that has not been started.
@@ -71,6 +73,8 @@ class TokenSubscriber:
         self._start_timeout = start_timeout
         self._workflows = Completion(client, patience=patience) if client is not None else None
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
+        self._data_converter = client.data_converter if client is not None else None
+        self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
 
     def subscribe(
         self,
@@ -102,6 +106,7 @@ class TokenSubscriber:
             InvalidCursor: at once, before anything is read.
             StreamNotFound: no such namespace, or the workflow was not started in time.
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
         place = None if cursor is None else Cursor.parse(cursor)
         self._check_end(until)
@@ -135,7 +140,8 @@ class TokenSubscriber:
         run = run_id or await self._newest_run(workflow_id, timedelta(0), None, self._workflows)
         if run is None:
             raise StreamNotFound(f"the transport knows no run of workflow {workflow_id!r}")
-        stream = RunStream(StreamKey(self._namespace, workflow_id, run), self._source, None, self.statistics)
+        key = StreamKey(self._namespace, workflow_id, run)
+        stream = RunStream(key, self._source, None, self.statistics, self._codec(key))
         fold = Fold()
         async with aclosing(stream.so_far()) as events:
             async for event in events:
@@ -220,7 +226,15 @@ class TokenSubscriber:
         before: Mapping[str, Origin] = {}
         while True:
             key = StreamKey(self._namespace, workflow_id, run)
-            stream = RunStream(key, self._source, place, self.statistics, on_retry=on_retry, before=before)
+            stream = RunStream(
+                key,
+                self._source,
+                place,
+                self.statistics,
+                self._codec(key),
+                on_retry=on_retry,
+                before=before,
+            )
             if skips:
                 await stream.skip()
             closing = asyncio.ensure_future(self._closed(workflow_id, run, stop, completion))
@@ -237,6 +251,13 @@ class TokenSubscriber:
             run, place, skips = closed.next_run_id, None, False
             before = stream.standing if closed.again else {}
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
+
+    def _codec(self, stream: StreamKey) -> FrameCodec:
+        """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
+        codec = self._codecs.get(stream)
+        if codec is None:
+            codec = self._codecs[stream] = FrameCodec(self._data_converter, stream)
+        return codec
 
     async def _newest_run(
         self,
