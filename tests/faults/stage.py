@@ -14,7 +14,14 @@ from typing import Any, Self
 from temporalio.client import Client, WorkflowHandle
 
 from examples.servers import RedisServer
-from temporal_token_interceptor import Event, RedisStreamBackend, StreamEnded, TokenEvent, TokenSubscriber
+from temporal_token_interceptor import (
+    AttemptStarted,
+    Event,
+    RedisStreamBackend,
+    StreamEnded,
+    TokenEvent,
+    TokenSubscriber,
+)
 from tests.faults.play import Play, Script
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import serving
@@ -229,6 +236,12 @@ class Stage:
         """Note for all runs that the fault is over."""
         for run in self.runs:
             run.lifted()
+
+    def assert_retried(self) -> None:
+        """Make sure that the fault struck while there was something to strike."""
+        for run in self.runs:
+            started = [event for event in run.viewer.events if isinstance(event, AttemptStarted)]
+            assert any(event.supersedes for event in started), "no attempt was superseded"
 
     async def verdict(self) -> Verdict:
         """Everything that was judged, and what is left in Redis."""
