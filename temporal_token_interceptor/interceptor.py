@@ -93,7 +93,12 @@ class TokenStreamingInterceptor(Interceptor):
             session = Session(
                 _origin(info), self._backend, budget=self._budget, flush_timeout=self._flush_timeout
             )
-            observer = Observer(session.buffer, default_node=info.activity_type, nodes=self._nodes)
+            observer = Observer(
+                session.buffer,
+                default_node=info.activity_type,
+                nodes=self._nodes,
+                thrown_in=(CancelledError,),
+            )
         except Exception:  # ours: the activity must not suffer
             logger.exception("activity %r runs without streaming", info.activity_type)
             return await next.execute_activity(input)

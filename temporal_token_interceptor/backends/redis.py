@@ -74,9 +74,8 @@ class RedisStreamBackend:
                 f"hash tag), not {channel_prefix!r}"
             )
         if client is not None and not isinstance(client, Redis):
-            raise ConfigurationError(
-                f"client must be a redis.asyncio.Redis, not a {type(client).__qualname__}"
-            )
+            kind = f"{type(client).__module__}.{type(client).__qualname__}"
+            raise ConfigurationError(f"client must be a redis.asyncio.Redis, not a {kind}")
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
         pool = self._client.connection_pool

@@ -19,7 +19,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.faults.play import Play, Speech
 
 

@@ -21,7 +21,7 @@ from temporal_token_interceptor import (
     TokenSubscriber,
 )
 from temporal_token_interceptor.protocol import StreamKey
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, standing_text, streaming_worker, unique
 from tests.support.workflows import RunActivity
 

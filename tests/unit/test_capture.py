@@ -37,7 +37,7 @@ from temporal_token_interceptor.events import (
     TextRun,
     ToolCallChunk,
 )
-from temporal_token_interceptor.testing_models import Piece, ScriptedChatModel, tool_call
+from temporal_token_interceptor.testing import Piece, ScriptedChatModel, tool_call
 
 WORDS = ["To", "kens ", "travel", " light", ".", " ☂"]
 TEXT = "".join(WORDS)
