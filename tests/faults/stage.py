@@ -225,7 +225,8 @@ class Stage:
         return [await self.start(script_of(), **viewer) for _ in range(self.width)]
 
     async def at_random_points(self, runs: Sequence[Run], within: float = 0.6) -> None:
-        """Wait until one run is at a random point; the others are then at theirs."""
+        """Wait until all runs speak and one is at a random point; the others are then at theirs."""
+        await asyncio.gather(*(run.viewer.heard(1) for run in runs))
         await self.rng.choice(runs).heard_some(self.rng, within)
 
     async def all_finished(self, status: str = "completed", *, may_lose: bool = False) -> None:
@@ -239,9 +240,10 @@ class Stage:
 
     def assert_retried(self) -> None:
         """Make sure that the fault struck while there was something to strike."""
-        for run in self.runs:
-            started = [event for event in run.viewer.events if isinstance(event, AttemptStarted)]
-            assert any(event.supersedes for event in started), "no attempt was superseded"
+        events = [event for run in self.runs for event in run.viewer.events]
+        assert any(isinstance(event, AttemptStarted) and event.supersedes for event in events), (
+            "no attempt was superseded"
+        )
 
     async def verdict(self) -> Verdict:
         """Everything that was judged, and what is left in Redis."""
