@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from examples.servers import RedisServer
 from temporal_token_interceptor import (
@@ -76,7 +76,6 @@ class Viewer:
         """
         done, _ = await asyncio.wait({self._task}, timeout=deadline)
         if not done:
-            await self.close()
             return False
         self._task.result()
         return True
@@ -131,6 +130,8 @@ class Run:
     async def finished(self, status: str = "completed", *, may_lose: bool = False) -> None:
         """Wait for the viewer's end, and judge what it holds."""
         if not await self.viewer.ended(DEADLINE):
+            description = await self.handle.describe()
+            assert description.status is not WorkflowExecutionStatus.RUNNING, "the workflow did not close"
             self.verdict.hung += 1
             return
         # The viewer learnt of the end from Temporal, so the result is there.
