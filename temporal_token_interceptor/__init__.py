@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
     from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
@@ -93,6 +94,7 @@ _HOMES = {
     ),
     "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
+    "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
@@ -104,6 +106,7 @@ __all__ = [
     "Call",
     "CallEnded",
     "CallStarted",
+    "CallText",
     "ConfigurationError",
     "ContentBlock",
     "CustomEvent",
@@ -120,6 +123,7 @@ __all__ = [
     "ReasoningEvent",
     "RedisStreamBackend",
     "RunContinued",
+    "Snapshot",
     "StreamEnded",
     "StreamNotFound",
     "TokenCapturingHandler",

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from temporal_token_interceptor.digest import TextCheck
 from temporal_token_interceptor.graph_events import (
     CustomEvent,
     GraphEvent,
@@ -72,12 +73,13 @@ Outcome = Literal[
 Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 """How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""
 
-GapReason = Literal["overflow", "lost", "trimmed", "unreadable", "transport"]
+GapReason = Literal["overflow", "lost", "trimmed", "mismatch", "unreadable", "transport"]
 """Why something is missing.
 
 `overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
-expired before this reader came. `unreadable`: an event that is not what the protocol says. `transport`:
-the transport lost the stream, such as a restart that emptied Redis.
+expired before this reader came. `mismatch`: the call has ended, and its text, as read, is not what the
+worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost the
+stream, such as a restart that emptied Redis, or could not be read to its end.
 """
 
 TextKind = Literal["text", "reasoning"]
@@ -126,9 +128,12 @@ class AttemptStarted(AttemptEvent):
     Attributes:
         supersedes: The attempt it replaces: clear what that one drew (events whose `origin.attempt_id` is
             the same). None if no earlier attempt of the activity was seen.
+        superseded_by: The newer attempt that had appeared before this one. Always None, but for
+            `on_retry="annotate"`, which shows such attempts too.
     """
 
     supersedes: Origin | None = None
+    superseded_by: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +226,8 @@ class Gap(EventBase):
     """Something is missing here, and this is all that is known about it.
 
     Attributes:
-        missing: How many tokens (where the reason is `overflow`) or frames (else); None if nobody can know.
+        missing: How many tokens (where the reason is `overflow` or `mismatch`) or frames (else); None if
+            nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.
         origin: The attempt that misses something; None if the stream as a whole does.
@@ -293,6 +299,7 @@ class TextRun:
 
 Record = (
     TextRun
+    | TextCheck
     | ToolCallChunk
     | ContentBlock
     | CallStarted

@@ -9,10 +9,10 @@ reading needs to know the open calls: `unfold` keeps the table up to date.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from temporal_token_interceptor.digest import TextCheck, TextDigest
 from temporal_token_interceptor.events import (
     AttemptEnded,
     Call,
@@ -34,6 +34,7 @@ from temporal_token_interceptor.events import (
     ToolEnded,
     ToolStarted,
 )
+from temporal_token_interceptor.graph_wire import AROUND, KIND_AROUND, event_around, facts_around
 
 _T = TypeVar("_T")
 
@@ -136,6 +137,8 @@ def record_to_wire(record: Record) -> Wire:
     match record:
         case TextRun(kind, call, first, texts, count):
             return [kind, call, first, texts] if count == len(texts) else [kind, call, first, texts, count]
+        case TextCheck(call, count, digest):
+            return ["check", call, count, digest]
         case ToolCallChunk():
             return ["tool_call", record.call.ordinal, record.index, record.id, record.name, record.args]
         case ContentBlock():
@@ -153,67 +156,22 @@ def record_to_wire(record: Record) -> Wire:
             }
             return ["call_end", record.call.ordinal, _without_empty(facts)]
         case ToolStarted() | ToolEnded() | NodeStarted() | NodeEnded() | CustomEvent() | GraphEvent():
-            return [_KIND_AROUND[type(record)], _facts_around(record)]
+            return [KIND_AROUND[type(record)], facts_around(record)]
         case AttemptEnded():
             return ["attempt_end", record.outcome, record.will_retry]
         case Gap():
             return ["gap", record.call.ordinal if record.call else None, record.missing, record.reason]
 
 
-# ------------------------------------------------------------------ events around the calls
-
-_Around = ToolStarted | ToolEnded | NodeStarted | NodeEnded | CustomEvent | GraphEvent
-
-_AROUND: dict[str, type[_Around]] = {
-    "tool": ToolStarted,
-    "tool_end": ToolEnded,
-    "node": NodeStarted,
-    "node_end": NodeEnded,
-    "custom": CustomEvent,
-    "graph": GraphEvent,
-}
-_KIND_AROUND = {event: kind for kind, event in _AROUND.items()}
-
-_MEMBERS = {  # of their facts, by the name of the field
-    "name": ("name", str),
-    "mode": ("mode", str),
-    "node_name": ("node", str),
-    "path": ("path", list),
-    "step": ("step", int),
-    "run_id": ("run", str),
-    "tool_call_id": ("id", str),
-    "error": ("error", str),
-    "input": ("in", str),
-    "output": ("out", object),
-    "data": ("data", object),
-    "truncated": ("cut", bool),
-    "unfinished": ("open", bool),
-}
-_FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in _AROUND.values()}
-
-
-def _facts_around(event: _Around) -> dict[str, Any]:
-    """Return what differs from the default."""
-    values = ((field, getattr(event, field.name)) for field in _FIELDS[type(event)])
-    return {_MEMBERS[field.name][0]: value for field, value in values if value != field.default}
-
-
-def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursors: Iterator[str]) -> Event:
-    event, facts = _AROUND[wire[0]], wire[1]
-    values: dict[str, Any] = {}
-    for field in _FIELDS[event]:
-        member, kind = _MEMBERS[field.name]
-        if member in facts:
-            value: Any = typed(kind, facts[member])
-            values[field.name] = tuple(value) if kind is list else value
-    return event(**values, origin=origin, cursor=next(cursors))
-
-
 # ------------------------------------------------------------------ events, reading
 
 
 def unfold(
-    wires: Iterable[Wire], origin: Origin, calls: dict[int, Call], cursors: Iterator[str]
+    wires: Iterable[Wire],
+    origin: Origin,
+    calls: dict[int, Call],
+    cursors: Iterator[str],
+    heard: dict[int, TextDigest] | None = None,
 ) -> Iterator[Event]:
     """Yield the events of a packet, in order.
 
@@ -226,12 +184,16 @@ def unfold(
         origin: The attempt.
         calls: The open calls of the attempt by ordinal; kept up to date by this function.
         cursors: One cursor an event; must not end.
+        heard: The text of the open calls as read so far, by ordinal; kept up to date by this function.
     """
+    heard = {} if heard is None else heard
     for wire in wires:
         try:
             kind = typed(list, wire)[0]
             if kind == "text" or kind == "reasoning":  # noqa: PLR1714 - twice as fast as `in`, once a run
-                yield from _unfold_text(wire, origin, calls, cursors)
+                yield from _unfold_text(wire, origin, calls, cursors, heard)
+            elif kind == "check":
+                yield from _unfold_check(wire, origin, calls, cursors, heard)
             elif (unfold_one := _UNFOLD.get(kind)) is not None:
                 yield unfold_one(wire, origin, calls, cursors)
             else:
@@ -244,13 +206,17 @@ def unfold(
 
 
 def _unfold_text(
-    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]
+    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str], heard: dict[int, TextDigest]
 ) -> Iterator[TokenEvent | ReasoningEvent]:
-    kind, ordinal, first, texts, *_ = wire
+    kind, ordinal, first, texts, *more = wire
     index = typed(int, first)
-    "".join(typed(list, texts))  # fails, at the speed of C, unless all are strings
+    text = "".join(typed(list, texts))  # fails, at the speed of C, unless all are strings
+    count = typed(int, more[0]) if more else len(texts)
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
     if kind == "text":
+        if (digest := heard.get(ordinal)) is None:
+            digest = heard[ordinal] = TextDigest()
+        digest.add(text, count)
         node_name, attempt = call.node_name, origin.attempt
         for text in texts:
             yield TokenEvent(
@@ -261,6 +227,21 @@ def _unfold_text(
         for text in texts:
             yield ReasoningEvent(token=text, index=index, call=call, origin=origin, cursor=next(cursors))
             index += 1
+
+
+def _unfold_check(
+    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str], heard: dict[int, TextDigest]
+) -> Iterator[Gap]:
+    """Compare a call's text with what was sent; yield nothing if they are the same."""
+    _, ordinal, count, digest, *_ = wire
+    missing = typed(int, count) - (read := heard.get(ordinal) or TextDigest()).count
+    same = missing == 0 and read.hexdigest() == typed(str, digest)
+    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    cursor = next(cursors)
+    heard.pop(ordinal, None)
+    if not same:
+        missing_count = missing if missing > 0 else None
+        yield Gap(missing=missing_count, reason="mismatch", call=call, origin=origin, cursor=cursor)
 
 
 def _unfold_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:
@@ -311,6 +292,11 @@ def _unfold_gap(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Ite
     return Gap(missing=missing, reason=reason, call=call, origin=origin, cursor=next(cursors))
 
 
+def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursors: Iterator[str]) -> Event:
+    kind, facts, *_rest = wire
+    return event_around(kind, facts, origin, cursors)
+
+
 _UNFOLD = {
     "call": _unfold_call,
     "call_end": _unfold_call_end,
@@ -318,7 +304,7 @@ _UNFOLD = {
     "block": _unfold_block,
     "attempt_end": _unfold_attempt_end,
     "gap": _unfold_gap,
-    **dict.fromkeys(_AROUND, _unfold_around),
+    **dict.fromkeys(AROUND, _unfold_around),
 }
 
 

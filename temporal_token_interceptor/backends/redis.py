@@ -107,6 +107,10 @@ class RedisStreamBackend:
         """Return the id of the newest entry, or an empty string."""
         return await self._reader.last_id(stream)
 
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there, or an empty string."""
+        return await self._reader.first_id(stream)
+
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the newest run of a workflow that wrote tokens."""
         return await self._reader.newest_run(StreamKey(namespace, workflow_id, ""))

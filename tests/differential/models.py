@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Usag
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
-from temporal_token_interceptor.testing_models import Piece, ScriptedChatModel, tool_call
+from temporal_token_interceptor.testing import Piece, ScriptedChatModel, tool_call
 
 USAGE: UsageMetadata = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
 LAST = AIMessageChunk("", usage_metadata=USAGE, response_metadata={"finish_reason": "stop"})

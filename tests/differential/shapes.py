@@ -17,7 +17,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
-from temporal_token_interceptor.testing_models import ScriptedChatModel, tool_call
+from temporal_token_interceptor.testing import ScriptedChatModel, tool_call
 from tests.differential.models import MODELS, SEARCH, VERDICT, WORDS, Verdict, after_tools, cached
 
 QUESTION = {"messages": [("user", "?")]}

@@ -30,7 +30,7 @@ from temporal_token_interceptor import (
     ToolStarted,
     stream_graph,
 )
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.differential.models import SEARCH, after_tools
 from tests.differential.shapes import custom_events, deep_agent, search
 from tests.support.streams import kinds, read_all, streaming_worker, unique

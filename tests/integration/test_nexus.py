@@ -10,7 +10,7 @@ from temporalio import workflow
 from temporalio.worker import Worker
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import kinds, read_all, unique
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio import activity
 
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 
 WORDS = ["To", "kens ", "travel", " light", ".", " ☂"]
 

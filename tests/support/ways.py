@@ -12,7 +12,7 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from temporalio import activity
 from temporalio.common import RawValue
 
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 
 WORDS = ["To", "kens"]
 

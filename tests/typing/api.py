@@ -176,6 +176,9 @@ class Transport:
     async def last_id(self, stream: StreamKey) -> str:
         return stream.name
 
+    async def first_id(self, stream: StreamKey) -> str:
+        return stream.name
+
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         return None
 

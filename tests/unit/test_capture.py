@@ -39,7 +39,7 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.graph_events import PlacedEvent
 from temporal_token_interceptor.selection import NO_STREAM_TAGS, Selection
-from temporal_token_interceptor.testing_models import Piece, ScriptedChatModel, tool_call
+from temporal_token_interceptor.testing import Piece, ScriptedChatModel, tool_call
 
 WORDS = ["To", "kens ", "travel", " light", ".", " ☂"]
 TEXT = "".join(WORDS)

@@ -4,7 +4,7 @@ import pytest
 
 from temporal_token_interceptor.buffer import Budget, Buffer
 from temporal_token_interceptor.capture import Observer, capturing
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 
 
 class Cancelled(Exception):

@@ -23,7 +23,7 @@ from temporal_token_interceptor.events import (
     ToolCallChunk,
 )
 from temporal_token_interceptor.protocol import decode, encode
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.frames import an_origin
 
 # ------------------------------------------------------------------ arbitrary answers

@@ -29,7 +29,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from temporal_token_interceptor import _langchain
 from temporal_token_interceptor._langchain import InlineHandler, observed_by
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 
 # ------------------------------------------------------------------ the hooks
 

@@ -15,7 +15,7 @@ from temporal_token_interceptor.backends.memory import MemoryStreamBackend
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.session import Session
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.differential.models import SEARCH, after_tools
 from tests.differential.shapes import search
 from tests.support.frames import an_origin

@@ -15,7 +15,7 @@ from temporal_token_interceptor import (
     TokenEvent,
     create_token_handler,
 )
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 
 RUN = uuid4()
 

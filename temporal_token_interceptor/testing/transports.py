@@ -121,13 +121,15 @@ async def _streams_are_apart(transport: Transport) -> None:
 
 
 @_law
-async def _last_id_is_that_of_the_newest_entry(transport: Transport) -> None:
+async def _first_and_last_id_are_those_of_the_oldest_and_newest_entry(transport: Transport) -> None:
     stream = _stream()
     _require(await transport.last_id(stream) == "", "a stream that does not exist has a last id")
+    _require(await transport.first_id(stream) == "", "a stream that does not exist has a first id")
     for data in _numbered(3):
         await transport.write(stream, data)
-        newest = (await _read(transport, stream, data))[-1].id
-        _require(await transport.last_id(stream) == newest, "last_id is not the id that a reader gets")
+        read = await _read(transport, stream, data)
+        _require(await transport.last_id(stream) == read[-1].id, "last_id is not the id that a reader gets")
+        _require(await transport.first_id(stream) == read[0].id, "first_id is not the id that a reader gets")
 
 
 @_law
