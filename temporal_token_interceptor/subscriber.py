@@ -121,23 +121,6 @@ class TokenSubscriber:
             skips=start == "now" and place is None,
         )
 
-    def subscribe_activity(
-        self,
-        activity_id: str,
-        run_id: str | None = None,
-        cursor: str | None = None,
-        *,
-        until: Awaitable[object] | None = None,
-    ) -> AsyncGenerator[Event]:
-        """Iterate over everything that the models of a standalone activity say (`Client.start_activity`).
-
-        As `subscribe`, but for the id; `run_id` is the activity's. Needs a server that has standalone
-        activities, and ends with how the activity closed.
-        """
-        place = None if cursor is None else Cursor.parse(cursor)
-        self._check_end(until)
-        return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, self._activities)
-
     async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
         """Return what the models of a run have said so far, and the cursor to go on from; waits for nothing.
 
@@ -158,6 +141,23 @@ class TokenSubscriber:
             async for event in events:
                 fold.add(event)
         return fold.snapshot(run, stream.here)
+
+    def subscribe_activity(
+        self,
+        activity_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        until: Awaitable[object] | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Iterate over everything that the models of a standalone activity say (`Client.start_activity`).
+
+        As `subscribe`, but for the id; `run_id` is the activity's. Needs a server that has standalone
+        activities, and ends with how the activity closed.
+        """
+        place = None if cursor is None else Cursor.parse(cursor)
+        self._check_end(until)
+        return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, self._activities)
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
