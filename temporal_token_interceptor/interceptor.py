@@ -11,10 +11,17 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Literal
 
+from nexusrpc.handler import StartOperationResultAsync, StartOperationResultSync
 from temporalio import activity
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError, CancelledError
-from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    ExecuteNexusOperationStartInput,
+    Interceptor,
+    NexusOperationInboundInterceptor,
+)
 
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget
@@ -22,6 +29,7 @@ from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin, Outcome
+from temporal_token_interceptor.nexus import operation_type, origin_of
 from temporal_token_interceptor.process_pool import Capture, Parent
 from temporal_token_interceptor.protocol import StreamKey
 from temporal_token_interceptor.selection import Selection, names
@@ -153,6 +161,41 @@ class TokenStreamingInterceptor(Interceptor):
             await session.finish("completed_provisional")
             return result
 
+    def intercept_nexus_operation(
+        self,
+        next: NexusOperationInboundInterceptor,  # noqa: A002
+    ) -> NexusOperationInboundInterceptor:
+        """Wrap a Nexus operation. Temporal calls this once for each."""
+        return _StreamingOperation(next, self)
+
+    async def start_operation(
+        self,
+        next: NexusOperationInboundInterceptor,  # noqa: A002
+        input: ExecuteNexusOperationStartInput,  # noqa: A002
+    ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
+        """Run the handler of an operation, streaming what its models say to the workflow that called it."""
+        kind = operation_type(input.ctx)
+        if self._activities is not None and kind not in self._activities:
+            return await next.execute_nexus_operation_start(input)
+        origin = origin_of(input.ctx)
+        if origin is None:
+            return await next.execute_nexus_operation_start(input)
+        try:
+            session = Session(origin, self._backend, budget=self._budget, flush_timeout=self._flush_timeout)
+            observer = Observer(session.buffer, default_node=kind, selection=self._selection)
+        except Exception:  # ours: the operation must not suffer
+            logger.exception("operation %r runs without streaming", kind)
+            return await next.execute_nexus_operation_start(input)
+        async with session:
+            try:
+                with capturing(observer, force_streaming=self._force_streaming):
+                    result = await next.execute_nexus_operation_start(input)
+            except BaseException as error:
+                await session.finish("cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
+                raise
+            await session.finish("completed_provisional")
+            return result
+
     async def _execute_in_child(
         self,
         session: Session,
@@ -201,6 +244,22 @@ class _StreamingActivity(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         return await self._interceptor.execute(self.next, input)
+
+
+class _StreamingOperation(NexusOperationInboundInterceptor):
+    def __init__(
+        self,
+        next: NexusOperationInboundInterceptor,  # noqa: A002
+        interceptor: TokenStreamingInterceptor,
+    ) -> None:
+        super().__init__(next)
+        self._interceptor = interceptor
+
+    async def execute_nexus_operation_start(
+        self,
+        input: ExecuteNexusOperationStartInput,  # noqa: A002
+    ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
+        return await self._interceptor.start_operation(self.next, input)
 
 
 def _leaves_the_process(input: ExecuteActivityInput) -> bool:  # noqa: A002

@@ -197,11 +197,15 @@ class BlockingFollower(Follower):
                 raise
             logger.info("Redis permits no CLIENT UNBLOCK (%s); reading in short rounds", described(error))
             return None
-        return asyncio.get_running_loop().create_task(self._interrupt(client_id), name="token-stream-unblock")
+        return asyncio.get_running_loop().create_task(
+            self._interrupt(client_id, self._task), name="token-stream-unblock"
+        )
 
-    async def _interrupt(self, client_id: int) -> None:
+    async def _interrupt(self, client_id: int, reading: asyncio.Task[None] | None) -> None:
         while True:
             await self._joined.wait()
+            if self._task is not reading:  # who joined waits for the task after that one
+                return
             self._begun.clear()
             with suppress(RedisError, OSError):  # the read will notice, too, and wait the outage out
                 await self._desk.ask("CLIENT", "UNBLOCK", client_id)

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from temporal_token_interceptor.buffer import Budget, Buffer
 from temporal_token_interceptor.capture import Observer, capturing
-from tests.differential.shapes import SHAPES
+from temporal_token_interceptor.graph_stream import stream_graph
+from tests.differential.shapes import GRAPHS, SHAPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
@@ -155,6 +156,27 @@ async def test_my_result_is_the_one_i_would_have_had(shape, how, caplog):
     assert found <= DOCUMENTED.keys(), found - DOCUMENTED.keys()
     assert bool(buffer.take(2**60)) is (shape != "tag `nostream`"), "and it was captured"
     assert [r.getMessage() for r in caplog.records if "callback" in r.getMessage()] == []
+
+
+@pytest.mark.filterwarnings("ignore:The method .* is in beta")
+@pytest.mark.parametrize("shape", GRAPHS)
+async def test_stream_graph_returns_what_ainvoke_does(shape):
+    """Asking for a graph's own stream modes changes neither its result nor its exception."""
+    results: list[Any] = []
+    for run in ("ainvoke", "stream_graph"):
+        make, question = SHAPES[shape]
+        graph = make()
+        try:
+            with capturing(Observer(Buffer(Budget(2**26), lambda: None), default_node="shape")):
+                modes: list[Any] = ["custom", "updates", "values", "tasks"]
+                if run == "ainvoke":
+                    results.append(plain(await graph.ainvoke(question)))
+                else:
+                    results.append(plain(await stream_graph(graph, question, modes=modes)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it has to be the same
+            results.append(["raised", type(error).__name__, str(error)])
+
+    assert results[0] == results[1]
 
 
 def test_the_page_of_differences_is_up_to_date():
