@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,7 @@ from temporal_token_interceptor.events import (
     Record,
 )
 from temporal_token_interceptor.protocol import StreamKey, encode
+from temporal_token_interceptor.summary import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Session:
     def __init__(self, origin: Origin, sink: TokenSink, *, budget: Budget, flush_timeout: timedelta) -> None:
         self.origin = origin
         self.statistics = SessionStatistics()
+        self.tally = Tally()
         self.buffer = Buffer(budget, self._wake)
         self._sink = sink
         self._stream = StreamKey.of(origin)
@@ -75,6 +78,8 @@ class Session:
         self._end: AttemptEnded | None = None
         self._seq = 0
         self._open_calls: dict[int, Call] = {}
+        self._unstored: Frame | None = None
+        self._left: tuple[Record, ...] = ()
         self._keeper: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -109,6 +114,21 @@ class Session:
                     current.uncancel()
         await self._stop()
 
+    @property
+    def undelivered(self) -> tuple[Frame, ...]:
+        """Return, once the attempt has ended, the frames that the sink did not confirm, each with a header.
+
+        The first may have been stored all the same: whoever reads it twice knows by its number.
+        """
+        unstored = () if self._unstored is None else (self._unstored,)
+        if self._end is None or not (self._left or unstored):
+            return ()
+        if unstored and self._end in unstored[0].records:
+            return unstored
+        open_calls = tuple(self._open_calls.values())
+        rest = Frame(self.origin, self._seq, (*self._left, self._end), header=True, open_calls=open_calls)
+        return (*unstored, rest)
+
     # ------------------------------------------------------------------ waking, from any thread
 
     def _wake(self) -> None:
@@ -138,18 +158,12 @@ class Session:
             logger.warning("tokens of %s are not delivered: %s", self._named(), error)
         except Exception:  # ours, or the sink's: either way the activity must not suffer
             logger.exception("tokens of %s are no longer delivered", self._named())
-        finally:
-            self._give_up()
 
     async def _send(self, records: tuple[Record, ...]) -> None:
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None
-        frame = Frame(
-            self.origin,
-            self._seq,
-            records,
-            header=header,
-            open_calls=tuple(self._open_calls.values()) if header else (),
-        )
+        open_calls = tuple(self._open_calls.values())
+        self._unstored = Frame(self.origin, self._seq, records, header=True, open_calls=open_calls)
+        frame = self._unstored if header else Frame(self.origin, self._seq, records)
         if self._keeper is None:
             self._keep()
         for record in records:
@@ -157,9 +171,11 @@ class Session:
                 self._open_calls[record.call.ordinal] = record.call
             elif isinstance(record, CallEnded):
                 self._open_calls.pop(record.call.ordinal, None)
+        self.tally.add(records)
         self._seq += 1  # also if it is never stored: then a reader sees the jump
         self.statistics.undelivered += 1
         await self._sink.write(self._stream, encode(frame))
+        self._unstored = None
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
 
@@ -179,15 +195,16 @@ class Session:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        self._give_up()  # again, for a task that was cancelled before it began
+        self._give_up()
         if self.statistics.undelivered:
             logger.info(
                 "%d frames of %s were not delivered in time", self.statistics.undelivered, self._named()
             )
 
     def _give_up(self) -> None:
-        """Count what is left in the buffer, and free its memory."""
+        """Count what is left in the buffer, free its memory, and keep it for whoever asks at once."""
         self.statistics.undelivered += len(self.buffer)
+        self._left += self.buffer.take(sys.maxsize)
         self.buffer.close()
 
     def _named(self) -> str:
