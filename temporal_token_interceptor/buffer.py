@@ -106,6 +106,8 @@ class Buffer:
     """
 
     def __init__(self, budget: Budget, wake: Callable[[], None]) -> None:
+        self.received = 0
+        """How many pieces and records were put so far, kept or not: a sign of life."""
         self._budget = budget
         self._wake = wake
         self._lock = threading.Lock()
@@ -127,6 +129,7 @@ class Buffer:
         with self._lock:
             if self._closed:
                 return
+            self.received += 1
             was_empty = not self._items
             run = self._open.get(call.ordinal)
             if self._size + cost > self._leased and not self._lease(cost):
@@ -156,6 +159,7 @@ class Buffer:
         with self._lock:
             if self._closed:
                 return
+            self.received += 1
             was_empty = not self._items
             if self._size + cost > self._leased and not self._lease(cost):
                 cost = 0  # beyond the budget; what is structural has its own bound

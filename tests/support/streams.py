@@ -18,7 +18,7 @@ from temporal_token_interceptor import (
     TokenStreamingInterceptor,
     TokenSubscriber,
 )
-from tests.support.workflows import Continuing, RunActivity, RunMany, Waiting
+from tests.support.workflows import Continuing, RunActivity, RunBeating, RunMany, Waiting
 
 Backend = RedisStreamBackend | MemoryStreamBackend
 
@@ -44,7 +44,7 @@ async def streaming_worker(
         async with Worker(
             client,
             task_queue=task_queue,
-            workflows=[RunActivity, RunMany, Continuing, Waiting],
+            workflows=[RunActivity, RunBeating, RunMany, Continuing, Waiting],
             activities=activities,
             activity_executor=threads,
             interceptors=[TokenStreamingInterceptor(backend, **options), *interceptors]
@@ -54,7 +54,7 @@ async def streaming_worker(
             yield task_queue
 
 
-async def read_all(client: Client, backend: Backend, workflow_id: str, **options: Any) -> list[Event]:
+async def read_all(client: Client, backend: Backend | None, workflow_id: str, **options: Any) -> list[Event]:
     """Read a workflow's stream to its end."""
     return [event async for event in TokenSubscriber(client, backend).subscribe(workflow_id, **options)]
 
