@@ -14,13 +14,13 @@ import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from temporal_token_interceptor.attempts import Attempts
-from temporal_token_interceptor.backends.base import Entry, TokenSource
+from temporal_token_interceptor.backends.base import Entry
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap
-from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
+from temporal_token_interceptor.protocol import HISTORY, Cursor, StreamKey, decode
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +42,40 @@ class ReaderStatistics:
     gaps: int = 0
 
 
+class Entries(Protocol):
+    """Where the entries of a run come from: a `TokenSource`, or Temporal's history."""
+
+    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over the entries, as they come, in batches that are never empty."""
+        ...
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry, or an empty string."""
+        ...
+
+
 class RunStream:
     """The events of one run, after a cursor.
 
     Args:
         stream: The run.
-        source: Where its entries come from.
+        source: The transport; None if there is none.
+        history: Read where there is no transport, or where the transport has nothing of the run.
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
     """
 
     def __init__(
-        self, stream: StreamKey, source: TokenSource, place: Cursor | None, statistics: ReaderStatistics
+        self,
+        stream: StreamKey,
+        source: Entries | None,
+        history: Entries | None,
+        place: Cursor | None,
+        statistics: ReaderStatistics,
     ) -> None:
         self._stream = stream
         self._source = source
+        self._history = history
         self._place = place
         self._statistics = statistics
         self._attempts = Attempts(stream.run_id)
@@ -79,7 +98,7 @@ class RunStream:
         if await self._has_lost_its_place():
             yield Gap(missing=None, reason="transport", cursor=str(self._place))
             self._place = None
-        async with aclosing(self._batches(closing)) as batches:
+        async with aclosing(self._sources(closing)) as batches:
             async for batch in batches:
                 for entry in batch:
                     for event in self._news(entry):
@@ -90,13 +109,35 @@ class RunStream:
 
     async def _has_lost_its_place(self) -> bool:
         """Whether the entry of the cursor is ahead of the whole stream: the transport began anew."""
-        if self._place is None or not self._place.entry:
+        if self._source is None or self._place is None or not self._place.entry:
             return False
+        if self._place.entry.startswith(HISTORY):
+            return False  # no transport loses it, and all that a transport has stands before it
         return await self._source.last_id(self._stream) < self._place.entry
 
-    async def _batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Sequence[Entry]]:
+    async def _sources(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Sequence[Entry]]:
+        """Read from the transport; if it has nothing at all of this run, from Temporal's history."""
+        try:
+            if self._source is not None:
+                async with aclosing(self._batches(self._source, closing)) as batches:
+                    async for batch in batches:
+                        yield batch
+        except TransportUnavailable:
+            if self._last or self._history is None:
+                raise
+            logger.warning(
+                "reading stream %r from Temporal's history: the transport is away", self._stream.name
+            )
+        if not self._last and self._history is not None:
+            async with aclosing(self._batches(self._history, closing)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _batches(
+        self, entries: Entries, closing: asyncio.Future[Any]
+    ) -> AsyncGenerator[Sequence[Entry]]:
         end: str | None = None
-        async with aclosing(self._source.read(self._stream)) as source:
+        async with aclosing(entries.read(self._stream)) as source:
             coming: asyncio.Task[Sequence[Entry]] | None = None
             try:
                 while end is None or self._last < end:
@@ -104,7 +145,7 @@ class RunStream:
                     if end is None:
                         await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
                         if closing.done():
-                            end = await self._source.last_id(self._stream)
+                            end = await entries.last_id(self._stream)
                     else:
                         await asyncio.wait({coming}, timeout=_DRAIN_TIMEOUT)
                         if not coming.done():

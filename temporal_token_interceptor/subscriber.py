@@ -12,6 +12,7 @@ from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import AttemptStarted, Event, RunContinued, StreamEnded, TokenEvent
+from temporal_token_interceptor.history import RunHistory
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import ReaderStatistics, RunStream
 
@@ -31,7 +32,9 @@ class TokenSubscriber:
     Args:
         client: Says which run is the newest, and how it closed. None: subscriptions need `until`, find
             runs through the transport, and end with the status `unknown`.
-        backend: Where workers write to.
+        backend: Where workers write to. None: what activities say is read from the workflow's history
+            when they complete, if their results have a `custom_data` to hold it. So it is, too, for a
+            run of which the backend has nothing, or cannot be asked within its patience.
         namespace: The Temporal namespace; only without a client, which knows its own.
         start_timeout: How long to wait for a workflow that has not been started.
         patience: How long Temporal may be away before `TransportUnavailable`; the backend has its own.
@@ -43,13 +46,15 @@ class TokenSubscriber:
     def __init__(
         self,
         client: Client | None,
-        backend: TokenSource,
+        backend: TokenSource | None = None,
         *,
         namespace: str = "default",
         start_timeout: timedelta = timedelta(seconds=60),
         patience: timedelta = timedelta(seconds=60),
     ) -> None:
-        if not isinstance(backend, TokenSource):
+        if client is None and backend is None:
+            raise ConfigurationError("without a client and a backend there is nothing to read from")
+        if backend is not None and not isinstance(backend, TokenSource):
             raise ConfigurationError(
                 f"backend must be a TokenSource such as RedisStreamBackend(...), not {type(backend).__name__}"
             )
@@ -57,6 +62,7 @@ class TokenSubscriber:
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
         self.statistics = ReaderStatistics()
+        self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
         self._start_timeout = start_timeout
@@ -132,7 +138,11 @@ class TokenSubscriber:
         run = place.run_id if place else run_id or await self._newest_run(workflow_id)
         while True:
             stream = RunStream(
-                StreamKey(self._namespace, workflow_id, run), self._source, place, self.statistics
+                StreamKey(self._namespace, workflow_id, run),
+                self._source,
+                self._history(),
+                place,
+                self.statistics,
             )
             closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
             try:
@@ -148,9 +158,16 @@ class TokenSubscriber:
             run, place = closed.next_run_id, None
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
 
+    def _history(self) -> RunHistory | None:
+        if self._client is None or self._completion is None:
+            return None
+        return RunHistory(self._client, self._completion)
+
     async def _newest_run(self, workflow_id: str) -> str:
         if self._completion is not None:
             return await self._completion.newest_run(workflow_id, start_timeout=self._start_timeout)
+        if self._source is None:
+            raise ConfigurationError("without a client and a backend there is nothing to read from")
         while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:  # noqa: ASYNC110 - another process sets it
             await asyncio.sleep(_POINTER_PAUSE)
         return run
