@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.subscriber import TokenSubscriber
+    from temporal_token_interceptor.summary import summary_events
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
 # Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
@@ -80,6 +81,7 @@ _HOMES = {
     ),
     "interceptor": ("TokenStreamingInterceptor",),
     "subscriber": ("TokenSubscriber",),
+    "summary": ("summary_events",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -114,6 +116,7 @@ __all__ = [
     "ToolCallChunk",
     "TransportUnavailable",
     "create_token_handler",
+    "summary_events",
 ]
 
 

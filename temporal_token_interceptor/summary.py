@@ -274,7 +274,7 @@ def frames_in(result: object) -> Iterator[bytes]:
             yield from _frames_of(item)
 
 
-def events_in(item: object) -> list[Event]:
+def summary_events(item: object) -> list[Event]:
     """Return what an item of `custom_data` tells, as the events of a subscription.
 
     For clients that get the items by themselves, such as from the stream buffer of `langgraph-temporal`.

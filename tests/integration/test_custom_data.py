@@ -1,7 +1,5 @@
 """The summary in `custom_data`: on every kind of result that has the place, never at the workflow's cost."""
 
-
-
 import dataclasses
 import json
 from dataclasses import dataclass, field

@@ -36,10 +36,11 @@ async def streaming_worker(
     /,
     *,
     interceptors: Sequence[Interceptor] = (),
+    task_queue: str | None = None,
     **options: Any,
 ) -> AsyncIterator[str]:
     """Run a worker with our interceptor, as a user would; yield its task queue."""
-    task_queue = unique("queue")
+    task_queue = task_queue or unique("queue")
     with ThreadPoolExecutor(max_workers=16) as threads:
         async with Worker(
             client,
