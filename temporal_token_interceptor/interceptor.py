@@ -122,6 +122,7 @@ class TokenStreamingInterceptor(Interceptor):
         self._summary = summary
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
+        self._placeless: set[str] = set()  # activity types; a worker has not many
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap an activity attempt. Temporal calls this once for each."""
@@ -190,20 +191,26 @@ class TokenStreamingInterceptor(Interceptor):
         """Return the result with what there is to tell in its `custom_data`, or just the result."""
         if self._summary == "off" or not (attempt.undelivered or attempt.tally.call_count):
             return result
+        error: Exception | None = None
         try:
-            return attached(
+            changed = attached(
                 result,
                 lambda room: item_of(attempt.undelivered, attempt.origin, attempt.tally, room),
                 function=input.fn,
                 converter=activity.payload_converter(),
             )
-        except Exception as error:  # noqa: BLE001 - ours, or the user's converter's: the result stands
+        except Exception as failure:  # noqa: BLE001 - ours, or the user's converter's: the result stands
+            changed, error = result, failure
+        kind = attempt.origin.activity_type
+        if changed is result and attempt.undelivered and kind not in self._placeless:
+            self._placeless.add(kind)
             logger.warning(
-                "the result of activity %r has no summary: it could not be encoded and decoded with one (%s)",
-                attempt.origin.activity_type,
-                type(error).__name__,
+                "what activity %r says cannot be told by its result: it has no `custom_data` that is None "
+                "or a list, or no room there, or its type does not admit a summary%s (said once)",
+                kind,
+                f" ({type(error).__name__})" if error else "",
             )
-            return result
+        return changed
 
     def __repr__(self) -> str:
         """Tell the state."""

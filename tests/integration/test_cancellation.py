@@ -1,4 +1,4 @@
-"""Stop stops: the provider's connection closes, the partial text stays, and the reader learns why it ended."""
+"""Stop stops: the provider's connection closes, the partial text stays, the reader learns why it ended."""
 
 import asyncio
 import time
@@ -89,9 +89,8 @@ async def test_cancelling_the_workflow_hangs_up_on_the_provider(client, backend,
                 await serving.hung_up.wait()
 
     delay = serving.hung_up_at - cancelled_at
-    print(
-        f"\n{name}: provider saw the end {delay:.2f} s after the cancel, reader {ended_at - cancelled_at:.2f} s"
-    )  # noqa: T201 - figures are to be seen
+    seen = f"provider saw the end {delay:.2f} s after the cancel, reader {ended_at - cancelled_at:.2f} s"
+    print(f"\n{name}: {seen}")  # noqa: T201 - figures are to be seen
     assert delay < LONGEST_DELAY
     assert outcomes(events) == ["cancelled"]
     assert standing_text(events).startswith("again ")
@@ -140,7 +139,7 @@ async def test_an_activity_that_cancels_itself_has_failed(client, backend):
         )
         with pytest.raises(WorkflowFailureError) as failure:
             await handle.result()
-        events = await read_all(client, backend, workflow_id)
+        events: list[Any] = await read_all(client, backend, workflow_id)
 
     assert isinstance(failure.value.cause, ActivityError)
     assert isinstance(failure.value.cause.cause, ApplicationError)
@@ -238,7 +237,7 @@ async def test_a_worker_that_shuts_down_says_so(client, backend):
 
 
 async def test_an_attempt_that_temporal_gave_up_says_so(client, backend):
-    """An attempt that took too long is told with its next beat; it is not called cancelled, nobody did that."""
+    """An attempt that took too long learns it with its next beat; it is not called cancelled."""
     workflow_id = unique("too-long")
     async with streaming_worker(client, backend, [long_once]) as queue:
         await client.start_workflow(

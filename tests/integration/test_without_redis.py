@@ -1,6 +1,7 @@
 """Tokens through Temporal alone: the same events, activity by activity, from the results in history."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -178,6 +179,24 @@ async def test_twenty_thousand_tokens_come_within_a_bound(client, size, is_cut):
     assert bool(cut) is is_cut
     assert arrived > 10_000 if is_cut else arrived == tokens
     assert kinds(events)[-3:] == ["CallEnded", "AttemptEnded", "StreamEnded"]
+
+
+async def test_a_result_without_a_place_is_named_in_the_log_once(client, caplog):
+    """My result has no `custom_data`, so nothing streams: my worker's log tells me why, and only once."""
+
+    @activity.defn
+    async def placeless(argument: Any) -> str:
+        return (await ScriptedChatModel.saying(*WORDS).ainvoke("?")).text
+
+    workflow_id = unique("placeless")
+    with caplog.at_level(logging.WARNING, logger="temporal_token_interceptor"):
+        async with worker_for(client, None, [placeless]) as queue:
+            await client.execute_workflow(
+                RunMany.run, args=["placeless", 3], id=workflow_id, task_queue=queue
+            )
+
+    assert ["placeless" in record.message for record in caplog.records] == [True]
+    assert kinds(await read_all(client, None, workflow_id)) == ["StreamEnded"]
 
 
 # ---------------------------------------------------------------------- where Redis should have been

@@ -1,4 +1,4 @@
-"""A provider of models on a real socket, which notices when its caller hangs up; and a model that calls it."""
+"""A provider of models on a real socket, which notices who hangs up; and a model that calls it."""
 
 import asyncio
 import socket
