@@ -297,7 +297,7 @@ async def test_what_the_user_put_into_custom_data_stays_before_the_summary(clien
 
 async def test_with_a_backend_the_summary_counts_and_keeps_to_four_kilobytes(client):
     """Tokens, calls, usage and how each call finished, in a few bytes: nothing stands in my history twice."""
-    usage = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
+    usage: Any = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
     final = AIMessageChunk(content="", usage_metadata=usage, response_metadata={"finish_reason": "stop"})
 
     @activity.defn(name="record")

@@ -13,8 +13,9 @@ from temporal_token_interceptor.testing_models import ScriptedChatModel
 from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import RunBeating
 
-TIMEOUT = 1.0  # seconds between two heartbeats
-NEXT_BEATS = TIMEOUT  # long enough for two or three of ours
+# Seconds between two heartbeats. The SDK passes on one in 0.8 timeouts: the rest is all a full machine has.
+TIMEOUT = 1.5
+NEXT_BEATS = 1.2  # seconds: long enough for two beats of ours
 
 
 @pytest.fixture
@@ -44,9 +45,10 @@ async def test_a_first_token_may_take_five_times_the_heartbeat_timeout(client, b
 
     async def run(**worker: Any) -> list[Any]:
         async with streaming_worker(client, worker.pop("backend"), activities, **worker) as queue:
-            return await client.execute_workflow(
+            results: list[Any] = await client.execute_workflow(
                 RunBeating.run, args=[names, TIMEOUT, 1], id=unique("thinks"), task_queue=queue
             )
+            return results
 
     with_us, beatless, without = await asyncio.gather(
         run(backend=backend), run(backend=backend, heartbeat="off"), run(backend=None)
@@ -131,7 +133,7 @@ async def test_a_call_that_hangs_times_out_where_stall_timeout_is_set(client, ba
 
     begun = time.monotonic()
     names = ["hangs", "speaks_now_and_then"]
-    options = {"stall_timeout": timedelta(seconds=TIMEOUT)}
+    options: dict[str, Any] = {"stall_timeout": timedelta(seconds=TIMEOUT)}
     async with streaming_worker(client, backend, [hangs, speaks_now_and_then], **options) as queue:
         results = await client.execute_workflow(
             RunBeating.run, args=[names, TIMEOUT, 1], id=unique("hangs"), task_queue=queue
@@ -150,7 +152,8 @@ async def test_activities_without_a_heartbeat_timeout_beat_only_where_asked(clie
         return [task.get_name() for task in asyncio.all_tasks() if "pulse" in task.get_name()]
 
     found = []
-    for options in ({}, {"heartbeat": timedelta(seconds=0.1)}):
+    settings: tuple[dict[str, Any], ...] = ({}, {"heartbeat": timedelta(seconds=0.1)})
+    for options in settings:
         async with streaming_worker(client, backend, [waits], **options) as queue:
             found += await client.execute_workflow(
                 RunBeating.run, args=[["waits"], 0, 1], id=unique("asked"), task_queue=queue

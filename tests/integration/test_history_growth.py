@@ -55,7 +55,7 @@ async def _activity_history(client, name, interceptors):
     ids=["redis", "no-place", "redis-and-counts", "custom-data"],
 )
 async def test_a_thousand_tokens_add_no_event_and_few_bytes(client, name, backend, most):
-    """With Redis my history grows by nothing, with counts by a few bytes, without by little more than the text.
+    """With Redis my history grows by nothing, with counts by a few bytes, without by the text.
 
     The activity result stands in history once; a workflow that returns it has it there a second time.
     """

