@@ -66,7 +66,11 @@ async def temporal_server() -> AsyncIterator[WorkflowEnvironment]:
             dev_server_log_level="error",  # at "warn" it complains about its own shutdown
             dev_server_startup_timeout=START_TIMEOUT,
             # Activities without a workflow. On in newer servers; the one that the SDK downloads may be older.
-            dev_server_extra_args=["--dynamic-config-value", "activity.enableStandalone=true"],
+            # And no banner on somebody else's standard output.
+            dev_server_extra_args=[
+                *("--dynamic-config-value", "activity.enableStandalone=true"),
+                *("--output", "none"),
+            ],
         )
     except RuntimeError as error:
         if binary is not None:

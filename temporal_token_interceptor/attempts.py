@@ -110,7 +110,7 @@ class Attempts:
         """Return the newest attempts that have not said how they ended."""
         return [attempt.origin for attempt in self._newest.values() if not attempt.ended]
 
-    def _begin(self, origin: Origin) -> tuple[_Attempt, str | None]:
+    def _begin(self, origin: Origin) -> tuple[_Attempt, Origin | None]:
         """Register an attempt; fence whichever is older: it, or the newest of its activity so far."""
         attempt = self._attempts[origin.attempt_id] = _Attempt(origin)
         rival = self._newest.get(origin.activity_id)
@@ -122,7 +122,7 @@ class Attempts:
             return attempt, None
         rival.fenced = True
         rival.calls.clear()
-        return attempt, rival.origin.attempt_id
+        return attempt, rival.origin
 
 
 def _age(origin: Origin) -> tuple[object, int]:

@@ -34,13 +34,17 @@ NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
 class _LiveCall:
     """A call that has started and not ended."""
 
-    __slots__ = ("call", "reasoning", "streamed", "text")
+    __slots__ = ("call", "parts", "reasoning", "streamed", "text", "tool_calls")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.text = 0
         self.reasoning = 0
+        self.tool_calls = 0  # of those without an index
         self.streamed = False
+        # Of a call that is heard by v3 events: the blocks that came in parts. A model may report its chunks
+        # both as events and as tokens; whichever comes first is listened to.
+        self.parts: set[int | str] | None = None
 
 
 class Observer(InlineHandler):
@@ -66,7 +70,7 @@ class Observer(InlineHandler):
         self._default_node = default_node
         self._nodes = nodes
         self._ordinals = count()
-        self._live: dict[UUID, _LiveCall] = {}
+        self._live: dict[int, _LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
         self._starting = threading.Lock()
         self._closed = False
 
@@ -99,8 +103,8 @@ class Observer(InlineHandler):
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
-        live = self._live.get(run_id)
-        if live is None:
+        live = self._live.get(run_id.int)
+        if live is None or live.parts is not None:
             return
         live.streamed = True
         message = getattr(chunk, "message", None)
@@ -119,8 +123,31 @@ class Observer(InlineHandler):
         elif message is not None:
             self._put_message(live, message)
 
+    def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        live = self._live.get(run_id.int)
+        if live is None or (live.streamed and live.parts is None):
+            return
+        live.streamed = True
+        live.parts = live.parts or set()
+        index: int | str = event.get("index", "")
+        part: Mapping[str, Any] = event.get("delta") or event.get("content") or {}
+        match event["event"], part:
+            case "content-block-delta", {"type": "text-delta", "text": text}:
+                live.parts.add(index)
+                self._put_text(live, "text", text)
+            case "content-block-delta", {"type": "reasoning-delta", "reasoning": text}:
+                live.parts.add(index)
+                self._put_text(live, "reasoning", text)
+            case "content-block-start", {"type": "tool_call_chunk"}:
+                live.parts.add(index)
+                self._put_tool_call(live, {**part, "index": index})
+            case "content-block-delta", {"type": "tool-call-delta"} if index in live.parts:
+                self._put_tool_call(live, {**part, "index": index})
+            case "content-block-finish", {"type": _} if index not in live.parts:
+                self._put_block(live, part)
+
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.pop(run_id, None)
+        live = self._live.pop(run_id.int, None)
         if live is None:
             return
         message = _message(response)
@@ -138,7 +165,7 @@ class Observer(InlineHandler):
         )
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.pop(run_id, None)
+        live = self._live.pop(run_id.int, None)
         if live is not None:
             self._end(live, error=type(error).__name__)
 
@@ -151,8 +178,8 @@ class Observer(InlineHandler):
         """
         with self._starting:  # a call that starts now, on another thread, is either ended here or not begun
             self._closed = True
-        for run_id in list(self._live):
-            live = self._live.pop(run_id, None)
+        for run in list(self._live):
+            live = self._live.pop(run, None)
             if live is not None:
                 self._end(live, unfinished=True)
 
@@ -176,7 +203,7 @@ class Observer(InlineHandler):
                 provider=metadata.get("ls_provider"),
                 tags=tuple(tags),
             )
-            self._live[run_id] = _LiveCall(call)
+            self._live[run_id.int] = _LiveCall(call)
             self._buffer.put(CallStarted(call=call), call)
 
     def _end(self, live: _LiveCall, **facts: Any) -> None:
@@ -190,20 +217,21 @@ class Observer(InlineHandler):
             # Not every provider's blocks are translated; `.text` is what users compare with.
             self._put_text(live, "text", message.text)
             blocks = [block for block in blocks if block["type"] != "text"]
-        tool_calls = _tool_calls(message)
-        for block in blocks:
-            match block["type"]:
-                case "text":
-                    self._put_text(live, "text", block.get("text") or "")
-                case "reasoning":
-                    self._put_text(live, "reasoning", block.get("reasoning") or "")
-                case "tool_call_chunk" | "tool_call" | "invalid_tool_call":
-                    if not tool_calls:
-                        self._put_tool_call(live, block)
-                case _:
-                    self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
-        for tool_call in tool_calls:
-            self._put_tool_call(live, tool_call)
+        if tool_calls := _tool_calls(message):
+            blocks = [block for block in blocks if block["type"] not in _TOOL_CALLS]
+        for block in (*blocks, *tool_calls):
+            self._put_block(live, block)
+
+    def _put_block(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
+        kind = block["type"]
+        if kind == "text":
+            self._put_text(live, "text", block.get("text") or "")
+        elif kind == "reasoning":
+            self._put_text(live, "reasoning", block.get("reasoning") or "")
+        elif kind in _TOOL_CALLS:
+            self._put_tool_call(live, block)
+        else:
+            self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
 
     def _put_text(self, live: _LiveCall, kind: TextKind, text: str) -> None:
         if not text:
@@ -215,9 +243,11 @@ class Observer(InlineHandler):
         self._buffer.put_text(live.call, kind, index, text)
 
     def _put_tool_call(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
-        args = block.get("args")
+        args, index = block.get("args"), block.get("index")
+        if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
+            index, live.tool_calls = live.tool_calls, live.tool_calls + 1
         chunk = ToolCallChunk(
-            index=block.get("index"),
+            index=index,
             id=block.get("id"),
             name=block.get("name"),
             args=args if isinstance(args, str) else _json(args),
@@ -280,6 +310,8 @@ def _finish_reason(message: AIMessage | None, response: LLMResult) -> str | None
     found = next((facts[name] for name in _FINISH_REASONS if facts.get(name)), None)
     return None if found is None else str(found)
 
+
+_TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
 
 _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
 

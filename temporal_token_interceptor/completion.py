@@ -27,6 +27,10 @@ _T = TypeVar("_T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
+# Whoever subscribes first and starts the workflow then should not miss its first second. One question costs
+# Temporal some milliseconds.
+_LONGEST_PAUSE_FOR_START = 0.2
+
 # The SDK gives up on its own after some ten seconds of failing; what the server may still do better is
 # tried again here, within our bound.
 _TRANSIENT: Final = frozenset(
@@ -85,7 +89,7 @@ class Completion:
                         f"within {start_timeout.total_seconds():g} s: check the id, or raise start_timeout"
                     ) from error.__cause__
                 await asyncio.sleep(min(pause, remaining))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, _LONGEST_PAUSE_FOR_START)
             else:
                 return _run_id(description)
 

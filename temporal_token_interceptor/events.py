@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 Outcome = Literal[
@@ -98,16 +98,35 @@ class Call:
     tags: tuple[str, ...] = ()
 
 
+# What an event has for an origin or a call until a reader places it: in a subscription, never.
+NO_ORIGIN = Origin(
+    namespace="",
+    workflow_id="",
+    run_id="",
+    activity_id="",
+    attempt=0,
+    attempt_id="",
+    started_time=datetime.fromtimestamp(0, UTC),
+)
+NO_CALL = Call(ordinal=-1, node_name="")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventBase:
-    """What every event has: where it comes from, and the cursor that resumes right after it."""
+    """What every event has: the cursor that resumes right after it."""
 
-    origin: Origin | None = None
     cursor: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEvent(EventBase):
+    """What an attempt said: `origin` names the attempt."""
+
+    origin: Origin = NO_ORIGIN
+
+
 @dataclass(frozen=True, slots=True)
-class TokenEvent(EventBase):
+class TokenEvent(AttemptEvent):
     """A piece of an answer's text. The tokens of one call, joined, are exactly its message's text.
 
     Field names and `to_dict` are those of `deepagent-temporal`, so that its clients keep working.
@@ -128,7 +147,7 @@ class TokenEvent(EventBase):
     index: int
     is_final: bool = False
     attempt: int = 1
-    call: Call | None = field(default=None, kw_only=True)
+    call: Call = field(default=NO_CALL, kw_only=True)
 
     def to_dict(self) -> dict[str, str | int]:
         """Return the flat form that `XADD` accepts: strings and integers only, booleans as 1 and 0."""
@@ -143,26 +162,26 @@ class TokenEvent(EventBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptStarted(EventBase):
+class AttemptStarted(AttemptEvent):
     """An activity attempt began to stream.
 
     Attributes:
-        supersedes: The `attempt_id` of the attempt it replaces: clear what that one drew. None if no
-            earlier attempt of the activity was seen.
+        supersedes: The attempt it replaces: clear what that one drew (events whose `origin.attempt_id` is
+            the same). None if no earlier attempt of the activity was seen.
     """
 
-    supersedes: str | None = None
+    supersedes: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallStarted(EventBase):
+class CallStarted(AttemptEvent):
     """A model call began."""
 
     call: Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReasoningEvent(EventBase):
+class ReasoningEvent(AttemptEvent):
     """A piece of a model's reasoning; never part of the answer's text."""
 
     token: str
@@ -171,7 +190,7 @@ class ReasoningEvent(EventBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallChunk(EventBase):
+class ToolCallChunk(AttemptEvent):
     """A fragment of a tool call that a model is writing.
 
     Attributes:
@@ -190,7 +209,7 @@ class ToolCallChunk(EventBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContentBlock(EventBase):
+class ContentBlock(AttemptEvent):
     """A block of an answer that is neither text, reasoning nor a tool call, as LangChain's v1 block."""
 
     block: Mapping[str, Any]
@@ -198,7 +217,7 @@ class ContentBlock(EventBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallEnded(EventBase):
+class CallEnded(AttemptEvent):
     """A model call ended.
 
     Attributes:
@@ -222,7 +241,7 @@ class CallEnded(EventBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEnded(EventBase):
+class AttemptEnded(AttemptEvent):
     """The worker's word on how an attempt ended. Advisory: only history knows what Temporal recorded.
 
     Attributes:
@@ -242,8 +261,10 @@ class Gap(EventBase):
         missing: How many tokens (where the reason is `overflow`) or frames (else); None if nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.
+        origin: The attempt that misses something; None if the stream as a whole does.
     """
 
+    origin: Origin | None = None
     missing: int | None
     reason: GapReason
     call: Call | None = None
@@ -253,6 +274,7 @@ class Gap(EventBase):
 class RunContinued(EventBase):
     """The workflow goes on in another run: continued as new, retried, on a schedule, or reset."""
 
+    origin: None = None
     run_id: str
 
 
@@ -260,6 +282,7 @@ class RunContinued(EventBase):
 class StreamEnded(EventBase):
     """The last event of every subscription: how the workflow closed, as Temporal says."""
 
+    origin: None = None
     status: Status
 
 

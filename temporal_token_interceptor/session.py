@@ -14,6 +14,7 @@ import contextlib
 import logging
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -107,11 +108,8 @@ class Session:
         self._end = AttemptEnded(outcome=outcome, will_retry=will_retry)
         self._ready.set()
         if self._task is not None:
-            try:
+            with _cancelled_too_late():
                 await asyncio.wait({self._task}, timeout=self._flush_timeout)
-            except asyncio.CancelledError:
-                if (current := asyncio.current_task()) is not None:
-                    current.uncancel()
         await self._stop()
 
     @property
@@ -193,7 +191,7 @@ class Session:
         task, self._task = self._task, None
         if not task.done():
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with _cancelled_too_late():
             await task
         self._give_up()
         if self.statistics.undelivered:
@@ -216,3 +214,15 @@ class Session:
         state = "running" if self._task is not None else "ended"
         waiting = len(self.buffer)
         return f"<Session {self.origin.attempt_id} {state}, {self._seq} frames, {waiting} records waiting>"
+
+
+@contextlib.contextmanager
+def _cancelled_too_late() -> Iterator[None]:
+    """Let a cancellation end the wait within, and nothing else."""
+    current = asyncio.current_task()
+    before = current.cancelling() if current else 0
+    try:
+        yield
+    except asyncio.CancelledError:
+        while current and current.cancelling() > before:
+            current.uncancel()

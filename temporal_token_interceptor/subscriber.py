@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import AttemptStarted, Event, RunContinued, StreamEnded, TokenEvent
+from temporal_token_interceptor.events import (
+    AttemptStarted,
+    Event,
+    Origin,
+    RunContinued,
+    StreamEnded,
+    TokenEvent,
+)
 from temporal_token_interceptor.history import RunHistory
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import ReaderStatistics, RunStream
@@ -75,7 +82,7 @@ class TokenSubscriber:
         cursor: str | None = None,
         *,
         until: Awaitable[object] | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Iterate over everything that the workflow's models say, from the start or from a cursor.
 
         Follows the workflow into further runs (continue-as-new, retries, resets) and ends with
@@ -100,7 +107,7 @@ class TokenSubscriber:
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
-    ) -> AsyncIterator[TokenEvent]:
+    ) -> AsyncGenerator[TokenEvent]:
         """Iterate over the answer text alone.
 
         A retry shows as a token whose `attempt` is higher than before: drop what you have of the same
@@ -120,10 +127,10 @@ class TokenSubscriber:
         async with aclosing(self._closable(workflow_id, run_id, None)) as events:
             async for event in events:
                 match event:
-                    case AttemptStarted(supersedes=str(superseded)):
+                    case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
                         pieces.pop(superseded, None)
-                    case TokenEvent(origin=origin) if origin is not None:
-                        pieces.setdefault(origin.attempt_id, []).append(event.token)
+                    case TokenEvent():
+                        pieces.setdefault(event.origin.attempt_id, []).append(event.token)
         return "".join(piece for attempt in pieces.values() for piece in attempt)
 
     # ------------------------------------------------------------------ following a workflow

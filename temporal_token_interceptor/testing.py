@@ -220,7 +220,7 @@ async def _nothing_falls_between_past_and_present(transport: Transport) -> None:
 @_law
 async def _a_slow_reader_misses_nothing_and_holds_nobody_up(transport: Transport) -> None:
     stream = _stream()
-    sent = _numbered(3_000)
+    sent = _numbered(1_500)
     slow: list[Entry] = []
     async with aclosing(transport.read(stream)) as batches:
         await transport.write(stream, sent[0])

@@ -6,9 +6,14 @@ import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from hypothesis import settings
 from redis.asyncio import Redis
 
 from examples.servers import ServerUnavailable, redis_server, temporal_server
+
+# A law is not broken because a shared machine was slow; pytest-timeout catches what never ends.
+settings.register_profile("laws", deadline=None)
+settings.load_profile("laws")
 
 
 @pytest.fixture(scope="session")

@@ -144,8 +144,10 @@ class RedisStreamBackend:
 def _connect(redis_url: str) -> Redis:
     # The writer and the reader try again by themselves, once for all streams and with one log line an
     # outage. Retries inside the client would hide an outage and store entries twice. They have their own
-    # deadlines, too; a socket timeout of redis-py costs a task for each command.
+    # deadlines, too; a socket timeout of redis-py costs a task for each command. RESP2, because with RESP3
+    # redis-py does not look whether a connection out of the pool is still alive.
     settings: dict[str, Any] = {
+        "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
         "socket_connect_timeout": _CONNECT_SECONDS,

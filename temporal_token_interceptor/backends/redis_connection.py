@@ -3,6 +3,11 @@
 The reading half needs what the client does not give: entries as bytes also where the user's client decodes,
 one shape of reply whatever the client's `protocol` and `legacy_responses`, and a connection that is never
 replaced behind our back by the client's own retries, because `CLIENT UNBLOCK` names it by number.
+
+On a connection with a socket timeout, redis-py sends with `asyncio.wait_for`, and that of Python 3.11
+swallows a cancellation that meets its result (https://github.com/python/cpython/issues/81839). A reader that
+was cancelled just then would read on for ever. So here a swallowed cancellation is noticed and raised, and
+whoever cancels redis-py's client says so until it is heard (`ended`).
 """
 
 from __future__ import annotations
@@ -53,9 +58,12 @@ class Desk:
 @asynccontextmanager
 async def borrowed(pool: ConnectionPool) -> AsyncIterator[AbstractConnection]:
     """Lend a connected connection; one that was left in the middle of a reply redis-py has closed itself."""
+    cancellations = _cancellations()
     async with asyncio.timeout(ANSWER_SECONDS):
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
     try:
+        if _cancellations() > cancellations:
+            raise asyncio.CancelledError
         yield connection
     finally:
         await pool.release(connection)
@@ -69,17 +77,22 @@ async def roundtrip(connection: AbstractConnection, *command: str | int, blocks:
         command: The command's words.
         blocks: Seconds that the command itself may wait.
     """
+    cancellations = _cancellations()
     async with asyncio.timeout(blocks + ANSWER_SECONDS):
         await connection.send_command(*command)
+        if _cancellations() > cancellations:
+            await connection.disconnect(nowait=True)  # its next reply would be that of this command
+            raise asyncio.CancelledError
         return await connection.read_response(disable_decoding=True)
 
 
-async def ended(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait until they are over.
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
-    Cancelling once is not enough: `asyncio.wait_for` of Python 3.11, which redis-py sends with, swallows a
-    cancellation that meets its result (https://github.com/python/cpython/issues/81839).
-    """
+
+async def ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they are over: one cancellation may get lost in redis-py."""
     while pending := {task for task in tasks if not task.done()}:
         for task in pending:
             task.cancel()

@@ -119,6 +119,7 @@ class Follower:
         """Run rounds until nobody listens, over a new connection after each failure."""
         trouble = Trouble(self._outage, self._patience)
         try:
+            await ended(*self._ending)  # the connection of the task before this one is ours now
             while self._is_mine():
                 try:
                     async with borrowed(self._pool) as connection:

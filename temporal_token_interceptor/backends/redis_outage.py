@@ -2,6 +2,7 @@
 
 The writer, the shared read and every reader that catches up notice the same outage, each at its own time.
 The log shall have it once: one warning when the first of them suffers, one when the last is served again.
+One failure is no outage: a connection that died in the pool is found out by using it.
 """
 
 from __future__ import annotations
@@ -122,8 +123,9 @@ class Trouble:
         now = asyncio.get_running_loop().time()
         if self._since is None:
             self._since = now
+        else:
+            self._outage.begin(self, error)
         self.error = error
-        self._outage.begin(self, error)
         if now - self._since >= self._patience:
             raise self.unavailable(self._patience) from error
         await asyncio.sleep(self._pause)

@@ -79,6 +79,8 @@ class Story:
                 value = _name_of(value, self.origins)
             elif field.name == "call":
                 value = _name_of(value, self.calls)
+            elif field.name == "supersedes":
+                value = value.attempt_id
             told[field.name] = value
         return told
 
@@ -211,7 +213,8 @@ def _line(event: Event) -> str:
         case TokenEvent() | ReasoningEvent():
             return f"{position}  {type(event).__name__}  {json.dumps(event.token)}"
         case AttemptStarted():
-            return f"{position}  AttemptStarted  supersedes {event.supersedes or 'nothing'}"
+            superseded = event.supersedes.attempt_id if event.supersedes else "nothing"
+            return f"{position}  AttemptStarted  supersedes {superseded}"
         case Gap():
             return f"{position}  Gap  {event.missing} {event.reason}"
         case _:

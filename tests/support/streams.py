@@ -71,8 +71,7 @@ def standing_text(events: Sequence[Event]) -> str:
     text: dict[str, str] = {}
     for event in events:
         if isinstance(event, AttemptStarted) and event.supersedes:
-            del text[event.supersedes]
+            text.pop(event.supersedes.attempt_id, None)
         elif isinstance(event, TokenEvent):
-            assert event.origin is not None
             text[event.origin.attempt_id] = text.get(event.origin.attempt_id, "") + event.token
     return "".join(text.values())

@@ -139,7 +139,7 @@ def test_a_newer_attempt_supersedes_the_older_one(reader):
     started, token = reader.read(SECOND, 0, text("b"))
 
     assert isinstance(started, AttemptStarted)
-    assert started.supersedes == "a1"
+    assert started.supersedes.attempt_id == "a1"
     assert (token.token, token.attempt) == ("b", 2)
 
 
@@ -150,7 +150,7 @@ def test_a_retry_that_has_said_nothing_yet_takes_back_at_once(reader):
     (started,) = reader.read(SECOND, 0)
 
     assert isinstance(started, AttemptStarted)
-    assert started.supersedes == "a1"
+    assert started.supersedes.attempt_id == "a1"
 
 
 def test_a_zombie_is_fenced_from_the_moment_its_successor_appears(reader):
@@ -184,7 +184,7 @@ def test_an_activity_reset_repeats_a_number_and_still_supersedes(reader):
 
     started, token = reader.read(again, 0, text("b"))
 
-    assert started.supersedes == "a3"
+    assert started.supersedes.attempt_id == "a3"
     assert (token.token, token.attempt) == ("b", 1)
     assert reader.read(third, 1, text("zombie", first=1)) == []
 
@@ -195,6 +195,17 @@ def test_among_attempts_started_at_the_same_time_the_higher_number_wins(reader):
     reader.read(two, 0, text("b"))
 
     assert reader.read(one, 0, text("zombie")) == []
+
+
+def test_among_attempts_that_nothing_else_orders_the_later_in_the_stream_wins(reader):
+    """Every reader decides alike, because all see the same stream."""
+    one, other = attempt("a1"), attempt("b1")
+    reader.read(one, 0, text("a"))
+
+    started, _ = reader.read(other, 0, text("b"))
+
+    assert started.supersedes.attempt_id == "a1"
+    assert reader.read(one, 1, text("zombie", first=1)) == []
 
 
 def test_activities_do_not_supersede_each_other(reader):
@@ -394,8 +405,8 @@ def test_what_is_superseded_was_started_and_is_silent_from_then_on(stream):
     alive: dict[str, str] = {}
     for sent in stream:
         for event in reader.read(sent.origin, sent.seq, text(sent.token), header=sent.header):
-            assert event.origin is not None
             if isinstance(event, AttemptStarted):
-                assert event.supersedes == alive.get(event.origin.activity_id)
+                superseded = event.supersedes and event.supersedes.attempt_id
+                assert superseded == alive.get(event.origin.activity_id)
                 alive[event.origin.activity_id] = event.origin.attempt_id
             assert alive[event.origin.activity_id] == event.origin.attempt_id

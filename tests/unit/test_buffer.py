@@ -1,5 +1,6 @@
 """The hand-off from callbacks to the loop: in order, bounded, and honest about what did not fit."""
 
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,15 @@ class Bench:
 def bench():
     """A buffer with plenty of room."""
     return Bench()
+
+
+@pytest.fixture
+def busy_threads():
+    """Threads take turns far more often than usual, so that what a lock forgets comes to light."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
 
 
 # ------------------------------------------------------------------ runs
@@ -363,6 +373,7 @@ def test_everything_put_is_delivered_in_order_or_counted_in_its_place(operations
     assert bench.budget.leased == 0
 
 
+@pytest.mark.usefixtures("busy_threads")
 def test_threads_that_put_at_once_lose_nothing():
     """Sync nodes call from worker threads, concurrently, while the loop takes."""
     threads, tokens = 8, 2_000
@@ -395,6 +406,7 @@ def test_threads_that_put_at_once_lose_nothing():
     assert budget.leased == 0
 
 
+@pytest.mark.usefixtures("busy_threads")
 def test_threads_that_overflow_one_budget_are_accounted_for_to_the_byte():
     """Many attempts, one budget, no reader: what fits is kept, the rest counted, and all of it returned."""
     threads, tokens = 8, 1_000

@@ -25,7 +25,7 @@ def house() -> list[str]:
     listing = DESIGN.split(f"```\n{PACKAGE}/\n", 1)[1].split("```", 1)[0]
     rooms, folder = [], ""
     for line in listing.splitlines():
-        indent, name = re.match(r"( *)(\S+)", line).groups()  # type: ignore[union-attr]
+        indent, name = re.match(r"( *)(\S+)", line).groups()
         folder = folder if len(indent) > 2 else ""
         rooms.append(folder + name)
         if name.endswith("/"):

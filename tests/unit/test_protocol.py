@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor, ProtocolError
@@ -405,12 +405,24 @@ def test_events_of_a_call_whose_start_was_lost_still_arrive():
     assert event.call == Call(ordinal=3, id="1:3", node_name="answer")
 
 
+def test_a_call_that_ended_is_forgotten():
+    """A reader keeps open calls only: a long attempt costs it no memory."""
+    table = {0: CALL}
+
+    list(unfold([["call_end", 0, {}]], ORIGIN, table, map(str, count())))
+
+    assert table == {}
+
+
 # ------------------------------------------------------------------ stream names
 
 keys = st.builds(StreamKey, anything, anything, anything)
 
 
 @given(keys, keys)
+@example(StreamKey("n", "\ud800", "r"), StreamKey("n", "\ud801", "r"))
+@example(StreamKey("n", "a/b", "r"), StreamKey("n", "a", "b/r"))
+@example(StreamKey("n", "%2F", "r"), StreamKey("n", "/", "r"))
 def test_different_runs_never_share_a_stream(one, other):
     """No workflow id, however odd, can imitate another run's stream."""
     assert (one.name == other.name) is (one == other)

@@ -86,11 +86,12 @@ def said_in(frames: list[Frame]) -> dict[int, str]:
     return said
 
 
-def kept_pieces(item) -> int:
+def kept_pieces(item: Any) -> int:
     """How many pieces an item still holds, by its wire forms; one that was cut through counts as missing."""
     wires = [wire for each in item[MARK]["frames"] for wire in each["e"]]
     held: int = sum((wire[4:] or [len(wire[3])])[0] for wire in wires if wire[0] == "text")
-    return held + sum(wire[0] == "tool_call" for wire in wires)
+    tools = [wire for wire in wires if wire[0] == "tool_call"]
+    return held + len(tools)
 
 
 @given(attempts(), st.integers(0, 6_000))
