@@ -107,7 +107,7 @@ class Buffer:
 
     def __init__(self, budget: Budget, wake: Callable[[], None]) -> None:
         self.received = 0
-        """How many pieces and records were put so far, kept or not: a sign of life."""
+        """How many pieces and records were put so far, kept or not, also after the end: a sign of life."""
         self._budget = budget
         self._wake = wake
         self._lock = threading.Lock()
@@ -127,9 +127,9 @@ class Buffer:
         """Add one chunk of text; the chunk before it, if of the same call and kind, shares its record."""
         cost = _TEXT_BYTES + len(text)
         with self._lock:
+            self.received += 1
             if self._closed:
                 return
-            self.received += 1
             was_empty = not self._items
             run = self._open.get(call.ordinal)
             if self._size + cost > self._leased and not self._lease(cost):
@@ -157,9 +157,9 @@ class Buffer:
         """
         cost = _RECORD_BYTES + size
         with self._lock:
+            self.received += 1
             if self._closed:
                 return
-            self.received += 1
             was_empty = not self._items
             if self._size + cost > self._leased and not self._lease(cost):
                 cost = 0  # beyond the budget; what is structural has its own bound

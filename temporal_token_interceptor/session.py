@@ -29,6 +29,7 @@ from temporal_token_interceptor.events import (
     CallEnded,
     CallStarted,
     Frame,
+    Gap,
     Origin,
     Outcome,
     Record,
@@ -81,6 +82,7 @@ class Session:
         self._open_calls: dict[int, Call] = {}
         self._unstored: Frame | None = None
         self._left: tuple[Record, ...] = ()
+        self._heard: int | None = None
         self._keeper: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -123,9 +125,11 @@ class Session:
             return ()
         if unstored and self._end in unstored[0].records:
             return unstored
+        # After a failure of the sink nothing more is kept, and what was said since is not even counted.
+        unheard = (Gap(missing=None, reason="overflow"),) if self.buffer.received != self._heard else ()
+        records = (*self._left, *unheard, self._end)
         open_calls = tuple(self._open_calls.values())
-        rest = Frame(self.origin, self._seq, (*self._left, self._end), header=True, open_calls=open_calls)
-        return (*unstored, rest)
+        return (*unstored, Frame(self.origin, self._seq, records, header=True, open_calls=open_calls))
 
     # ------------------------------------------------------------------ waking, from any thread
 
@@ -156,6 +160,8 @@ class Session:
             logger.warning("tokens of %s are not delivered: %s", self._named(), error)
         except Exception:  # ours, or the sink's: either way the activity must not suffer
             logger.exception("tokens of %s are no longer delivered", self._named())
+        finally:
+            self._give_up()
 
     async def _send(self, records: tuple[Record, ...]) -> None:
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None
@@ -193,7 +199,7 @@ class Session:
             task.cancel()
         with _cancelled_too_late():
             await task
-        self._give_up()
+        self._give_up()  # again, for a task that was cancelled before it began
         if self.statistics.undelivered:
             logger.info(
                 "%d frames of %s were not delivered in time", self.statistics.undelivered, self._named()
@@ -203,6 +209,8 @@ class Session:
         """Count what is left in the buffer, free its memory, and keep it for whoever asks at once."""
         self.statistics.undelivered += len(self.buffer)
         self._left += self.buffer.take(sys.maxsize)
+        if self._heard is None:
+            self._heard = self.buffer.received
         self.buffer.close()
 
     def _named(self) -> str:
