@@ -144,7 +144,7 @@ def enclosed(frames: Sequence[Frame], room: int) -> Item | None:
     )
     for way in ways:
         item = _item(way())
-        if _size(item) <= room:
+        if _size(item) <= room and _is_utf8(item):
             return item
     return None
 
@@ -158,12 +158,26 @@ def _size(value: object) -> int:
     return len(json.dumps(value, separators=(",", ":")))
 
 
+def _is_utf8(item: Item) -> bool:
+    """Whether every data converter can write it: not where a provider cut an emoji in two."""
+    try:
+        orjson.dumps(item)
+    except orjson.JSONEncodeError:
+        return False
+    return True
+
+
 def _joined(frame: Frame) -> Frame:
     records = (
-        replace(record, texts=["".join(record.texts)]) if isinstance(record, TextRun) else record
+        replace(record, texts=[_mended("".join(record.texts))]) if isinstance(record, TextRun) else record
         for record in frame.records
     )
     return replace(frame, records=tuple(records))
+
+
+def _mended(text: str) -> str:
+    """Put halves of emojis together; a half that has lost its other becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _cut(frames: Sequence[Frame], room: int) -> list[Frame]:

@@ -148,6 +148,16 @@ def test_of_a_text_that_came_whole_the_beginning_stays():
     assert [event.missing for event in events if isinstance(event, Gap)] == [1]
 
 
+def test_an_emoji_that_was_cut_in_two_is_whole_again():
+    """Half an emoji is no UTF-8, and some data converters refuse it: the halves are joined."""
+    run = TextRun("text", 0, 0, ["a \ud83c", "\udf88 b"], 2)
+
+    item = enclosed([frame(CallStarted(call=a_call()), run, END)], PLENTY)
+
+    assert "".join(e.token for e in summary_events(item) if isinstance(e, TokenEvent)) == "a 🎈 b"
+    assert json.dumps(item, ensure_ascii=False).encode()
+
+
 def test_thousands_of_calls_become_an_outline():
     """When not even the starts and ends of all calls fit, how much there was is told, and how it ended."""
     calls = [a_call(ordinal=ordinal, model="m" * 50) for ordinal in range(4_000)]
