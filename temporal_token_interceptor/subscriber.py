@@ -34,7 +34,8 @@ class TokenSubscriber:
     """Reads what workflows say, live: each token once, in order per model call, or a `Gap`.
 
     A subscription costs a share of the process's two Redis connections, and one long poll to Temporal in 20
-    seconds; nothing in the workflow or its history.
+    seconds; nothing in the workflow or its history. Where the transport has nothing of a run, its history
+    is read.
 
     Args:
         client: Says which run is the newest, and how it closed. None: subscriptions need `until`, find
