@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import ResetReapplyType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import WorkflowFailureError
 
 from temporal_token_interceptor import (
     CallEnded,
@@ -146,6 +150,45 @@ async def test_an_end_of_my_own_ends_the_reading(client):
 
     assert standing_text(events) == TEXT
     assert events[-1].status == "unknown"
+
+
+async def test_what_a_reset_carries_over_is_told_once(client):
+    """An operator resets my workflow: its new history begins with the old one, and no text comes twice."""
+    workflow_id = unique("reset")
+    async with worker_for(client, None, [answer]) as queue:
+        handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
+        events: list[Any] = []
+        async for event in TokenSubscriber(client).subscribe(workflow_id):
+            events.append(event)
+            if isinstance(event, CallEnded):
+                await handle.signal(Waiting.end, "fail")
+                with pytest.raises(WorkflowFailureError):
+                    await handle.result()
+                tasks = [
+                    e.event_id
+                    async for e in handle.fetch_history_events()
+                    if e.HasField("workflow_task_completed_event_attributes")
+                ]
+                await client.workflow_service.reset_workflow_execution(
+                    ResetWorkflowExecutionRequest(
+                        namespace=client.namespace,
+                        workflow_execution=WorkflowExecution(
+                            workflow_id=workflow_id, run_id=handle.first_execution_run_id
+                        ),
+                        reason="test",
+                        workflow_task_finish_event_id=tasks[1],
+                        reset_reapply_type=ResetReapplyType.RESET_REAPPLY_TYPE_NONE,
+                        request_id=workflow_id,
+                    )
+                )
+        again = await client.get_workflow_handle(workflow_id).describe()
+        assert again.run_id is not None
+        reset_run = TokenSubscriber(client).subscribe(workflow_id, again.run_id)
+        await client.get_workflow_handle(workflow_id).signal(Waiting.end, "well")
+        carried_over = [event async for event in reset_run]
+
+    assert standing_text(events) == TEXT
+    assert kinds(carried_over) == ["StreamEnded"]
 
 
 @pytest.mark.parametrize(("size", "is_cut"), [(5, False), (12, True)], ids=["fits", "does-not-fit"])
