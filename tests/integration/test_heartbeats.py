@@ -13,8 +13,7 @@ from temporal_token_interceptor.testing_models import ScriptedChatModel
 from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import RunBeating
 
-# Seconds between two heartbeats. The SDK passes on one in 0.8 timeouts: the rest is all a full machine has.
-TIMEOUT = 1.5
+TIMEOUT = 1.2  # seconds between two heartbeats
 NEXT_BEATS = 1.2  # seconds: long enough for two beats of ours
 
 

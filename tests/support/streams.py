@@ -4,6 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
@@ -48,6 +49,8 @@ async def streaming_worker(
             workflows=[RunActivity, RunBeating, RunMany, Continuing, Waiting],
             activities=activities,
             activity_executor=threads,
+            # By default the SDK sends a beat every 0.8 timeouts: a full machine needs more slack than that.
+            max_heartbeat_throttle_interval=timedelta(seconds=0.3),
             interceptors=[TokenStreamingInterceptor(backend, **options), *interceptors]
             if backend is not None
             else list(interceptors),
