@@ -153,6 +153,12 @@ class RedisServer:
         if process is not None:
             await _kill(process)
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal, such as SIGSTOP to make it hang."""
+        if self._process is None:
+            raise RuntimeError(f"{self!r} is not running")
+        self._process.send_signal(number)
+
     async def _launch(self, port: int) -> None:
         # The directory is only for a log that nobody reads unless the start fails; with it gone, the running
         # server still has what it needs, and there is nothing to clean up after a kill.

@@ -19,7 +19,8 @@ from temporalio.converter import ActivitySerializationContext
 
 from temporal_token_interceptor.backends.base import Entry
 from temporal_token_interceptor.completion import Completion
-from temporal_token_interceptor.protocol import HISTORY, StreamKey, decode
+from temporal_token_interceptor.origin import HISTORY
+from temporal_token_interceptor.protocol import StreamKey, decode
 from temporal_token_interceptor.summary import frames_in
 
 logger = logging.getLogger(__name__)

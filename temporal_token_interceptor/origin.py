@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+HISTORY = "h"
+"""Begins the ids of entries that were read from Temporal's history: they sort after those of a transport."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
@@ -84,6 +87,11 @@ class EventBase:
     """What every event has: the cursor that resumes right after it."""
 
     cursor: str = ""
+
+    @property
+    def from_history(self) -> bool:
+        """Whether Temporal's history told it, because no transport had it: so it came late, and all at once."""
+        return self.cursor.rpartition("~")[0].rpartition("~")[2].startswith(HISTORY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,9 +34,6 @@ from temporal_token_interceptor.wire_origin import (
 
 VERSION = 1
 
-HISTORY = "h"
-"""Begins the ids of entries that were read from Temporal's history: they sort after those of a transport."""
-
 
 class StreamKey(NamedTuple):
     """Names the stream of one workflow run, whatever the transport."""

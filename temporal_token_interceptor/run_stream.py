@@ -24,7 +24,8 @@ from temporal_token_interceptor.encryption import FrameCodec, is_sealed
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
-from temporal_token_interceptor.protocol import HISTORY, Cursor, StreamKey, decode
+from temporal_token_interceptor.origin import HISTORY
+from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
 
 logger = logging.getLogger(__name__)
 
