@@ -26,6 +26,7 @@ from temporal_token_interceptor.events import (
     TextKind,
     ToolCallChunk,
 )
+from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
 
 NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
 """A call with one of these tags is not captured: LangGraph's own convention."""
@@ -56,6 +57,7 @@ class Observer(InlineHandler):
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
         nodes: The nodes to capture; None for all.
+        telemetry: Is told of calls that begin.
     """
 
     ignore_chain = True
@@ -64,9 +66,17 @@ class Observer(InlineHandler):
     ignore_retry = True
     ignore_custom_event = True
 
-    def __init__(self, buffer: Buffer, *, default_node: str, nodes: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        *,
+        default_node: str,
+        nodes: Collection[str] | None = None,
+        telemetry: NoTelemetry = NO_TELEMETRY,
+    ) -> None:
         super().__init__()
         self._buffer = buffer
+        self._telemetry = telemetry
         self._default_node = default_node
         self._nodes = nodes
         self._ordinals = count()
@@ -150,7 +160,7 @@ class Observer(InlineHandler):
         live = self._live.pop(run_id, None)
         if live is None:
             return
-        message = _message(response)
+        message = answer_of(response)
         if not live.streamed:
             # A cache hit, or a model that cannot or may not stream: all it said, at once.
             if message is not None:
@@ -160,7 +170,7 @@ class Observer(InlineHandler):
         self._end(
             live,
             usage=getattr(message, "usage_metadata", None),
-            finish_reason=_finish_reason(message, response),
+            finish_reason=finish_reason_of(message, response),
             message_id=getattr(message, "id", None),
         )
 
@@ -204,6 +214,7 @@ class Observer(InlineHandler):
                 tags=tuple(tags),
             )
             self._live[run_id] = _LiveCall(call)
+            self._telemetry.call_started(call)
             self._buffer.put(CallStarted(call=call), call)
 
     def _end(self, live: _LiveCall, **facts: Any) -> None:
@@ -296,13 +307,14 @@ def _tool_calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
     return ()
 
 
-def _message(response: LLMResult) -> AIMessage | None:
+def answer_of(response: LLMResult) -> AIMessage | None:
+    """Return the message that a model answered with; None for a text model's answer."""
     generation = response.generations[0][0] if response.generations and response.generations[0] else None
     message = getattr(generation, "message", None)
     return message if isinstance(message, AIMessage) else None
 
 
-def _finish_reason(message: AIMessage | None, response: LLMResult) -> str | None:
+def finish_reason_of(message: AIMessage | None, response: LLMResult) -> str | None:
     """Find the reason under one of the names that providers use."""
     facts: dict[str, Any] = dict(message.response_metadata) if message is not None else {}
     if response.generations and response.generations[0]:

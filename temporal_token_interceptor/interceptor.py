@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from temporalio import activity
+from temporalio.common import MetricMeter
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
@@ -19,6 +20,8 @@ from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin, Outcome
 from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.telemetry_models import GenAISpans, models_reported
+from temporal_token_interceptor.telemetry_writer import RuntimeMeter, attempt_telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,9 @@ class TokenStreamingInterceptor(Interceptor):
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
             tag `tti:noforce` leaves a single call alone.
         flush_timeout: How long an activity that has ended may wait for its last tokens to be stored.
+        genai_spans: Whether `chat` and `execute_tool` spans and the GenAI metrics are told to OpenTelemetry,
+            where an SDK is installed: `"on"`, `"off"`, or `"auto"`: unless another instrumentation of
+            LangChain does it.
         max_buffered_bytes: Memory for tokens that wait for the transport, all activities of the worker
             together. What does not fit is counted, and readers see a `Gap`.
 
@@ -59,6 +65,7 @@ class TokenStreamingInterceptor(Interceptor):
         activities: Collection[str] | None = None,
         force_streaming: Literal["auto"] | bool = "auto",
         flush_timeout: timedelta = timedelta(seconds=2),
+        genai_spans: GenAISpans = "auto",
         max_buffered_bytes: int = 32 * 1024 * 1024,
     ) -> None:
         if not isinstance(backend, TokenSink):
@@ -73,7 +80,10 @@ class TokenStreamingInterceptor(Interceptor):
             raise ConfigurationError(
                 f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
             )
+        if genai_spans not in ("auto", "on", "off"):
+            raise ConfigurationError(f'genai_spans must be "auto", "on" or "off", not {genai_spans!r}')
         self._backend = backend
+        self._genai_spans = genai_spans
         self._nodes = _names("nodes", nodes)
         self._activities = _names("activities", activities)
         self._force_streaming = force_streaming
@@ -90,16 +100,27 @@ class TokenStreamingInterceptor(Interceptor):
         if self._activities is not None and info.activity_type not in self._activities:
             return await next.execute_activity(input)
         try:
+            origin = _origin(info)
+            telemetry = attempt_telemetry(origin, self._backend, self._budget, _runtime_meter())
             session = Session(
-                _origin(info), self._backend, budget=self._budget, flush_timeout=self._flush_timeout
+                origin,
+                self._backend,
+                budget=self._budget,
+                flush_timeout=self._flush_timeout,
+                telemetry=telemetry,
             )
-            observer = Observer(session.buffer, default_node=info.activity_type, nodes=self._nodes)
+            observer = Observer(
+                session.buffer, default_node=info.activity_type, nodes=self._nodes, telemetry=telemetry
+            )
         except Exception:  # ours: the activity must not suffer
             logger.exception("activity %r runs without streaming", info.activity_type)
             return await next.execute_activity(input)
         async with session:
             try:
-                with capturing(observer, force_streaming=self._force_streaming):
+                with (
+                    capturing(observer, force_streaming=self._force_streaming),
+                    models_reported(genai_spans=self._genai_spans, default_node=info.activity_type),
+                ):
                     result = await next.execute_activity(input)
             except BaseException as error:
                 await session.finish(_outcome(error), will_retry=_will_retry(info, error))
@@ -144,6 +165,12 @@ def _origin(info: activity.Info) -> Origin:
         attempt_id=hashlib.sha256(info.task_token).hexdigest()[:16],
         started_time=info.started_time,
     )
+
+
+def _runtime_meter() -> RuntimeMeter | None:
+    """Return the meter of Temporal's own metrics; None where they are off."""
+    meter = activity.metric_meter()
+    return None if meter is MetricMeter.noop else meter
 
 
 def _outcome(error: BaseException) -> Outcome:

@@ -21,6 +21,7 @@ from temporal_token_interceptor.backends.base import Entry, TokenSource
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap
 from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
+from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +51,22 @@ class RunStream:
         source: Where its entries come from.
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
+        telemetry: Is told of each frame; None if nobody listens.
     """
 
     def __init__(
-        self, stream: StreamKey, source: TokenSource, place: Cursor | None, statistics: ReaderStatistics
+        self,
+        stream: StreamKey,
+        source: TokenSource,
+        place: Cursor | None,
+        statistics: ReaderStatistics,
+        telemetry: SubscriptionTelemetry | None = None,
     ) -> None:
         self._stream = stream
         self._source = source
         self._place = place
         self._statistics = statistics
+        self._telemetry = telemetry
         self._attempts = Attempts(stream.run_id)
         self._last = ""
 
@@ -127,12 +135,15 @@ class RunStream:
         statistics, attempts = self._statistics, self._attempts
         statistics.entries += 1
         try:
-            events = attempts.read(entry.id, decode(entry.data))
+            packet = decode(entry.data)
+            events = attempts.read(entry.id, packet)
         except ProtocolError as error:
             if not statistics.unreadable:
                 logger.warning("skipping an entry of stream %r: %s (said once)", self._stream.name, error)
             statistics.unreadable += 1
             return
+        if self._telemetry is not None:
+            self._telemetry.packet(packet)
         for event in events:
             if self._place is not None and not self._is_after_place(entry, event):
                 continue

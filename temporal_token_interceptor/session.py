@@ -33,6 +33,7 @@ from temporal_token_interceptor.events import (
     Record,
 )
 from temporal_token_interceptor.protocol import StreamKey, encode
+from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +62,23 @@ class Session:
         sink: Where the frames go.
         budget: The memory that all sessions of the worker share.
         flush_timeout: How long `finish` may wait for the sink.
+        telemetry: Is told what is sent.
     """
 
-    def __init__(self, origin: Origin, sink: TokenSink, *, budget: Budget, flush_timeout: timedelta) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        sink: TokenSink,
+        *,
+        budget: Budget,
+        flush_timeout: timedelta,
+        telemetry: NoTelemetry = NO_TELEMETRY,
+    ) -> None:
         self.origin = origin
         self.statistics = SessionStatistics()
         self.buffer = Buffer(budget, self._wake)
         self._sink = sink
+        self._telemetry = telemetry
         self._stream = StreamKey.of(origin)
         self._flush_timeout = flush_timeout.total_seconds()
         self._loop = asyncio.get_running_loop()
@@ -110,6 +121,7 @@ class Session:
     # ------------------------------------------------------------------ waking, from any thread
 
     def _wake(self) -> None:
+        self._telemetry.waiting()
         if threading.get_ident() == self._thread:
             self._ready.set()
             return
@@ -147,6 +159,8 @@ class Session:
             records,
             header=header,
             open_calls=tuple(self._open_calls.values()) if header else (),
+            traceparent=self._telemetry.traceparent if header else None,
+            waiting_since=self._telemetry.taken(),
         )
         if self._keeper is None:
             self._keep()
@@ -160,6 +174,7 @@ class Session:
         await self._sink.write(self._stream, encode(frame))
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
+        self._telemetry.stored(records)
 
     def _keep(self) -> None:
         """Keep the stream from expiring, by time: a model may say nothing for ten minutes."""
@@ -182,6 +197,7 @@ class Session:
             logger.info(
                 "%d frames of %s were not delivered in time", self.statistics.undelivered, self._named()
             )
+        self._telemetry.ended(self._end, self.statistics.undelivered)
 
     def _give_up(self) -> None:
         """Count what is left in the buffer, and free its memory."""

@@ -21,6 +21,7 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import ReaderStatistics, RunStream
+from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry, subscription_telemetry
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -132,14 +133,26 @@ class TokenSubscriber:
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
         return self._subscribe(workflow_id, run_id, None if cursor is None else Cursor.parse(cursor), None)
 
-    async def _subscribe(
+    def _subscribe(
         self, workflow_id: str, run_id: str | None, place: Cursor | None, until: Awaitable[object] | None
+    ) -> AsyncGenerator[Event]:
+        telemetry = subscription_telemetry(self._namespace, workflow_id, self._source)
+        events = self._follow(workflow_id, run_id, place, until, telemetry)
+        return events if telemetry is None else telemetry.over(events)
+
+    async def _follow(
+        self,
+        workflow_id: str,
+        run_id: str | None,
+        place: Cursor | None,
+        until: Awaitable[object] | None,
+        telemetry: SubscriptionTelemetry | None,
     ) -> AsyncGenerator[Event]:
         stop = None if until is None else asyncio.ensure_future(until)
         run = place.run_id if place else run_id or await self._newest_run(workflow_id)
         while True:
             stream = RunStream(
-                StreamKey(self._namespace, workflow_id, run), self._source, place, self.statistics
+                StreamKey(self._namespace, workflow_id, run), self._source, place, self.statistics, telemetry
             )
             closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
             try:
