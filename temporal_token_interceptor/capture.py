@@ -80,7 +80,7 @@ class Observer(InlineHandler):
         self._default_node = default_node
         self._nodes = nodes
         self._ordinals = count()
-        self._live: dict[UUID, _LiveCall] = {}
+        self._live: dict[int, _LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
         self._starting = threading.Lock()
         self._closed = False
 
@@ -113,7 +113,7 @@ class Observer(InlineHandler):
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
-        live = self._live.get(run_id)
+        live = self._live.get(run_id.int)
         if live is None or live.parts is not None:
             return
         live.streamed = True
@@ -134,7 +134,7 @@ class Observer(InlineHandler):
             self._put_message(live, message)
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.get(run_id)
+        live = self._live.get(run_id.int)
         if live is None or (live.streamed and live.parts is None):
             return
         live.streamed = True
@@ -157,7 +157,7 @@ class Observer(InlineHandler):
                 self._put_block(live, part)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.pop(run_id, None)
+        live = self._live.pop(run_id.int, None)
         if live is None:
             return
         message = answer_of(response)
@@ -175,7 +175,7 @@ class Observer(InlineHandler):
         )
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        live = self._live.pop(run_id, None)
+        live = self._live.pop(run_id.int, None)
         if live is not None:
             self._end(live, error=type(error).__name__)
 
@@ -188,8 +188,8 @@ class Observer(InlineHandler):
         """
         with self._starting:  # a call that starts now, on another thread, is either ended here or not begun
             self._closed = True
-        for run_id in list(self._live):
-            live = self._live.pop(run_id, None)
+        for run in list(self._live):
+            live = self._live.pop(run, None)
             if live is not None:
                 self._end(live, unfinished=True)
 
@@ -213,7 +213,7 @@ class Observer(InlineHandler):
                 provider=metadata.get("ls_provider"),
                 tags=tuple(tags),
             )
-            self._live[run_id] = _LiveCall(call)
+            self._live[run_id.int] = _LiveCall(call)
             self._telemetry.call_started(call)
             self._buffer.put(CallStarted(call=call), call)
 

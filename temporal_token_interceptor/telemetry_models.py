@@ -97,7 +97,7 @@ class ModelTelemetry(InlineHandler):
             None if instruments is None else instruments[names.TIME_PER_OUTPUT_CHUNK]
         )
         self._content = content
-        self._live: dict[UUID, _Run] = {}
+        self._live: dict[int, _Run] = {}  # by `run_id.int`, as in capture.py
         self._closed = False
 
     # ------------------------------------------------------------------ model calls
@@ -135,7 +135,7 @@ class ModelTelemetry(InlineHandler):
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
-        run = self._live.get(run_id)
+        run = self._live.get(run_id.int)
         if run is None or (run.chunks and self._per_chunk is None):
             return
         if not token and getattr(getattr(chunk, "message", None), "chunk_position", None) == "last":
@@ -153,7 +153,7 @@ class ModelTelemetry(InlineHandler):
             self.on_llm_new_token("", run_id=run_id)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        run = self._live.pop(run_id, None)
+        run = self._live.pop(run_id.int, None)
         if run is None:
             return
         message = answer_of(response)
@@ -183,7 +183,7 @@ class ModelTelemetry(InlineHandler):
         self._call_ended(run)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        run = self._live.pop(run_id, None)
+        run = self._live.pop(run_id.int, None)
         if run is not None:
             self._call_ended(run, type(error).__name__)
 
@@ -205,7 +205,7 @@ class ModelTelemetry(InlineHandler):
             SpanKind.CLIENT,
             {**attributes, **{name: value for name, value in more.items() if value is not None}},
         )
-        run = self._live[run_id] = _Run(span, attributes)
+        run = self._live[run_id.int] = _Run(span, attributes)
         return run
 
     def _first_chunk(self, run: _Run, now: float) -> None:
@@ -247,10 +247,10 @@ class ModelTelemetry(InlineHandler):
             attributes[names.TOOL_CALL_ID] = call_id
         if self._content:
             attributes[names.TOOL_ARGUMENTS] = input_str
-        self._live[run_id] = _Run(self._start(f"execute_tool {name}", SpanKind.INTERNAL, attributes), {})
+        self._live[run_id.int] = _Run(self._start(f"execute_tool {name}", SpanKind.INTERNAL, attributes), {})
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        run = self._live.pop(run_id, None)
+        run = self._live.pop(run_id.int, None)
         if run is None:
             return
         if self._content:
@@ -262,7 +262,7 @@ class ModelTelemetry(InlineHandler):
         run.span.end()
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        run = self._live.pop(run_id, None)
+        run = self._live.pop(run_id.int, None)
         if run is not None:
             fail(run.span, type(error).__name__)
             run.span.end()
