@@ -113,6 +113,8 @@ class AttemptTelemetry(NoTelemetry):
         self._system = system
         self._tracer = tracer
         self._instruments = instruments
+        self._flushed = None if instruments is None else instruments[names.FLUSH_DURATION]
+        self._flush_attributes = {names.SYSTEM: system}
         self._runtime_meter = runtime_meter
         self._sends: dict[int, _Send] = {}
         self._starting = threading.Lock()
@@ -158,8 +160,8 @@ class AttemptTelemetry(NoTelemetry):
     def stored(self, records: Sequence[Record]) -> None:
         """Count what is in it."""
         now = time.monotonic()
-        if self._instruments is not None:
-            self._instruments[names.FLUSH_DURATION](now - self._taken_at, {names.SYSTEM: self._system})
+        if self._flushed is not None:
+            self._flushed(now - self._taken_at, self._flush_attributes)
         untold = self._untold
         untold[names.FRAMES_PUBLISHED] += 1
         calls: set[int] = set()

@@ -253,6 +253,15 @@ async def test_with_the_plugin_alone_calls_hang_below_the_request(client, teleme
     assert linked(the(telemetry.spans(RECEIVE))) == [the(telemetry.spans("POST /ask")).context.span_id]
 
 
+async def test_with_tracing_after_ours_readers_still_find_the_trace(client, telemetry):
+    """In the wrong order of interceptors calls still hang below the activity, and readers link there."""
+    await run(client, "answer", interceptors=[TracingInterceptor()])
+
+    send = the(telemetry.spans(SEND))
+    assert send.parent.span_id == the(telemetry.spans("RunActivity:answer")).context.span_id
+    assert linked(the(telemetry.spans(RECEIVE))) == [send.context.span_id]
+
+
 async def test_a_retry_shows_both_attempts(traced_client, telemetry):
     """A retried activity is two attempts in one trace, and the reader links to both."""
     await run(traced_client, "fail_once", attempts=2)

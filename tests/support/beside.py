@@ -12,6 +12,7 @@ from opentelemetry import trace
 from temporalio import activity
 from temporalio.client import Client
 
+from examples.servers import SDK_REST
 from temporal_token_interceptor import MemoryStreamBackend
 from temporal_token_interceptor.telemetry_names import SCOPE
 from temporal_token_interceptor.testing_models import ScriptedChatModel
@@ -66,6 +67,7 @@ async def main(instrumentation: str, genai_spans: str, address: str) -> None:
             "durations": telemetry.total("gen_ai.client.operation.duration"),
         }
     print(json.dumps(told))  # noqa: T201 - read by the test
+    await asyncio.sleep(SDK_REST.total_seconds())
 
 
 if __name__ == "__main__":
