@@ -57,13 +57,15 @@ _DETAILS = (
 class _Run:
     """A model call or a tool run that has started and not ended."""
 
-    __slots__ = ("attributes", "chunks", "span", "started", "told")
+    __slots__ = ("attributes", "by_events", "chunks", "span", "started", "told")
 
     def __init__(self, span: Span, attributes: dict[str, Any]) -> None:
         self.span = span
         self.attributes = attributes  # of its metrics
         self.started = self.told = time.monotonic()
         self.chunks = 0
+        # A model may report its chunks both as v3 events and as tokens: whichever comes first is counted.
+        self.by_events: bool | None = None
 
 
 class ModelTelemetry(InlineHandler):
@@ -136,21 +138,18 @@ class ModelTelemetry(InlineHandler):
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
         run = self._live.get(run_id.int)
-        if run is None or (run.chunks and self._per_chunk is None):
+        if run is None or run.by_events or (run.chunks and self._per_chunk is None):
             return
         if not token and getattr(getattr(chunk, "message", None), "chunk_position", None) == "last":
             return  # LangChain's own, to mark the end
-        now = time.monotonic()
-        if not run.chunks:
-            self._first_chunk(run, now)
-        elif self._per_chunk is not None:
-            self._per_chunk(now - run.told, run.attributes)
-        run.chunks += 1
-        run.told = now
+        run.by_events = False
+        self._chunk(run)
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        if event["event"] == "content-block-delta":
-            self.on_llm_new_token("", run_id=run_id)
+        run = self._live.get(run_id.int)
+        if run is not None and run.by_events is not False and event["event"] == "content-block-delta":
+            run.by_events = True
+            self._chunk(run)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
@@ -208,11 +207,17 @@ class ModelTelemetry(InlineHandler):
         run = self._live[run_id.int] = _Run(span, attributes)
         return run
 
-    def _first_chunk(self, run: _Run, now: float) -> None:
-        after = now - run.started
-        run.span.set_attributes({names.REQUEST_STREAM: True, names.FIRST_CHUNK_AFTER: after})
-        if self._instruments is not None:
-            self._instruments[names.TIME_TO_FIRST_CHUNK](after, run.attributes)
+    def _chunk(self, run: _Run) -> None:
+        now = time.monotonic()
+        if not run.chunks:
+            after = now - run.started
+            run.span.set_attributes({names.REQUEST_STREAM: True, names.FIRST_CHUNK_AFTER: after})
+            if self._instruments is not None:
+                self._instruments[names.TIME_TO_FIRST_CHUNK](after, run.attributes)
+        elif self._per_chunk is not None:
+            self._per_chunk(now - run.told, run.attributes)
+        run.chunks += 1
+        run.told = now
 
     def _call_ended(self, run: _Run, error_type: str | None = None) -> None:
         attributes = run.attributes

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import uuid
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.language_models import FakeStreamingListLLM
 from langchain_core.messages import AIMessageChunk
 from langchain_core.tools import tool
 from opentelemetry import trace
@@ -23,7 +25,8 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
-from temporal_token_interceptor.telemetry_models import CONTENT_VARIABLE
+from temporal_token_interceptor.telemetry import live_instruments, live_tracer
+from temporal_token_interceptor.telemetry_models import CONTENT_VARIABLE, ModelTelemetry
 from temporal_token_interceptor.telemetry_names import METRICS, SPANS
 from temporal_token_interceptor.testing_models import ScriptedChatModel, tool_call
 from tests.support.streams import read_all, streaming_worker, unique
@@ -315,8 +318,39 @@ async def test_a_cancelled_call_ends_its_spans(traced_client, telemetry):
     assert telemetry.total("temporal_token_interceptor.tokens.published") == 1
 
 
-async def test_an_agents_tools_have_spans_beside_its_calls(client, telemetry):
-    """Each tool that an agent runs is a span that names it, and the call that asked for it."""
+async def test_a_text_model_is_told_as_text_completion(client, telemetry):
+    """A model without messages has its span too."""
+
+    @activity.defn
+    async def complete(argument: Any) -> str:
+        return await FakeStreamingListLLM(responses=["ok"]).ainvoke(SECRET)
+
+    await run(client, "complete", activities=[complete])
+
+    span = the(telemetry.spans("text_completion"))
+    assert span.attributes["gen_ai.operation.name"] == "text_completion"
+    assert SECRET not in span.to_json()
+
+
+async def test_a_model_that_speaks_in_events_has_its_chunks_counted_once(telemetry):
+    """Of a model that reports each chunk as an event and as a token, each chunk is counted once."""
+    run_id = uuid.uuid4()
+    handler = ModelTelemetry(
+        default_node="n", tracer=live_tracer(), instruments=live_instruments(), content=False
+    )
+    handler.on_chat_model_start({}, [[]], run_id=run_id, metadata={"ls_model_name": "m"})
+
+    for _ in range(3):
+        handler.on_stream_event({"event": "content-block-delta"}, run_id=run_id)
+        handler.on_llm_new_token("piece", run_id=run_id)
+    handler.close()
+
+    assert telemetry.total("gen_ai.client.operation.time_to_first_chunk") == 1
+    assert telemetry.total("gen_ai.client.operation.time_per_output_chunk") == 2
+
+
+async def test_an_agents_tools_have_spans_beside_its_calls(client, telemetry, monkeypatch):
+    """Each tool run is a span that names tool and tool call; what went in and out only if asked for."""
 
     @tool
     def look_up(query: str) -> str:
@@ -335,22 +369,27 @@ async def test_an_agents_tools_have_spans_beside_its_calls(client, telemetry):
         return str(state["messages"][-1].text)
 
     await run(client, "ask_agent", activities=[ask_agent])
-
-    assert [span.name for span in telemetry.spans() if "/" not in span.name] == [
-        "chat scripted",
-        "execute_tool look_up",
-        "chat scripted",
-    ]
     span = the(telemetry.spans("execute_tool"))
+    quiet = {**span.attributes}
+    no_secrets = not any(SECRET in span.to_json() for span in telemetry.spans())
+    names = [span.name for span in telemetry.spans() if "/" not in span.name]
+    telemetry.exporter.clear()
+    monkeypatch.setenv(CONTENT_VARIABLE, "SPAN_ONLY")
+    await run(client, "ask_agent", activities=[ask_agent])
+    loud = the(telemetry.spans("execute_tool")).attributes
+
+    assert names == ["chat scripted", "execute_tool look_up", "chat scripted"]
     assert span.kind is SpanKind.INTERNAL
-    assert {**span.attributes} == {
+    assert quiet == {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "look_up",
         "gen_ai.tool.type": "function",
         "gen_ai.tool.call.id": "call-1",
         "temporal_token_interceptor.node": "tools",
     }
-    assert not any(SECRET in span.to_json() for span in telemetry.spans())
+    assert no_secrets
+    assert SECRET in loud["gen_ai.tool.call.arguments"]
+    assert loud["gen_ai.tool.call.result"] == SECRET
 
 
 @pytest.mark.parametrize(("value", "told"), [("", False), ("NO_CONTENT", False), ("SPAN_ONLY", True)])
