@@ -5,7 +5,7 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench clean
+.PHONY: help demo test faults check bench clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile
@@ -15,6 +15,9 @@ demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, i
 
 test: .venv/.installed  ## Run the tests against a real Temporal and a real Redis
 	@$(PY) -m pytest
+
+faults: .venv/.installed  ## Inject every fault 30 times on real servers, and print a table
+	@$(PY) -m tests.faults
 
 check: .venv/.installed  ## Lint, formatting and types
 	@$(PY) -m ruff check

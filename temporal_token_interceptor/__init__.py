@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         ToolCallChunk,
     )
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
@@ -79,6 +80,7 @@ _HOMES = {
         "ToolCallChunk",
     ),
     "interceptor": ("TokenStreamingInterceptor",),
+    "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
@@ -90,6 +92,7 @@ __all__ = [
     "Call",
     "CallEnded",
     "CallStarted",
+    "CallText",
     "ConfigurationError",
     "ContentBlock",
     "Entry",
@@ -102,6 +105,7 @@ __all__ = [
     "ReasoningEvent",
     "RedisStreamBackend",
     "RunContinued",
+    "Snapshot",
     "StreamEnded",
     "StreamNotFound",
     "TokenCapturingHandler",
@@ -117,12 +121,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-    return value
+if not TYPE_CHECKING:  # a type checker that sees it takes every mistyped name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -99,6 +99,7 @@ class _Trigger(BaseCallbackHandler):
         super().__init__()
         self.observer = observer
         self.force = force
+        self.raise_error = observer.raise_error
         for event in _MODEL_EVENTS:
             setattr(self, event, getattr(observer, event))
 

@@ -14,9 +14,11 @@ The three laws it holds:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
+from temporal_token_interceptor.digest import TextDigest
 from temporal_token_interceptor.events import (
     AttemptEnded,
     AttemptStarted,
@@ -44,9 +46,11 @@ class AttemptStatistics:
 class _Attempt:
     origin: Origin
     next_seq: int = 0
-    fenced: bool = False
+    superseded_by: Origin | None = None
     ended: bool = False
+    cut: bool = False
     calls: dict[int, Call] = field(default_factory=dict)
+    heard: dict[int, TextDigest] = field(default_factory=dict)
 
 
 # Where an event stands within its entry. The first two places are kept for what the reader adds, so that
@@ -55,11 +59,23 @@ _STARTED, _GAP, _FIRST = 0, 1, 2
 
 
 class Attempts:
-    """Turns the packets of one run's stream into events, each once, in order, newest attempt only."""
+    """Turns the packets of one run's stream into events, each once, in order, newest attempt only.
 
-    def __init__(self, run_id: str) -> None:
+    Args:
+        run_id: The run, for cursors.
+        fencing: Whether what a superseded attempt still says is dropped. Without, it is reported under
+            its own origin, between the events of its successor.
+        before: Attempts by activity id, of a run that this one does again: attempts of the same activities
+            supersede them.
+    """
+
+    def __init__(
+        self, run_id: str, *, fencing: bool = True, before: Mapping[str, Origin] | None = None
+    ) -> None:
         self.statistics = AttemptStatistics()
         self._run_id = run_id
+        self._fencing = fencing
+        self._before = before or {}
         self._attempts: dict[str, _Attempt] = {}
         self._newest: dict[str, _Attempt] = {}
 
@@ -79,11 +95,16 @@ class Attempts:
                 self.statistics.unattributed += 1
                 return events
             attempt, superseded = self._begin(packet.origin)
-            if not attempt.fenced:
+            if not self._is_fenced(attempt):
                 events.append(
-                    AttemptStarted(supersedes=superseded, origin=attempt.origin, cursor=f"{prefix}{_STARTED}")
+                    AttemptStarted(
+                        supersedes=superseded,
+                        superseded_by=attempt.superseded_by,
+                        origin=attempt.origin,
+                        cursor=f"{prefix}{_STARTED}",
+                    )
                 )
-        if attempt.fenced:
+        if self._is_fenced(attempt):
             self.statistics.superseded += 1
             return events
         missing = packet.seq - attempt.next_seq
@@ -92,36 +113,52 @@ class Attempts:
             return events
         if missing:
             self.statistics.missing += missing
-            reason: GapReason = "trimmed" if attempt.next_seq == 0 else "lost"
+            reason: GapReason = "trimmed" if attempt.next_seq == 0 or attempt.cut else "lost"
             events.append(
                 Gap(missing=missing, reason=reason, origin=attempt.origin, cursor=f"{prefix}{_GAP}")
             )
+        attempt.cut = False
         if packet.origin is not None:
             # Heals what a gap before has hidden: a call whose start was lost gets its facts back.
             attempt.calls = {call.ordinal: call for call in packet.open_calls}
         attempt.next_seq = packet.seq + 1
         cursors = (f"{prefix}{position}" for position in count(_FIRST))
-        for event in unfold(packet.events, attempt.origin, attempt.calls, cursors):
+        for event in unfold(packet.events, attempt.origin, attempt.calls, cursors, attempt.heard):
             attempt.ended = isinstance(event, AttemptEnded)
             events.append(event)
         return events
+
+    def cut(self) -> None:
+        """Note that the stream lost its entries up to the next one: the next jumps are from there."""
+        for attempt in self._attempts.values():
+            attempt.cut = True
+
+    def standing(self) -> dict[str, Origin]:
+        """Return the attempt that stands of each activity, by activity id."""
+        newest = {activity_id: attempt.origin for activity_id, attempt in self._newest.items()}
+        return {**self._before, **newest}
 
     def unended(self) -> list[Origin]:
         """Return the newest attempts that have not said how they ended."""
         return [attempt.origin for attempt in self._newest.values() if not attempt.ended]
 
+    def _is_fenced(self, attempt: _Attempt) -> bool:
+        return self._fencing and attempt.superseded_by is not None
+
     def _begin(self, origin: Origin) -> tuple[_Attempt, Origin | None]:
-        """Register an attempt; fence whichever is older: it, or the newest of its activity so far."""
+        """Register an attempt; whichever is older is superseded: it, or the newest of its activity so far."""
         attempt = self._attempts[origin.attempt_id] = _Attempt(origin)
         rival = self._newest.get(origin.activity_id)
         if rival is not None and _age(rival.origin) > _age(origin):
-            attempt.fenced = True
+            attempt.superseded_by = rival.origin
             return attempt, None
         self._newest[origin.activity_id] = attempt
         if rival is None:
-            return attempt, None
-        rival.fenced = True
-        rival.calls.clear()
+            return attempt, self._before.get(origin.activity_id)
+        rival.superseded_by = origin
+        if self._fencing:
+            rival.calls.clear()
+            rival.heard.clear()
         return attempt, rival.origin
 
 

@@ -6,14 +6,17 @@ that has only text takes the fast path: one dictionary look-up, three attribute 
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor._langchain import ForceStreaming, InlineHandler, observed_by
@@ -26,7 +29,17 @@ from temporal_token_interceptor.events import (
     TextKind,
     ToolCallChunk,
 )
+from temporal_token_interceptor.reading import (
+    TOOL_CALLS,
+    finish_reason_of,
+    json_of,
+    message_of,
+    path_of,
+    tool_calls_of,
+)
 from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
+
+logger = logging.getLogger(__name__)
 
 NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
 """A call with one of these tags is not captured: LangGraph's own convention."""
@@ -48,6 +61,22 @@ class _LiveCall:
         self.parts: set[int | str] | None = None
 
 
+_Callback = TypeVar("_Callback", bound=Callable[..., None])
+
+
+def _never_failing(callback: _Callback) -> _Callback:
+    """Let nothing out of a callback of an observer but what was thrown into it from outside."""
+
+    @wraps(callback)
+    def guarded(self: Observer, *args: Any, **kwargs: Any) -> None:
+        try:
+            callback(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - a model's call must not fail because we could not follow it
+            self._excuse(error)
+
+    return cast("_Callback", guarded)
+
+
 class Observer(InlineHandler):
     """Writes every model call of one activity attempt into a buffer.
 
@@ -58,6 +87,7 @@ class Observer(InlineHandler):
         default_node: The node's name outside of a graph.
         nodes: The nodes to capture; None for all.
         telemetry: Is told of calls that begin.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
     ignore_chain = True
@@ -66,6 +96,12 @@ class Observer(InlineHandler):
     ignore_retry = True
     ignore_custom_event = True
 
+    # LangChain swallows what a callback raises, unless it is told not to. An exception may be none of ours:
+    # Temporal cancels a sync activity by raising one in its thread, wherever that is just then, and a
+    # cancellation that is swallowed never comes again. So LangChain shall swallow nothing; what is ours is
+    # caught here.
+    raise_error = True
+
     def __init__(
         self,
         buffer: Buffer,
@@ -73,8 +109,11 @@ class Observer(InlineHandler):
         default_node: str,
         nodes: Collection[str] | None = None,
         telemetry: NoTelemetry = NO_TELEMETRY,
+        thrown_in: tuple[type[Exception], ...] = (),
     ) -> None:
         super().__init__()
+        self._thrown_in = thrown_in
+        self._failures = 0
         self._buffer = buffer
         self._telemetry = telemetry
         self._default_node = default_node
@@ -86,6 +125,7 @@ class Observer(InlineHandler):
 
     # ------------------------------------------------------------------ LangChain calls these
 
+    @_never_failing
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
@@ -98,6 +138,7 @@ class Observer(InlineHandler):
     ) -> None:
         self._begin(run_id, tags or [], metadata or {})
 
+    @_never_failing
     def on_llm_start(
         self,
         serialized: dict[str, Any],
@@ -113,26 +154,30 @@ class Observer(InlineHandler):
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
-        live = self._live.get(run_id.int)
-        if live is None or live.parts is not None:
-            return
-        live.streamed = True
-        message = getattr(chunk, "message", None)
-        if token.__class__ is str and (
-            message is None
-            or (
-                message.content.__class__ is str
-                and not message.additional_kwargs
-                and not getattr(message, "tool_call_chunks", None)
-            )
-        ):
-            if token:
-                index = live.text
-                live.text = index + 1
-                self._buffer.put_text(live.call, "text", index, token)
-        elif message is not None:
-            self._put_message(live, message)
+        try:
+            live = self._live.get(run_id.int)
+            if live is None or live.parts is not None:
+                return
+            live.streamed = True
+            message = getattr(chunk, "message", None)
+            if token.__class__ is str and (
+                message is None
+                or (
+                    message.content.__class__ is str
+                    and not message.additional_kwargs
+                    and not getattr(message, "tool_call_chunks", None)
+                )
+            ):
+                if token:
+                    index = live.text
+                    live.text = index + 1
+                    self._buffer.put_text(live.call, "text", index, token)
+            elif message is not None:
+                self._put_message(live, message)
+        except Exception as error:  # noqa: BLE001 - as `_never_failing`, without a call more for each token
+            self._excuse(error)
 
+    @_never_failing
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.get(run_id.int)
         if live is None or (live.streamed and live.parts is None):
@@ -156,11 +201,12 @@ class Observer(InlineHandler):
             case "content-block-finish", {"type": _} if index not in live.parts:
                 self._put_block(live, part)
 
+    @_never_failing
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id.int, None)
         if live is None:
             return
-        message = answer_of(response)
+        message = message_of(response)
         if not live.streamed:
             # A cache hit, or a model that cannot or may not stream: all it said, at once.
             if message is not None:
@@ -174,6 +220,7 @@ class Observer(InlineHandler):
             message_id=getattr(message, "id", None),
         )
 
+    @_never_failing
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id.int, None)
         if live is not None:
@@ -195,6 +242,20 @@ class Observer(InlineHandler):
 
     # ------------------------------------------------------------------ records
 
+    def _excuse(self, error: Exception) -> None:
+        """Let out what was thrown in; log and count what is ours, without its text: that may hold content."""
+        if isinstance(error, self._thrown_in):
+            raise error
+        self._failures += 1
+        if self._failures == 1:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            logger.warning(
+                "a model's chunk could not be captured (%s at %s:%s); the model is not affected; said once",
+                type(error).__name__,
+                place.filename,
+                place.lineno,
+            )
+
     def _begin(self, run_id: UUID, tags: list[str], metadata: Mapping[str, Any]) -> None:
         node_name = metadata.get("langgraph_node") or self._default_node
         if (self._nodes is not None and node_name not in self._nodes) or not NO_STREAM_TAGS.isdisjoint(tags):
@@ -206,7 +267,7 @@ class Observer(InlineHandler):
                 ordinal=next(self._ordinals),
                 run_id=str(run_id),
                 node_name=node_name,
-                path=_path(metadata),
+                path=path_of(metadata),
                 step=metadata.get("langgraph_step"),
                 agent_name=metadata.get("lc_agent_name"),
                 model=metadata.get("ls_model_name"),
@@ -228,8 +289,8 @@ class Observer(InlineHandler):
             # Not every provider's blocks are translated; `.text` is what users compare with.
             self._put_text(live, "text", message.text)
             blocks = [block for block in blocks if block["type"] != "text"]
-        if tool_calls := _tool_calls(message):
-            blocks = [block for block in blocks if block["type"] not in _TOOL_CALLS]
+        if tool_calls := tool_calls_of(message):
+            blocks = [block for block in blocks if block["type"] not in TOOL_CALLS]
         for block in (*blocks, *tool_calls):
             self._put_block(live, block)
 
@@ -239,7 +300,7 @@ class Observer(InlineHandler):
             self._put_text(live, "text", block.get("text") or "")
         elif kind == "reasoning":
             self._put_text(live, "reasoning", block.get("reasoning") or "")
-        elif kind in _TOOL_CALLS:
+        elif kind in TOOL_CALLS:
             self._put_tool_call(live, block)
         else:
             self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
@@ -261,7 +322,7 @@ class Observer(InlineHandler):
             index=index,
             id=block.get("id"),
             name=block.get("name"),
-            args=args if isinstance(args, str) else _json(args),
+            args=args if isinstance(args, str) else json_of(args),
             call=live.call,
         )
         self._buffer.put(chunk, live.call, len(chunk.args))
@@ -281,54 +342,3 @@ def capturing(observer: Observer, *, force_streaming: ForceStreaming = "auto") -
             yield
     finally:
         observer.close()
-
-
-# ------------------------------------------------------------------ reading what LangChain hands over
-
-
-def _path(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read the subgraph path out of a checkpoint namespace such as `sub:1f0c|1|model:77ab`.
-
-    The number tells the second call of a subgraph within one node from the first; it is no name.
-    """
-    namespace = metadata.get("langgraph_checkpoint_ns") or ""
-    return tuple(part.partition(":")[0] for part in namespace.split("|")[:-1] if not part.isdigit())
-
-
-def _tool_calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
-    """Read the tool calls of a message, or their fragments in a chunk.
-
-    Its content blocks leave out those of a last chunk, and those whose arguments are no JSON.
-    """
-    if isinstance(message, AIMessageChunk):
-        return message.tool_call_chunks
-    if isinstance(message, AIMessage):
-        return [*message.tool_calls, *message.invalid_tool_calls]
-    return ()
-
-
-def answer_of(response: LLMResult) -> AIMessage | None:
-    """Return the message that a model answered with; None for a text model's answer."""
-    generation = response.generations[0][0] if response.generations and response.generations[0] else None
-    message = getattr(generation, "message", None)
-    return message if isinstance(message, AIMessage) else None
-
-
-def finish_reason_of(message: AIMessage | None, response: LLMResult) -> str | None:
-    """Find the reason under one of the names that providers use."""
-    facts: dict[str, Any] = dict(message.response_metadata) if message is not None else {}
-    if response.generations and response.generations[0]:
-        facts = {**(response.generations[0][0].generation_info or {}), **facts}
-    found = next((facts[name] for name in _FINISH_REASONS if facts.get(name)), None)
-    return None if found is None else str(found)
-
-
-_TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
-
-_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
-
-
-def _json(args: object) -> str:
-    import json  # noqa: PLC0415 - only for a call that did not stream
-
-    return "" if args is None else json.dumps(args, default=str)

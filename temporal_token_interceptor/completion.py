@@ -48,10 +48,18 @@ _TRANSIENT: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """How a run closed; with the run that the workflow goes on in, if it does."""
+    """How a run closed.
+
+    Attributes:
+        status: Temporal's word.
+        next_run_id: The run that the workflow goes on in, if it does.
+        again: Whether that run does again what this one did (a reset, a retry): its activities then replace
+            those of the same id.
+    """
 
     status: Status
     next_run_id: str | None = None
+    again: bool = False
 
 
 class Completion:
@@ -115,7 +123,7 @@ class Completion:
             pass  # the long poll ended without news
         closed = _closed_by(event)
         if closed.status == "terminated" and (next_run := await self._reset_to(workflow_id, run_id)):
-            return Closed("terminated", next_run)
+            return Closed("terminated", next_run, again=True)
         return closed
 
     async def _reset_to(self, workflow_id: str, run_id: str) -> str | None:
@@ -166,13 +174,14 @@ def _closed_by(event: HistoryEvent) -> Closed:
             return Closed("completed", completed.new_execution_run_id or None)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
             failed = event.workflow_execution_failed_event_attributes
-            return Closed("failed", failed.new_execution_run_id or None)
+            return Closed("failed", failed.new_execution_run_id or None, again=True)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
             timed_out = event.workflow_execution_timed_out_event_attributes
-            return Closed("timed_out", timed_out.new_execution_run_id or None)
+            return Closed("timed_out", timed_out.new_execution_run_id or None, again=True)
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
             continued = event.workflow_execution_continued_as_new_event_attributes
-            return Closed("completed", continued.new_execution_run_id)
+            # Where a run failed and is retried the server may say this instead, with the failure.
+            return Closed("completed", continued.new_execution_run_id, again=continued.HasField("failure"))
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
             return Closed("canceled")
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:

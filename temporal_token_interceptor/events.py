@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from temporal_token_interceptor.digest import TextCheck
+
 Outcome = Literal[
     "completed_provisional",
     "failed",
@@ -29,12 +31,13 @@ Outcome = Literal[
 Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 """How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""
 
-GapReason = Literal["overflow", "lost", "trimmed", "unreadable", "transport"]
+GapReason = Literal["overflow", "lost", "trimmed", "mismatch", "unreadable", "transport"]
 """Why something is missing.
 
 `overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
-expired before this reader came. `unreadable`: an event that is not what the protocol says. `transport`:
-the transport lost the stream, such as a restart that emptied Redis.
+expired before this reader came. `mismatch`: the call has ended, and its text, as read, is not what the
+worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost the
+stream, such as a restart that emptied Redis, or could not be read to its end.
 """
 
 TextKind = Literal["text", "reasoning"]
@@ -161,9 +164,12 @@ class AttemptStarted(AttemptEvent):
     Attributes:
         supersedes: The attempt it replaces: clear what that one drew (events whose `origin.attempt_id` is
             the same). None if no earlier attempt of the activity was seen.
+        superseded_by: The newer attempt that had appeared before this one. Always None, but for
+            `on_retry="annotate"`, which shows such attempts too.
     """
 
     supersedes: Origin | None = None
+    superseded_by: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +257,8 @@ class Gap(EventBase):
     """Something is missing here, and this is all that is known about it.
 
     Attributes:
-        missing: How many tokens (where the reason is `overflow`) or frames (else); None if nobody can know.
+        missing: How many tokens (where the reason is `overflow` or `mismatch`) or frames (else); None if
+            nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.
         origin: The attempt that misses something; None if the stream as a whole does.
@@ -315,7 +322,7 @@ class TextRun:
     count: int
 
 
-Record = TextRun | ToolCallChunk | ContentBlock | CallStarted | CallEnded | AttemptEnded | Gap
+Record = TextRun | TextCheck | ToolCallChunk | ContentBlock | CallStarted | CallEnded | AttemptEnded | Gap
 """What a frame may carry."""
 
 
@@ -331,8 +338,7 @@ class Frame:
             begin here. True for frame 0, and again from time to time.
         open_calls: In a header: the calls that started in earlier frames and have not ended.
         traceparent: In a header: the attempt's trace, if it is traced.
-        waiting_since: When the oldest event was captured, in microseconds since 1970 by the worker's clock;
-            only if somebody measures delays.
+        waiting_since: When the oldest event was captured, in microseconds since 1970; None if not measured.
     """
 
     origin: Origin

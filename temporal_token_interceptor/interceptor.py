@@ -101,7 +101,9 @@ class TokenStreamingInterceptor(Interceptor):
             return await next.execute_activity(input)
         try:
             origin = _origin(info)
-            telemetry = attempt_telemetry(origin, self._backend, self._budget, _runtime_meter())
+            telemetry = attempt_telemetry(
+                origin, self._backend, self._budget, _runtime_meter(), thrown_in=(CancelledError,)
+            )
             session = Session(
                 origin,
                 self._backend,
@@ -110,7 +112,11 @@ class TokenStreamingInterceptor(Interceptor):
                 telemetry=telemetry,
             )
             observer = Observer(
-                session.buffer, default_node=info.activity_type, nodes=self._nodes, telemetry=telemetry
+                session.buffer,
+                default_node=info.activity_type,
+                nodes=self._nodes,
+                telemetry=telemetry,
+                thrown_in=(CancelledError,),
             )
         except Exception:  # ours: the activity must not suffer
             logger.exception("activity %r runs without streaming", info.activity_type)
@@ -119,7 +125,11 @@ class TokenStreamingInterceptor(Interceptor):
             try:
                 with (
                     capturing(observer, force_streaming=self._force_streaming),
-                    models_reported(genai_spans=self._genai_spans, default_node=info.activity_type),
+                    models_reported(
+                        genai_spans=self._genai_spans,
+                        default_node=info.activity_type,
+                        thrown_in=(CancelledError,),
+                    ),
                 ):
                     result = await next.execute_activity(input)
             except BaseException as error:

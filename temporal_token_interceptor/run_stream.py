@@ -11,25 +11,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
-from temporal_token_interceptor.events import Event, Gap
+from temporal_token_interceptor.events import Event, Gap, Origin
+from temporal_token_interceptor.hold import Held
 from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
 
 logger = logging.getLogger(__name__)
 
-# How long a reader that knows where the stream ends waits to be handed the entries up to there.
-_DRAIN_TIMEOUT = 5.0
+OnRetry = Literal["reset", "hold", "annotate"]
+"""What a reader is shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
 
-# The place of what a reader adds after the last entry.
+# How long a reader that knows where the stream ends waits to be handed the next entries up to there, before
+# it looks whether that end still exists; and how often it looks.
+_DRAIN_TIMEOUT = 5.0
+_DRAIN_LOOKS = 3
+
+# A reader that got nothing for so long asks whether what it read last is still there. One that is handed
+# batch after batch cannot have been overtaken by the trimming.
+_OVERTAKEN_AFTER = 1.0
+
+# Places within the last entry: behind all that it holds; the first that a reader adds at the end; the end.
+_READ = 998_999_999
+_TAIL = 999_000_000
 _END = 999_999_999
+
+# The place of the news that the start is missing: before the first entry.
+_CUT = 1
 
 
 @dataclass(slots=True)
@@ -51,6 +66,8 @@ class RunStream:
         source: Where its entries come from.
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
+        on_retry: What to show of attempts that did not stand.
+        before: What stood at the end of a run that this one does again, by activity id.
         telemetry: Is told of each frame; None if nobody listens.
     """
 
@@ -60,6 +77,9 @@ class RunStream:
         source: TokenSource,
         place: Cursor | None,
         statistics: ReaderStatistics,
+        *,
+        on_retry: OnRetry = "reset",
+        before: Mapping[str, Origin] | None = None,
         telemetry: SubscriptionTelemetry | None = None,
     ) -> None:
         self._stream = stream
@@ -67,13 +87,25 @@ class RunStream:
         self._place = place
         self._statistics = statistics
         self._telemetry = telemetry
-        self._attempts = Attempts(stream.run_id)
+        self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
+        self._held = Held(stream.run_id, before) if on_retry == "hold" else None
         self._last = ""
+        self._is_short = False
 
     @property
     def end(self) -> str:
-        """The cursor of what comes after the last entry."""
+        """The cursor of what comes after the last entry, and after all that a reader adds to it."""
         return str(Cursor(self._stream.run_id, self._last, _END))
+
+    @property
+    def standing(self) -> Mapping[str, Origin]:
+        """The attempt that stands of each activity, by activity id."""
+        return self._attempts.standing()
+
+    @property
+    def here(self) -> str:
+        """The cursor of what comes after the last entry."""
+        return str(Cursor(self._stream.run_id, self._last, _READ))
 
     async def events(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
         """Iterate over the events, as they come, until the run has closed and all is read.
@@ -84,17 +116,52 @@ class RunStream:
         Raises:
             TransportUnavailable: the transport was away for too long.
         """
+        async with aclosing(self._stored(closing)) as stored:
+            async for event in stored:
+                yield event
+        for event in self._tail():
+            place = self._place
+            if place is None or self._last < place.entry or self._is_after_place(self._last, event):
+                self._statistics.gaps += isinstance(event, Gap)
+                yield event
+
+    async def so_far(self) -> AsyncGenerator[Event]:
+        """Iterate over the events that are there now, waiting for none.
+
+        Raises:
+            TransportUnavailable: the transport was away for too long.
+        """
+        now: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        now.set_result(None)
+        async with aclosing(self._stored(now)) as stored:
+            async for event in stored:
+                yield event
+
+    async def skip(self) -> None:
+        """Leave out what is there now.
+
+        Raises:
+            TransportUnavailable: the transport was away for too long.
+        """
+        if newest := await self._source.last_id(self._stream):
+            self._place = Cursor(self._stream.run_id, newest, _READ)
+
+    async def _stored(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
         if await self._has_lost_its_place():
-            yield Gap(missing=None, reason="transport", cursor=str(self._place))
-            self._place = None
+            yield self._gap("transport", str(Cursor(self._stream.run_id, "", _CUT)))
+            self._place = Cursor(self._stream.run_id, "", _CUT)
         async with aclosing(self._batches(closing)) as batches:
-            async for batch in batches:
+            before = ""
+            async for batch, overtaken in batches:
+                if overtaken if before else self._starts_late(batch[0]):
+                    self._attempts.cut()
+                    yield self._gap(
+                        "trimmed", str(Cursor(self._stream.run_id, before, _READ if before else _CUT))
+                    )
+                before = batch[-1].id
                 for entry in batch:
                     for event in self._news(entry):
                         yield event
-        for origin in self._attempts.unended():
-            # Its worker died, or could not deliver its last words: nobody can know what they were.
-            yield Gap(missing=None, reason="lost", origin=origin, cursor=self.end)
 
     async def _has_lost_its_place(self) -> bool:
         """Whether the entry of the cursor is ahead of the whole stream: the transport began anew."""
@@ -102,8 +169,41 @@ class RunStream:
             return False
         return await self._source.last_id(self._stream) < self._place.entry
 
-    async def _batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Sequence[Entry]]:
+    def _starts_late(self, first: Entry) -> bool:
+        """Whether the stream's first entry shows that there were others, which this reader has not read."""
+        place = self._place
+        if place is not None and (place.entry or place.position):
+            return bool(place.entry) and place.entry < first.id
+        try:
+            return decode(first.data).seq > 0
+        except ProtocolError:
+            return False
+
+    def _tail(self) -> Iterator[Event]:
+        """Yield what only the end of the stream tells."""
+        position = _TAIL
+        if self._held is not None:
+            for event in self._held.rest(self._last, position):
+                position += 1
+                yield event
+        for origin in self._attempts.unended():
+            # Its worker died, or could not deliver its last words: nobody can know what they were.
+            cursor = str(Cursor(self._stream.run_id, self._last, position))
+            yield Gap(missing=None, reason="lost", origin=origin, cursor=cursor)
+            position += 1
+        if self._is_short:
+            yield Gap(
+                missing=None,
+                reason="transport",
+                cursor=str(Cursor(self._stream.run_id, self._last, position)),
+            )
+
+    async def _batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[tuple[Sequence[Entry], bool]]:
+        """Iterate over batches; with each, whether entries right before it are gone."""
+        loop = asyncio.get_running_loop()
         end: str | None = None
+        looks = 0
+        arrived = loop.time()
         async with aclosing(self._source.read(self._stream)) as source:
             coming: asyncio.Task[Sequence[Entry]] | None = None
             try:
@@ -113,22 +213,36 @@ class RunStream:
                         await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
                         if closing.done():
                             end = await self._source.last_id(self._stream)
+                            self._is_short = (
+                                end < self._last
+                            )  # what was read is gone: so may be other entries
                     else:
                         await asyncio.wait({coming}, timeout=_DRAIN_TIMEOUT)
                         if not coming.done():
-                            logger.warning(
-                                "the end of stream %r could not be read in time", self._stream.name
-                            )
-                            return
+                            looks += 1
+                            end = await self._source.last_id(self._stream)
+                            self._is_short = looks == _DRAIN_LOOKS or end <= self._last
+                            if self._is_short:
+                                logger.warning("stream %r could not be read to its end", self._stream.name)
+                                return
                     if coming.done():
                         batch, coming = _result(coming), None
-                        self._last = batch[-1].id
-                        yield batch
+                        overtaken = loop.time() - arrived > _OVERTAKEN_AFTER and await self._is_overtaken()
+                        self._last, arrived = batch[-1].id, loop.time()
+                        yield batch, overtaken
             finally:
                 if coming is not None:
                     coming.cancel()
                     with suppress(asyncio.CancelledError, StopAsyncIteration, TransportUnavailable):
                         await coming
+
+    async def _is_overtaken(self) -> bool:
+        """Whether the stream was trimmed, or lost, beyond what was read last."""
+        return bool(self._last) and await self._source.first_id(self._stream) > self._last
+
+    def _gap(self, reason: Literal["trimmed", "transport"], cursor: str) -> Gap:
+        self._statistics.gaps += 1
+        return Gap(missing=None, reason=reason, cursor=cursor)
 
     def _news(self, entry: Entry) -> Iterator[Event]:
         """Return the events that an entry adds, after the cursor."""
@@ -137,6 +251,8 @@ class RunStream:
         try:
             packet = decode(entry.data)
             events = attempts.read(entry.id, packet)
+            if self._held is not None:
+                events = self._held.read(entry.id, events)
         except ProtocolError as error:
             if not statistics.unreadable:
                 logger.warning("skipping an entry of stream %r: %s (said once)", self._stream.name, error)
@@ -145,17 +261,17 @@ class RunStream:
         if self._telemetry is not None:
             self._telemetry.packet(packet)
         for event in events:
-            if self._place is not None and not self._is_after_place(entry, event):
+            if self._place is not None and not self._is_after_place(entry.id, event):
                 continue
             statistics.gaps += isinstance(event, Gap)
             yield event
 
-    def _is_after_place(self, entry: Entry, event: Event) -> bool:
+    def _is_after_place(self, entry: str, event: Event) -> bool:
         place = self._place
-        if place is None or entry.id > place.entry:
+        if place is None or entry > place.entry:
             self._place = None
             return True
-        return entry.id == place.entry and Cursor.parse(event.cursor).position > place.position
+        return entry == place.entry and Cursor.parse(event.cursor).position > place.position
 
 
 def _result(coming: asyncio.Task[Sequence[Entry]]) -> Sequence[Entry]:

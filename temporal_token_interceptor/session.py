@@ -21,6 +21,7 @@ from typing import Self
 
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget, Buffer
+from temporal_token_interceptor.digest import TextCheck, TextDigest
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -31,6 +32,7 @@ from temporal_token_interceptor.events import (
     Origin,
     Outcome,
     Record,
+    TextRun,
 )
 from temporal_token_interceptor.protocol import StreamKey, encode
 from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
@@ -38,6 +40,9 @@ from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetr
 logger = logging.getLogger(__name__)
 
 _FRAME_BYTES = 256 * 1024
+
+# What could not be delivered is kept, up to so much of it, for whoever can still tell it in another way.
+_KEPT_RECORDS, _KEPT_BYTES = 4_096, 256 * 1024
 
 # A reader that comes after the start of a long stream was trimmed can begin at any header.
 _HEADER_EVERY = 64
@@ -87,6 +92,9 @@ class Session:
         self._end: AttemptEnded | None = None
         self._seq = 0
         self._open_calls: dict[int, Call] = {}
+        self._said: dict[int, TextDigest] = {}
+        self._in_flight: tuple[Record, ...] = ()
+        self._undelivered: tuple[Record, ...] = ()
         self._keeper: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -105,6 +113,15 @@ class Session:
     ) -> None:
         """Let go of everything, also when `finish` was never reached."""
         await self._stop()
+
+    @property
+    def undelivered_records(self) -> tuple[Record, ...]:
+        """What was not known to be stored when the session ended, oldest first; empty before its end.
+
+        The sink may have stored the first of them all the same, without telling. At most 256 KiB of what was
+        left; `statistics.undelivered` counts the rest, too.
+        """
+        return self._undelivered
 
     async def finish(self, outcome: Outcome, *, will_retry: bool | None = None) -> None:
         """Send what is left and how the attempt ended; wait at most `flush_timeout`.
@@ -153,28 +170,47 @@ class Session:
 
     async def _send(self, records: tuple[Record, ...]) -> None:
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None
+        open_calls = tuple(self._open_calls.values()) if header else ()
+        records = self._account(records)
         frame = Frame(
             self.origin,
             self._seq,
             records,
             header=header,
-            open_calls=tuple(self._open_calls.values()) if header else (),
+            open_calls=open_calls,
             traceparent=self._telemetry.traceparent if header else None,
             waiting_since=self._telemetry.taken(),
         )
         if self._keeper is None:
             self._keep()
-        for record in records:
-            if isinstance(record, CallStarted):
-                self._open_calls[record.call.ordinal] = record.call
-            elif isinstance(record, CallEnded):
-                self._open_calls.pop(record.call.ordinal, None)
         self._seq += 1  # also if it is never stored: then a reader sees the jump
+        self._in_flight = records
         self.statistics.undelivered += 1
         await self._sink.write(self._stream, encode(frame))
+        self._in_flight = ()
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
         self._telemetry.stored(records)
+
+    def _account(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
+        """Note which calls are open and what they said; return the records with a check before each end."""
+        checked: list[Record] = []
+        for record in records:
+            if isinstance(record, TextRun):
+                if record.kind == "text":
+                    said = self._said.get(record.call)
+                    if said is None:
+                        said = self._said[record.call] = TextDigest()
+                    said.add("".join(record.texts), record.count)
+            elif isinstance(record, CallStarted):
+                self._open_calls[record.call.ordinal] = record.call
+            elif isinstance(record, CallEnded):
+                ordinal = record.call.ordinal
+                self._open_calls.pop(ordinal, None)
+                if (said := self._said.pop(ordinal, None)) is not None:
+                    checked.append(TextCheck(ordinal, said.count, said.hexdigest()))
+            checked.append(record)
+        return tuple(checked)
 
     def _keep(self) -> None:
         """Keep the stream from expiring, by time: a model may say nothing for ten minutes."""
@@ -200,8 +236,11 @@ class Session:
         self._telemetry.ended(self._end, self.statistics.undelivered)
 
     def _give_up(self) -> None:
-        """Count what is left in the buffer, and free its memory."""
+        """Count what is left in the buffer, keep the first of it, and free its memory."""
         self.statistics.undelivered += len(self.buffer)
+        left = (*self._in_flight, *self.buffer.take(_KEPT_BYTES))
+        self._in_flight = ()
+        self._undelivered = (self._undelivered + left)[:_KEPT_RECORDS]
         self.buffer.close()
 
     def _named(self) -> str:

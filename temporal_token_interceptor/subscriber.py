@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
-from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.events import (
     AttemptStarted,
     Event,
@@ -20,7 +20,8 @@ from temporal_token_interceptor.events import (
     TokenEvent,
 )
 from temporal_token_interceptor.protocol import Cursor, StreamKey
-from temporal_token_interceptor.run_stream import ReaderStatistics, RunStream
+from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics, RunStream
+from temporal_token_interceptor.snapshot import Fold, Snapshot
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry, subscription_telemetry
 
 if TYPE_CHECKING:
@@ -76,9 +77,11 @@ class TokenSubscriber:
         run_id: str | None = None,
         cursor: str | None = None,
         *,
+        start: Literal["beginning", "now"] = "beginning",
+        on_retry: OnRetry = "reset",
         until: Awaitable[object] | None = None,
     ) -> AsyncGenerator[Event]:
-        """Iterate over everything that the workflow's models say, from the start or from a cursor.
+        """Iterate over everything that the workflow's models say, from the start, a cursor, or now on.
 
         Follows the workflow into further runs (continue-as-new, retries, resets) and ends with
         `StreamEnded`. When an attempt is retried, `AttemptStarted.supersedes` names the attempt whose
@@ -87,7 +90,11 @@ class TokenSubscriber:
         Args:
             workflow_id: The workflow; it may not have been started yet.
             run_id: The run to begin with; by default the newest.
-            cursor: The `.cursor` of an event: goes on right after it.
+            cursor: The `.cursor` of an event: goes on right after it. Only good for the same `on_retry`.
+            start: Without a cursor: `"now"` leaves out what has been said before.
+            on_retry: `"reset"`: `AttemptStarted.supersedes` says which text to take back. `"hold"`: nothing
+                of an attempt before it has succeeded, then all of it at once; what failed is never shown.
+                `"annotate"`: everything, also what superseded attempts go on to say, by `origin`.
             until: Ends the subscription when done, once what is there has been read.
 
         Raises:
@@ -98,7 +105,36 @@ class TokenSubscriber:
         place = None if cursor is None else Cursor.parse(cursor)
         if self._completion is None and until is None:
             raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
-        return self._subscribe(workflow_id, run_id, place, until)
+        for name, value, known in (
+            ("start", start, ("beginning", "now")),
+            ("on_retry", on_retry, get_args(OnRetry)),
+        ):
+            if value not in known:
+                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        return self._subscribe(
+            workflow_id, run_id, place, until, on_retry=on_retry, skips=start == "now" and place is None
+        )
+
+    async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
+        """Return what the models of a run have said so far, and the cursor to go on from; waits for nothing.
+
+        Args:
+            workflow_id: The workflow.
+            run_id: The run; by default the newest.
+
+        Raises:
+            StreamNotFound: no such workflow or namespace, or nothing was said yet and no client knows it.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+        """
+        run = run_id or await self._newest_run(workflow_id, timedelta(0), None)
+        if run is None:
+            raise StreamNotFound(f"the transport knows no run of workflow {workflow_id!r}")
+        stream = RunStream(StreamKey(self._namespace, workflow_id, run), self._source, None, self.statistics)
+        fold = Fold()
+        async with aclosing(stream.so_far()) as events:
+            async for event in events:
+                fold.add(event)
+        return fold.snapshot(run, stream.here)
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
@@ -134,10 +170,19 @@ class TokenSubscriber:
         return self._subscribe(workflow_id, run_id, None if cursor is None else Cursor.parse(cursor), None)
 
     def _subscribe(
-        self, workflow_id: str, run_id: str | None, place: Cursor | None, until: Awaitable[object] | None
+        self,
+        workflow_id: str,
+        run_id: str | None,
+        place: Cursor | None,
+        until: Awaitable[object] | None,
+        *,
+        on_retry: OnRetry = "reset",
+        skips: bool = False,
     ) -> AsyncGenerator[Event]:
         telemetry = subscription_telemetry(self._namespace, workflow_id, self._source)
-        events = self._follow(workflow_id, run_id, place, until, telemetry)
+        events = self._follow(
+            workflow_id, run_id, place, until, on_retry=on_retry, skips=skips, telemetry=telemetry
+        )
         return events if telemetry is None else telemetry.over(events)
 
     async def _follow(
@@ -146,14 +191,34 @@ class TokenSubscriber:
         run_id: str | None,
         place: Cursor | None,
         until: Awaitable[object] | None,
+        *,
+        on_retry: OnRetry,
+        skips: bool,
         telemetry: SubscriptionTelemetry | None,
     ) -> AsyncGenerator[Event]:
         stop = None if until is None else asyncio.ensure_future(until)
-        run = place.run_id if place else run_id or await self._newest_run(workflow_id)
+        run = (
+            place.run_id
+            if place
+            else run_id or await self._newest_run(workflow_id, self._start_timeout, stop)
+        )
+        if run is None:  # the caller had enough before there was anything
+            yield StreamEnded(status="unknown")
+            return
+        before: Mapping[str, Origin] = {}
         while True:
+            key = StreamKey(self._namespace, workflow_id, run)
             stream = RunStream(
-                StreamKey(self._namespace, workflow_id, run), self._source, place, self.statistics, telemetry
+                key,
+                self._source,
+                place,
+                self.statistics,
+                on_retry=on_retry,
+                before=before,
+                telemetry=telemetry,
             )
+            if skips:
+                await stream.skip()
             closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
             try:
                 async with aclosing(stream.events(closing)) as events:
@@ -165,13 +230,25 @@ class TokenSubscriber:
             if closed.next_run_id is None:
                 yield StreamEnded(status=closed.status, cursor=stream.end)
                 return
-            run, place = closed.next_run_id, None
+            run, place, skips = closed.next_run_id, None, False
+            before = stream.standing if closed.again else {}
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
 
-    async def _newest_run(self, workflow_id: str) -> str:
+    async def _newest_run(
+        self, workflow_id: str, start_timeout: timedelta, stop: asyncio.Future[object] | None
+    ) -> str | None:
+        """Return the newest run, waiting for it to begin; None if `stop` comes first."""
         if self._completion is not None:
-            return await self._completion.newest_run(workflow_id, start_timeout=self._start_timeout)
-        while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:  # noqa: ASYNC110 - another process sets it
+            return await self._completion.newest_run(workflow_id, start_timeout=start_timeout)
+        deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
+        while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:
+            if stop is not None and stop.done():
+                return None
+            if asyncio.get_running_loop().time() >= deadline:
+                raise StreamNotFound(
+                    f"the transport has heard nothing of workflow {workflow_id!r} in namespace "
+                    f"{self._namespace!r} within {start_timeout.total_seconds():g} s"
+                )
             await asyncio.sleep(_POINTER_PAUSE)
         return run
 

@@ -10,42 +10,30 @@ children, such as the HTTP requests of the provider's client, are its siblings.
 from __future__ import annotations
 
 import json
-import os
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast
 from uuid import UUID
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.outputs import LLMResult
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
 from temporal_token_interceptor import telemetry_names as names
 from temporal_token_interceptor._langchain import InlineHandler, also_observed_by, is_instrumented
-from temporal_token_interceptor.capture import answer_of, finish_reason_of
+from temporal_token_interceptor.reading import finish_reason_of, message_of
 from temporal_token_interceptor.telemetry import Instruments, fail, live_instruments, live_tracer
+from temporal_token_interceptor.telemetry_content import PROVIDERS, content_is_wanted, messages_json, said
+
+logger = logging.getLogger(__name__)
 
 GenAISpans = Literal["auto", "on", "off"]
 
-CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-"""OpenTelemetry's switch for prompts and answers: `SPAN_ONLY` or `SPAN_AND_EVENT` puts them into spans."""
-
 _CANCELLED = "cancelled"
-
-# OpenTelemetry's names for those that LangChain names otherwise.
-_PROVIDERS = {
-    "amazon_bedrock": "aws.bedrock",
-    "azure": "azure.ai.openai",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "ibm": "ibm.watsonx.ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "moonshot": "moonshot_ai",
-    "xai": "x_ai",
-}
 
 _DETAILS = (
     (names.CACHE_READ_TOKENS, "input_token_details", "cache_read"),
@@ -68,6 +56,24 @@ class _Run:
         self.by_events: bool | None = None
 
 
+_Callback = TypeVar("_Callback", bound=Callable[..., None])
+
+
+def _harmless(callback: _Callback) -> _Callback:
+    """Let nothing out of a callback but what was thrown into it from outside; see `Observer.raise_error`."""
+
+    @wraps(callback)
+    def guarded(self: ModelTelemetry, *args: Any, **kwargs: Any) -> None:
+        try:
+            callback(self, *args, **kwargs)
+        except Exception as error:  # of the user's sampler or processor: the model's call goes on
+            if isinstance(error, self.thrown_in):
+                raise
+            self.complain(error)
+
+    return cast("_Callback", guarded)
+
+
 class ModelTelemetry(InlineHandler):
     """Reports the model calls and tool runs of one activity attempt.
 
@@ -76,12 +82,14 @@ class ModelTelemetry(InlineHandler):
         tracer: For spans; None for none.
         instruments: For metrics; None for none.
         content: Whether prompts, answers and arguments are told.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
     ignore_chain = True
     ignore_retriever = True
     ignore_retry = True
     ignore_custom_event = True
+    raise_error = True
 
     def __init__(
         self,
@@ -90,8 +98,11 @@ class ModelTelemetry(InlineHandler):
         tracer: trace.Tracer | None,
         instruments: Instruments | None,
         content: bool,
+        thrown_in: tuple[type[Exception], ...] = (),
     ) -> None:
         super().__init__()
+        self.thrown_in = thrown_in
+        self._complained = False
         self._default_node = default_node
         self._tracer = tracer
         self._instruments = instruments
@@ -104,6 +115,7 @@ class ModelTelemetry(InlineHandler):
 
     # ------------------------------------------------------------------ model calls
 
+    @_harmless
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
@@ -116,9 +128,10 @@ class ModelTelemetry(InlineHandler):
         run = self._call_started("chat", run_id, metadata or {})
         if run is not None and self._content:
             run.span.set_attribute(
-                names.INPUT_MESSAGES, _messages_json([m for turn in messages for m in turn])
+                names.INPUT_MESSAGES, messages_json([m for turn in messages for m in turn])
             )
 
+    @_harmless
     def on_llm_start(
         self,
         serialized: dict[str, Any],
@@ -130,10 +143,9 @@ class ModelTelemetry(InlineHandler):
     ) -> None:
         run = self._call_started("text_completion", run_id, metadata or {})
         if run is not None and self._content:
-            run.span.set_attribute(
-                names.INPUT_MESSAGES, json.dumps([_said("user", text) for text in prompts])
-            )
+            run.span.set_attribute(names.INPUT_MESSAGES, json.dumps([said("user", text) for text in prompts]))
 
+    @_harmless
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
@@ -145,17 +157,19 @@ class ModelTelemetry(InlineHandler):
         run.by_events = False
         self._chunk(run)
 
+    @_harmless
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.get(run_id.int)
         if run is not None and run.by_events is not False and event["event"] == "content-block-delta":
             run.by_events = True
             self._chunk(run)
 
+    @_harmless
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is None:
             return
-        message = answer_of(response)
+        message = message_of(response)
         facts: Mapping[str, Any] = message.response_metadata if message is not None else {}
         found = {
             names.RESPONSE_MODEL: facts.get("model_name") or facts.get("model"),
@@ -170,7 +184,7 @@ class ModelTelemetry(InlineHandler):
             found[name] = (usage.get(details) or {}).get(detail)
         run.span.set_attributes({name: value for name, value in found.items() if value is not None})
         if self._content and message is not None:
-            run.span.set_attribute(names.OUTPUT_MESSAGES, _messages_json([message]))
+            run.span.set_attribute(names.OUTPUT_MESSAGES, messages_json([message]))
         if found[names.RESPONSE_MODEL]:
             run.attributes = {**run.attributes, names.RESPONSE_MODEL: found[names.RESPONSE_MODEL]}
         if self._instruments is not None:
@@ -181,6 +195,7 @@ class ModelTelemetry(InlineHandler):
                     )
         self._call_ended(run)
 
+    @_harmless
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is not None:
@@ -191,7 +206,7 @@ class ModelTelemetry(InlineHandler):
             return None
         model, provider = metadata.get("ls_model_name"), metadata.get("ls_provider")
         attributes = {names.OPERATION: operation, names.REQUEST_MODEL: model}
-        attributes[names.PROVIDER] = _PROVIDERS.get(provider, provider) if provider else None
+        attributes[names.PROVIDER] = PROVIDERS.get(provider, provider) if provider else None
         attributes = {name: value for name, value in attributes.items() if value is not None}
         more = {
             names.REQUEST_TEMPERATURE: metadata.get("ls_temperature"),
@@ -230,6 +245,7 @@ class ModelTelemetry(InlineHandler):
 
     # ------------------------------------------------------------------ tools
 
+    @_harmless
     def on_tool_start(
         self,
         serialized: dict[str, Any],
@@ -254,6 +270,7 @@ class ModelTelemetry(InlineHandler):
             attributes[names.TOOL_ARGUMENTS] = input_str
         self._live[run_id.int] = _Run(self._start(f"execute_tool {name}", SpanKind.INTERNAL, attributes), {})
 
+    @_harmless
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is None:
@@ -266,6 +283,7 @@ class ModelTelemetry(InlineHandler):
             fail(run.span, "ToolError")
         run.span.end()
 
+    @_harmless
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is not None:
@@ -279,6 +297,13 @@ class ModelTelemetry(InlineHandler):
             return trace.INVALID_SPAN
         return self._tracer.start_span(name, kind=kind, attributes=attributes)
 
+    def complain(self, error: Exception) -> None:
+        """Log an exception, the first of this attempt."""
+        if not self._complained:
+            self._complained = True
+            logger.error("telemetry of model calls fails (said once an attempt)", exc_info=error)
+
+    @_harmless
     def close(self) -> None:
         """End what is open, as cancelled (a cancelled `ainvoke` fires no callback at all), and turn deaf."""
         self._closed = True
@@ -294,12 +319,15 @@ class ModelTelemetry(InlineHandler):
 
 
 @contextmanager
-def models_reported(*, genai_spans: GenAISpans, default_node: str) -> Iterator[None]:
+def models_reported(
+    *, genai_spans: GenAISpans, default_node: str, thrown_in: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Report every model call and tool run made within the context, if somebody listens.
 
     Args:
         genai_spans: `"on"`; `"off"`; `"auto"`: unless another instrumentation of LangChain does it.
         default_node: The node's name outside of a graph.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
     tracer, instruments = live_tracer(), live_instruments()
     nobody = tracer is None and instruments is None
@@ -310,35 +338,11 @@ def models_reported(*, genai_spans: GenAISpans, default_node: str) -> Iterator[N
         default_node=default_node,
         tracer=tracer,
         instruments=instruments,
-        content=os.environ.get(CONTENT_VARIABLE, "").upper() in ("SPAN_ONLY", "SPAN_AND_EVENT"),
+        content=content_is_wanted(),
+        thrown_in=thrown_in,
     )
     try:
         with also_observed_by(handler):
             yield
     finally:
         handler.close()
-
-
-# ------------------------------------------------------------------ content, where it is asked for
-
-_ROLES = {"human": "user", "ai": "assistant"}
-
-
-def _messages_json(messages: Sequence[BaseMessage]) -> str:
-    return json.dumps([_message(message) for message in messages], default=str)
-
-
-def _message(message: BaseMessage) -> dict[str, Any]:
-    told = _said(_ROLES.get(message.type, message.type), message.text)
-    if isinstance(message, AIMessage):
-        told["parts"] += [
-            {"type": "tool_call", "id": call["id"], "name": call["name"], "arguments": call["args"]}
-            for call in message.tool_calls
-        ]
-    elif isinstance(message, ToolMessage):
-        told["parts"] = [{"type": "tool_call_response", "id": message.tool_call_id, "response": message.text}]
-    return told
-
-
-def _said(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "parts": [{"type": "text", "content": text}] if text else []}

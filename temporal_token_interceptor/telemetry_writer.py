@@ -83,7 +83,9 @@ def _harmless(
     def guarded(self: AttemptTelemetry, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             verb(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - of the user's sampler or processor: tokens go on
+        except Exception as error:  # of the user's sampler or processor: tokens go on
+            if isinstance(error, self.thrown_in):
+                raise
             self.complain(error)
 
     return guarded
@@ -98,6 +100,7 @@ class AttemptTelemetry(NoTelemetry):
         tracer: For `send` spans; None for no spans.
         instruments: For metrics; None for none.
         runtime_meter: Temporal's, which gets the counters too; None if it is off.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
     def __init__(
@@ -107,7 +110,10 @@ class AttemptTelemetry(NoTelemetry):
         tracer: trace.Tracer | None,
         instruments: Instruments | None,
         runtime_meter: RuntimeMeter | None,
+        *,
+        thrown_in: tuple[type[Exception], ...] = (),
     ) -> None:
+        self.thrown_in = thrown_in
         self.traceparent = traceparent_of(trace.get_current_span())
         self._origin = origin
         self._system = system
@@ -236,7 +242,12 @@ class _Send:
 
 
 def attempt_telemetry(
-    origin: Origin, sink: object, budget: Budget, runtime_meter: RuntimeMeter | None
+    origin: Origin,
+    sink: object,
+    budget: Budget,
+    runtime_meter: RuntimeMeter | None,
+    *,
+    thrown_in: tuple[type[Exception], ...] = (),
 ) -> NoTelemetry:
     """Return what an attempt reports to; `NO_TELEMETRY` if nobody listens."""
     tracer, instruments = live_tracer(), live_instruments()
@@ -246,4 +257,4 @@ def attempt_telemetry(
         tracer is None and runtime_meter is None and not trace.get_current_span().get_span_context().is_valid
     ):
         return NO_TELEMETRY
-    return AttemptTelemetry(origin, system_of(sink), tracer, instruments, runtime_meter)
+    return AttemptTelemetry(origin, system_of(sink), tracer, instruments, runtime_meter, thrown_in=thrown_in)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from temporal_token_interceptor.digest import TextCheck, TextDigest
 from temporal_token_interceptor.events import (
     AttemptEnded,
     Call,
@@ -125,6 +126,8 @@ def record_to_wire(record: Record) -> Wire:
     match record:
         case TextRun(kind, call, first, texts, count):
             return [kind, call, first, texts] if count == len(texts) else [kind, call, first, texts, count]
+        case TextCheck(call, count, digest):
+            return ["check", call, count, digest]
         case ToolCallChunk():
             return ["tool_call", record.call.ordinal, record.index, record.id, record.name, record.args]
         case ContentBlock():
@@ -151,7 +154,11 @@ def record_to_wire(record: Record) -> Wire:
 
 
 def unfold(
-    wires: Iterable[Wire], origin: Origin, calls: dict[int, Call], cursors: Iterator[str]
+    wires: Iterable[Wire],
+    origin: Origin,
+    calls: dict[int, Call],
+    cursors: Iterator[str],
+    heard: dict[int, TextDigest] | None = None,
 ) -> Iterator[Event]:
     """Yield the events of a packet, in order.
 
@@ -164,12 +171,16 @@ def unfold(
         origin: The attempt.
         calls: The open calls of the attempt by ordinal; kept up to date by this function.
         cursors: One cursor an event; must not end.
+        heard: The text of the open calls as read so far, by ordinal; kept up to date by this function.
     """
+    heard = {} if heard is None else heard
     for wire in wires:
         try:
             kind = typed(list, wire)[0]
             if kind == "text" or kind == "reasoning":  # noqa: PLR1714 - twice as fast as `in`, once a run
-                yield from _unfold_text(wire, origin, calls, cursors)
+                yield from _unfold_text(wire, origin, calls, cursors, heard)
+            elif kind == "check":
+                yield from _unfold_check(wire, origin, calls, cursors, heard)
             elif (unfold_one := _UNFOLD.get(kind)) is not None:
                 yield unfold_one(wire, origin, calls, cursors)
             else:
@@ -182,13 +193,17 @@ def unfold(
 
 
 def _unfold_text(
-    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]
+    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str], heard: dict[int, TextDigest]
 ) -> Iterator[TokenEvent | ReasoningEvent]:
-    kind, ordinal, first, texts, *_ = wire
+    kind, ordinal, first, texts, *more = wire
     index = typed(int, first)
-    "".join(typed(list, texts))  # fails, at the speed of C, unless all are strings
+    text = "".join(typed(list, texts))  # fails, at the speed of C, unless all are strings
+    count = typed(int, more[0]) if more else len(texts)
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
     if kind == "text":
+        if (digest := heard.get(ordinal)) is None:
+            digest = heard[ordinal] = TextDigest()
+        digest.add(text, count)
         node_name, attempt = call.node_name, origin.attempt
         for text in texts:
             yield TokenEvent(
@@ -199,6 +214,21 @@ def _unfold_text(
         for text in texts:
             yield ReasoningEvent(token=text, index=index, call=call, origin=origin, cursor=next(cursors))
             index += 1
+
+
+def _unfold_check(
+    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str], heard: dict[int, TextDigest]
+) -> Iterator[Gap]:
+    """Compare a call's text with what was sent; yield nothing if they are the same."""
+    _, ordinal, count, digest, *_ = wire
+    missing = typed(int, count) - (read := heard.get(ordinal) or TextDigest()).count
+    same = missing == 0 and read.hexdigest() == typed(str, digest)
+    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    cursor = next(cursors)
+    heard.pop(ordinal, None)
+    if not same:
+        missing_count = missing if missing > 0 else None
+        yield Gap(missing=missing_count, reason="mismatch", call=call, origin=origin, cursor=cursor)
 
 
 def _unfold_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:

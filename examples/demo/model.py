@@ -15,7 +15,7 @@ from temporalio import activity
 
 from examples.demo import QUESTIONS, WHEN, WHERE
 from examples.demo.notes import note
-from temporal_token_interceptor.testing_models import Piece, ScriptedChatModel, tool_call
+from temporal_token_interceptor.testing import Piece, ScriptedChatModel, tool_call
 
 OPENING = {
     WHERE: "One moment, I am asking the carrier.",

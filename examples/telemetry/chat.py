@@ -5,7 +5,7 @@ from datetime import timedelta
 from temporalio import activity, workflow
 
 with workflow.unsafe.imports_passed_through():
-    from temporal_token_interceptor.testing_models import ScriptedChatModel
+    from temporal_token_interceptor.testing import ScriptedChatModel
 
 TASK_QUEUE = "telemetry"
 

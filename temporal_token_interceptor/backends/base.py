@@ -85,6 +85,14 @@ class TokenSource(Protocol):
         """
         ...
 
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there; empty if there is none.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+        """
+        ...
+
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the run id last given to `keep` for this workflow, if it has not expired.
 

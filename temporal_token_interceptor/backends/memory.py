@@ -95,6 +95,11 @@ class MemoryStreamBackend:
         entries = self._streams.get(stream)
         return entries[-1].id if entries else ""
 
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there, or an empty string."""
+        entries = self._streams.get(stream)
+        return entries[0].id if entries else ""
+
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the run id last given to `keep` for this workflow."""
         return self._newest.get((namespace, workflow_id))

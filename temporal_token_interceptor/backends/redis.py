@@ -77,9 +77,8 @@ class RedisStreamBackend:
                 f"hash tag), not {channel_prefix!r}"
             )
         if client is not None and not isinstance(client, Redis):
-            raise ConfigurationError(
-                f"client must be a redis.asyncio.Redis, not a {type(client).__qualname__}"
-            )
+            kind = f"{type(client).__module__}.{type(client).__qualname__}"
+            raise ConfigurationError(f"client must be a redis.asyncio.Redis, not a {kind}")
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
         pool = self._client.connection_pool
@@ -110,6 +109,10 @@ class RedisStreamBackend:
     async def last_id(self, stream: StreamKey) -> str:
         """Return the id of the newest entry, or an empty string."""
         return await self._reader.last_id(stream)
+
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there, or an empty string."""
+        return await self._reader.first_id(stream)
 
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the newest run of a workflow that wrote tokens."""

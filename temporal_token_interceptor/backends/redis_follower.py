@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _PAGE = 500  # entries of each stream in a round
 _QUEUE_ENTRIES = 1_000  # that a listener may have unread, before it has to read them again
 _SHORT_BLOCK_MS = 200
-_FIRST_REPEAT, _LONGEST_REPEAT = 0.005, 0.1  # seconds between two CLIENT UNBLOCK
+_REPEAT = 0.01  # seconds from one CLIENT UNBLOCK to the next, if it did not help
 
 
 class Follower:
@@ -63,6 +63,7 @@ class Follower:
         self._patience = patience
         self._feeds: dict[str, _Feed] = {}
         self._joined = asyncio.Event()  # there is a feed that the round under way does not serve
+        self._begun = asyncio.Event()  # a round has begun since it was last cut short
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -145,6 +146,7 @@ class Follower:
         try:
             while self._is_mine():
                 self._joined.clear()
+                self._begun.set()
                 round_feeds = self._feeds.copy()
                 try:
                     served = await _read(connection, round_feeds, block_ms)
@@ -159,6 +161,8 @@ class Follower:
                         feed = round_feeds[key]
                         feed.publish(batch)
                         self._remove_if_unheard(key, feed)
+                    if served:
+                        await asyncio.sleep(0)  # readers first: the next XREAD takes a while to send
         finally:
             if interrupter is not None:
                 await ended(interrupter)
@@ -167,27 +171,23 @@ class Follower:
         """Start what cuts a blocked read of this connection short, if Redis permits it."""
         try:
             client_id = int(await roundtrip(connection, "CLIENT", "ID"))
-            await roundtrip(
-                connection, "CLIENT", "UNBLOCK", client_id
-            )  # nothing is blocked: only to be allowed
+            await roundtrip(connection, "CLIENT", "UNBLOCK", client_id)  # of nothing: is it permitted?
         except ResponseError as error:
             if passes(error):
                 raise
-            logger.info(
-                "Redis does not permit CLIENT UNBLOCK (%s); reading in short rounds", described(error)
-            )
+            logger.info("Redis permits no CLIENT UNBLOCK (%s); reading in short rounds", described(error))
             return None
         return asyncio.get_running_loop().create_task(self._interrupt(client_id), name="token-stream-unblock")
 
     async def _interrupt(self, client_id: int) -> None:
         while True:
             await self._joined.wait()
-            pause = _FIRST_REPEAT
-            while self._joined.is_set():  # the next round clears it
-                with suppress(RedisError, OSError):  # the read itself will notice, and wait
-                    await self._desk.ask("CLIENT", "UNBLOCK", client_id)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_REPEAT)
+            self._begun.clear()
+            with suppress(RedisError, OSError):  # the read will notice, too, and wait the outage out
+                await self._desk.ask("CLIENT", "UNBLOCK", client_id)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REPEAT):
+                    await self._begun.wait()
 
     async def _expel(self, connection: AbstractConnection, feeds: dict[str, _Feed]) -> bool:
         """End the feeds that Redis refuses to read; return whether there were any.

@@ -67,16 +67,24 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def demoted(error: Exception) -> bool:
+    """Tell whether the server is no primary any more, and new connections may lead to the one that is."""
+    word = _PASSING_WORD.match(str(error))
+    return isinstance(error, ReadOnlyError) or (word is not None and word[2] == "READONLY")
+
+
 class Outage:
     """Tells the log once when Redis becomes unusable, and once when all who suffered are served again."""
 
     def __init__(self) -> None:
         self._suffering: set[Trouble] = set()
+        self._served = False  # somebody was, since the last failure
         self._told = False
 
     def begin(self, who: Trouble, error: Exception) -> None:
         """Note that somebody has to wait."""
         self._suffering.add(who)
+        self._served = False
         if not self._told:
             self._told = True
             logger.warning(
@@ -87,13 +95,18 @@ class Outage:
     def end(self, who: Trouble) -> None:
         """Note that Redis served somebody."""
         self._suffering.discard(who)
-        if self._told and not self._suffering:
-            self._told = False
-            logger.warning("Redis serves token streams again")
+        self._served = True
+        self._tell_the_end()
 
     def forget(self, who: Trouble) -> None:
         """Note that somebody no longer waits, served or not."""
         self._suffering.discard(who)
+        self._tell_the_end()
+
+    def _tell_the_end(self) -> None:
+        if self._told and self._served and not self._suffering:
+            self._told = False
+            logger.warning("Redis serves token streams again")
 
     def __repr__(self) -> str:
         return "<Outage>" if self._told else "<Outage none>"

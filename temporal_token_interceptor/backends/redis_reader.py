@@ -83,6 +83,11 @@ class RedisReader:
         newest = entries(await self._ask("XREVRANGE", self._keys.stream(stream), "+", "-", "COUNT", 1))
         return newest[0].id if newest else ""
 
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there, or an empty string."""
+        oldest = entries(await self._ask("XRANGE", self._keys.stream(stream), "-", "+", "COUNT", 1))
+        return oldest[0].id if oldest else ""
+
     async def newest_run(self, stream: StreamKey) -> str | None:
         """Return the run that the pointer of a workflow names."""
         run_id: bytes | None = await self._ask("GET", self._keys.pointer(stream))

@@ -16,14 +16,22 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from temporal_token_interceptor.backends.redis_connection import ANSWER_SECONDS, ended
 from temporal_token_interceptor.backends.redis_keys import FIELD, Keys
-from temporal_token_interceptor.backends.redis_outage import Outage, Trouble, described, passes, refused
+from temporal_token_interceptor.backends.redis_outage import (
+    Outage,
+    Trouble,
+    demoted,
+    described,
+    passes,
+    refused,
+)
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol import StreamKey
 
@@ -152,8 +160,11 @@ class RedisWriter:
         self._settle(errors)
         if reason is None:
             self._trouble.over()
-        else:
-            await self._trouble.wait(reason)
+            return
+        if demoted(reason):
+            with suppress(RedisError, OSError):
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+        await self._trouble.wait(reason)
 
     def _next_batch(self) -> list[_Pending]:
         batch: list[_Pending] = []

@@ -183,6 +183,7 @@ def test_the_document_shows_every_form():
         "reasoning",
         "call",
         "call_end",
+        "check",
         "tool_call",
         "block",
         "attempt_end",

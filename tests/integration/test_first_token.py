@@ -26,7 +26,7 @@ from temporal_token_interceptor import (
     TokenSubscriber,
     ToolCallChunk,
 )
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import kinds, read_all, standing_text, streaming_worker, unique
 from tests.support.workflows import RunActivity
 

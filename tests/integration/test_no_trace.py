@@ -8,7 +8,7 @@ from temporalio import activity
 from temporalio.worker import Replayer
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenStreamingInterceptor
-from temporal_token_interceptor.testing_models import ScriptedChatModel
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import Continuing, RunActivity, RunMany, Waiting
 

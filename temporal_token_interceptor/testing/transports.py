@@ -121,13 +121,15 @@ async def _streams_are_apart(transport: Transport) -> None:
 
 
 @_law
-async def _last_id_is_that_of_the_newest_entry(transport: Transport) -> None:
+async def _first_and_last_id_are_those_of_the_oldest_and_newest_entry(transport: Transport) -> None:
     stream = _stream()
     _require(await transport.last_id(stream) == "", "a stream that does not exist has a last id")
+    _require(await transport.first_id(stream) == "", "a stream that does not exist has a first id")
     for data in _numbered(3):
         await transport.write(stream, data)
-        newest = (await _read(transport, stream, data))[-1].id
-        _require(await transport.last_id(stream) == newest, "last_id is not the id that a reader gets")
+        read = await _read(transport, stream, data)
+        _require(await transport.last_id(stream) == read[-1].id, "last_id is not the id that a reader gets")
+        _require(await transport.first_id(stream) == read[0].id, "first_id is not the id that a reader gets")
 
 
 @_law
@@ -223,11 +225,12 @@ async def _a_slow_reader_misses_nothing_and_holds_nobody_up(transport: Transport
     sent = _numbered(1_500)
     slow: list[Entry] = []
     async with aclosing(transport.read(stream)) as batches:
-        await transport.write(stream, sent[0])
-        slow += await anext(batches)
+        for data in sent[:3]:  # by the third it has caught up
+            await transport.write(stream, data)
+            slow += await anext(batches)
         async with asyncio.TaskGroup() as group:
             fast = group.create_task(_read(transport, stream, sent[-1]))
-            for data in sent[1:]:
+            for data in sent[3:]:
                 await transport.write(stream, data)
         while slow[-1].data != sent[-1]:
             slow += await anext(batches)
@@ -244,9 +247,8 @@ async def _a_cancelled_write_harms_no_other(transport: Transport) -> None:
     writes += [asyncio.ensure_future(transport.write(stream, data)) for data in sent[45:]]
     for cancelled in writes[::3]:
         cancelled.cancel()
-    await asyncio.wait(writes)
-    for write in (*writes[1::3], *writes[2::3]):
-        write.result()
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    _require(not any(results[1::3] + results[2::3]), "a write suffered from the end of another")
     await transport.write(stream, b"end")
     given_up = {*sent[::3]}  # stored once, twice or not at all
     others = [entry for entry in await _read(transport, stream, b"end") if entry.data not in given_up]
@@ -267,7 +269,7 @@ async def _a_reader_that_leaves_harms_no_other(transport: Transport) -> None:
             await transport.write(stream, data)
             for reader in leaving:
                 reader.cancel()
-            await asyncio.wait(leaving)
+            await asyncio.gather(*leaving, return_exceptions=True)
             _require(all(reader.cancelled() for reader in leaving), "a cancelled reader did not end as such")
     _same(staying.result(), sent)
 

@@ -1,0 +1,1 @@
+"""What the package costs, measured against budgets. See `python -m benchmarks --help`."""

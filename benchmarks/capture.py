@@ -1,0 +1,184 @@
+"""What capture costs a streaming model call, per token, over a handler that does nothing.
+
+All variants run the same model, one after another within each round, so that a slow moment of the machine
+meets all of them. A ratio is the median of the rounds' ratios. The clock is CPU time: it does not run while
+somebody else has the processor.
+
+A model that never waits is the strict case: the session's task gets no turn before the end, so this is the
+callback alone, and one big frame. `yielding` gives up control at each token instead, as a model over a
+network does; then every token is a frame of its own, which is the most that a token can cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
+from statistics import median
+from typing import Any, TypeVar
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from benchmarks.measure import Figure, origin
+from temporal_token_interceptor.buffer import Budget
+from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.session import Session
+
+TOKENS = 2_000
+ROUNDS = 24
+RATIO = 1.15
+
+_T = TypeVar("_T")
+_Ask = Callable[[BaseChatModel, list[BaseCallbackHandler]], Awaitable[float]]
+
+
+class NullSink:
+    """Stores nothing, at once."""
+
+    keep_interval = timedelta(hours=1)
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        """Forget an entry."""
+
+    def keep(self, stream: StreamKey) -> None:
+        """Keep nothing."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class Model(BaseChatModel):
+    """Says `TOKENS` chunks as fast as it can."""
+
+    piece: str | list[str | dict[str, Any]] = "word "
+    tool: bool = False
+    yielding: bool = False
+
+    @property
+    def _llm_type(self) -> str:
+        return "bench"
+
+    def _chunk(self, index: int) -> ChatGenerationChunk:
+        if not self.tool:
+            return ChatGenerationChunk(message=AIMessageChunk(content=self.piece))
+        # The whole has to be JSON: on anything else LangChain spends a hundred times of what is measured.
+        args = '{"text": "' if index == 0 else '"}' if index == TOKENS - 1 else "word "
+        part = tool_call_chunk(name=None if index else "write", args=args, id=None if index else "1", index=0)
+        return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[part]))
+
+    def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+        for index in range(TOKENS):
+            yield self._chunk(index)
+
+    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for index in range(TOKENS):
+            if self.yielding:
+                await asyncio.sleep(0)
+            yield self._chunk(index)
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("word " * TOKENS))])
+
+
+class NoOp(BaseCallbackHandler):
+    """Makes `invoke` stream, by the two methods that LangChain looks for, and does nothing."""
+
+    run_inline = True
+
+    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
+        """Do nothing."""
+
+    def tap_output_iter(self, _run_id: UUID, output: Iterator[_T]) -> Iterator[_T]:
+        """Pass through."""
+        return output
+
+    def tap_output_aiter(self, _run_id: UUID, output: AsyncIterator[_T]) -> AsyncIterator[_T]:
+        """Pass through."""
+        return output
+
+
+async def figures() -> AsyncIterator[Figure]:
+    text = Model()
+    reasoning = Model(piece=[{"type": "reasoning", "reasoning": "word ", "index": 0}])
+    for name, model, ask, budget in (
+        ("ainvoke", text, _ainvoke, RATIO),
+        ("invoke", text, _invoke, RATIO),
+        ("invoke_process", text, _invoke_process, None),
+        ("ainvoke_yielding", Model(yielding=True), _ainvoke, None),
+        ("ainvoke_tool_calls", Model(tool=True), _ainvoke, None),
+        ("ainvoke_reasoning", reasoning, _ainvoke, None),
+    ):
+        async for figure in _compare(f"capture.{name}", model, ask, budget):
+            yield figure
+
+
+async def _compare(name: str, model: Model, ask: _Ask, budget: float | None) -> AsyncIterator[Figure]:
+    variants = {"bare": _bare, "noop": _noop, "ours": _ours}
+    taken: dict[str, list[float]] = {variant: [] for variant in variants}
+    rounds = ROUNDS if budget else ROUNDS // 3
+    for round_ in range(rounds + 1):
+        order = list(variants)[round_ % 3 :] + list(variants)[: round_ % 3]
+        for variant in order:
+            gc.collect()
+            seconds = await variants[variant](model, ask)
+            if round_:  # the first one warms up
+                taken[variant].append(seconds / TOKENS * 1e6)
+    for variant, values in taken.items():
+        yield Figure(f"{name}.{variant}", median(values), "us/token")
+    ratios = [ours / noop for ours, noop in zip(taken["ours"], taken["noop"], strict=True)]
+    yield Figure(f"{name}.ratio", median(ratios), "x", budget)
+
+
+async def _bare(model: Model, ask: _Ask) -> float:
+    return await ask(model, [])
+
+
+async def _noop(model: Model, ask: _Ask) -> float:
+    return await ask(model, [NoOp()])
+
+
+async def _ours(model: Model, ask: _Ask) -> float:
+    """Run all that an activity's attempt runs, but for the transport."""
+    budget = Budget(32 * 1024 * 1024)
+    async with Session(origin(), NullSink(), budget=budget, flush_timeout=timedelta(seconds=2)) as session:
+        observer = Observer(session.buffer, default_node="bench")
+        with capturing(observer):
+            seconds = await ask(model, [])
+        start = time.process_time()
+        await session.finish("completed_provisional")
+        seconds += time.process_time() - start
+    if session.statistics.undelivered or budget.dropped or not session.statistics.frames:
+        raise RuntimeError(f"the benchmark measured a session that lost tokens: {session!r}")
+    return seconds
+
+
+async def _ainvoke(model: BaseChatModel, callbacks: list[BaseCallbackHandler]) -> float:
+    start = time.process_time()
+    await model.ainvoke("hi", {"callbacks": callbacks})
+    return time.process_time() - start
+
+
+async def _invoke(model: BaseChatModel, callbacks: list[BaseCallbackHandler]) -> float:
+    """Call on a thread, as a sync activity does, and count what it costs this thread."""
+
+    def call() -> float:
+        start = time.thread_time()
+        model.invoke("hi", {"callbacks": callbacks})
+        return time.thread_time() - start
+
+    return await asyncio.to_thread(call)
+
+
+async def _invoke_process(model: BaseChatModel, callbacks: list[BaseCallbackHandler]) -> float:
+    """Call on a thread, and count also the frames that the loop's thread sends meanwhile."""
+    start = time.process_time()
+    await asyncio.to_thread(model.invoke, "hi", {"callbacks": callbacks})
+    return time.process_time() - start

@@ -1,0 +1,70 @@
+"""The workflow of every fault run. Nothing but temporalio is imported, so the sandbox takes it as it is."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+
+@dataclass
+class Speech:
+    """What an activity says: `calls` at once, each `tokens` pieces, one every `delay` seconds; in `turns`.
+
+    Attributes:
+        calls: How many models speak at once.
+        tokens: How many pieces each says.
+        delay: Seconds before each piece.
+        turns: How often all that is said again, by new calls.
+        deaf: The first attempt sends no heartbeat and goes on when it is cancelled: a zombie.
+    """
+
+    calls: int = 1
+    tokens: int = 200
+    delay: float = 0.005
+    turns: int = 1
+    deaf: bool = False
+
+
+@dataclass
+class Script:
+    """What a run does.
+
+    Attributes:
+        speech: What each activity says.
+        continues: How often the workflow continues as new.
+        start_to_close: Seconds that one attempt may take.
+        attempts: How many there may be; 0 for any number.
+        told: What the activities of the runs before returned.
+    """
+
+    speech: Speech = field(default_factory=Speech)
+    continues: int = 0
+    start_to_close: float = 120.0
+    attempts: int = 0
+    told: list[dict[str, str]] = field(default_factory=list)
+
+
+@workflow.defn
+class Play:
+    """Runs an activity that speaks; returns what it returned: the truth that viewers are compared with."""
+
+    @workflow.run
+    async def run(self, script: Script) -> list[dict[str, str]]:
+        told: dict[str, str] = await workflow.execute_activity(
+            "speak",
+            script.speech,
+            result_type=dict[str, str],
+            start_to_close_timeout=timedelta(seconds=script.start_to_close),
+            heartbeat_timeout=None if script.speech.deaf else timedelta(seconds=2),
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=50),
+                backoff_coefficient=1.0,
+                maximum_attempts=script.attempts,
+            ),
+        )
+        script.told.append(told)
+        if script.continues:
+            script.continues -= 1
+            workflow.continue_as_new(script)
+        return script.told

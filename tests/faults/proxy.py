@@ -1,0 +1,95 @@
+"""A TCP proxy on loopback that treats commands badly, for as long as it is told to."""
+
+import asyncio
+import random
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+from urllib.parse import urlsplit
+
+Manners = Literal["good", "drops replies", "resets"]
+
+
+class Proxy:
+    """Stands between a worker and its Redis.
+
+    Attributes:
+        manners: `drops replies`: what writes is done; its answer is lost, with the connection. `resets`: each
+            write costs its connection: before it is done, after it, or after its answer.
+        struck: How many writes suffered.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.manners: Manners = "good"
+        self.struck = 0
+        self.url = ""
+        self._rng = rng
+
+    @asynccontextmanager
+    async def before(self, redis_url: str):
+        """Listen as long as the block lasts."""
+        address = urlsplit(redis_url)
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            tasks.add(task)
+            try:
+                await self._serve(reader, writer, address.hostname, address.port)
+            finally:
+                tasks.discard(task)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(set(tasks), timeout=5)
+
+    async def _serve(self, reader, writer, host, port) -> None:
+        with suppress(OSError):
+            up_reader, up_writer = await asyncio.open_connection(host, port)
+            try:
+                await self._relay(reader, writer, up_reader, up_writer)
+            finally:
+                writer.transport.abort()
+                up_writer.transport.abort()
+
+    async def _relay(self, reader, writer, up_reader, up_writer) -> None:
+        fate = ""
+
+        async def up() -> None:
+            nonlocal fate
+            while data := await reader.read(1 << 20):
+                if b"EVAL" in data and self.manners != "good":
+                    self.struck += 1
+                    fates = (
+                        ["unanswered"]
+                        if self.manners == "drops replies"
+                        else ["undone", "unanswered", "answered"]
+                    )
+                    fate = self._rng.choice(fates)
+                    if fate == "undone":
+                        return
+                up_writer.write(data)
+
+        async def down() -> None:
+            while data := await up_reader.read(1 << 20):
+                if fate == "unanswered":
+                    return
+                writer.write(data)
+                if fate == "answered":
+                    await writer.drain()
+                    return
+
+        both = {asyncio.ensure_future(up()), asyncio.ensure_future(down())}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)

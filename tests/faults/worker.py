@@ -1,0 +1,104 @@
+"""A worker, and what its activities say: in a test's own process, or as one that can be killed.
+
+Every piece names itself, `<attempt>.<call>.<index>;`, and an attempt's name is its own. So what a viewer
+holds can be judged piece by piece, whatever happened on the way.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor
+from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.faults.play import Play, Speech
+
+
+@activity.defn
+async def speak(speech: Speech) -> dict[str, str]:
+    """Speak; return the text of each call, as the activity's own code saw it."""
+    name = uuid.uuid4().hex[:8]
+    speaking = asyncio.ensure_future(_speak(name, speech))
+    if speech.deaf and activity.info().attempt == 1:
+        while not speaking.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({speaking})
+        return speaking.result()
+    try:
+        while not speaking.done():
+            activity.heartbeat()
+            await asyncio.wait({speaking}, timeout=0.2)
+        return speaking.result()
+    finally:
+        speaking.cancel()
+
+
+async def _speak(name: str, speech: Speech) -> dict[str, str]:
+    hurried = speech.deaf and activity.info().attempt > 1
+    texts: dict[str, str] = {}
+    for turn in range(speech.turns):
+        models = {
+            f"{name}.{call}": ScriptedChatModel.saying(
+                *(f"{name}.{call}.{index};" for index in range(speech.tokens)),
+                delay=speech.delay / 4 if hurried else speech.delay,
+            )
+            for call in range(turn * speech.calls, (turn + 1) * speech.calls)
+        }
+        messages = await asyncio.gather(*(model.ainvoke("?") for model in models.values()))
+        texts |= {call: message.text for call, message in zip(models, messages, strict=True)}
+    return texts
+
+
+@asynccontextmanager
+async def serving(
+    client: Client, redis_url: str, queue: str, *, stream_maxlen: int = 10_000, **options: Any
+) -> AsyncIterator[TokenStreamingInterceptor]:
+    """Run a worker as long as the block lasts; it has 0.3 s for a graceful end."""
+    async with RedisStreamBackend(redis_url, stream_maxlen=stream_maxlen) as backend:
+        interceptor = TokenStreamingInterceptor(backend, **options)
+        async with Worker(
+            client,
+            task_queue=queue,
+            workflows=[Play],
+            activities=[speak],
+            interceptors=[interceptor],
+            graceful_shutdown_timeout=timedelta(seconds=0.3),
+            max_cached_workflows=0,  # the workflow task may go to any worker: some of them are dead
+            max_concurrent_activities=200,
+        ):
+            yield interceptor
+
+
+def _set_clock(skew: float) -> None:
+    """Make this process's clock wrong by so many seconds."""
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + skew
+    time.time_ns = lambda: now_ns() + round(skew * 1e9)
+
+
+async def _main(address: str, redis_url: str, queue: str) -> None:
+    client = await Client.connect(address)
+    async with serving(client, redis_url, queue):
+        print("serving", flush=True)
+        await asyncio.to_thread(sys.stdin.read)  # ends with whoever started us, however that happens
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("redis_url")
+    parser.add_argument("queue")
+    parser.add_argument("--skew", type=float, default=0.0)
+    arguments = parser.parse_args()
+    if arguments.skew:
+        _set_clock(arguments.skew)
+    asyncio.run(_main(arguments.address, arguments.redis_url, arguments.queue))

@@ -1,0 +1,321 @@
+"""A reader may come when it wants: from the start, from now on, from a snapshot, or behind the trimming."""
+
+import asyncio
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio import activity
+
+from temporal_token_interceptor import (
+    AttemptEnded,
+    AttemptStarted,
+    ConfigurationError,
+    Gap,
+    MemoryStreamBackend,
+    RedisStreamBackend,
+    StreamEnded,
+    StreamNotFound,
+    TokenEvent,
+    TokenSubscriber,
+)
+from temporal_token_interceptor.events import CallStarted, Frame, Record, TextRun
+from temporal_token_interceptor.protocol import Cursor, StreamKey, encode
+from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.support.frames import a_call, an_origin
+from tests.support.streams import read_all, standing_text, streaming_worker, unique
+from tests.support.workflows import RunActivity
+
+WORDS = ["One ", "two ", "three ", "four."]
+TEXT = "".join(WORDS)
+
+
+class Gated(ScriptedChatModel):
+    """Waits before the third word until the test opens the gate."""
+
+    gate: asyncio.Event
+
+    async def _astream(self, *args: Any, **kwargs: Any):
+        said = 0
+        async for chunk in super()._astream(*args, **kwargs):
+            if said == 2:
+                await self.gate.wait()
+            said += 1
+            yield chunk
+
+
+def gated_activity(gate: asyncio.Event):
+    """An activity that says two words, and the others once the gate is open."""
+
+    @activity.defn
+    async def answer(argument: Any) -> str:
+        model = Gated(script=lambda _messages: WORDS, gate=gate)
+        return (await model.ainvoke("?")).text
+
+    return answer
+
+
+@activity.defn
+async def answer_at_second_try(argument: Any) -> str:
+    pieces = [*WORDS[:2], ValueError("gone")] if activity.info().attempt == 1 else WORDS
+    return (await ScriptedChatModel.saying(*pieces).ainvoke("?")).text
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def backend(request, redis_url):
+    if request.param == "memory":
+        yield MemoryStreamBackend()
+    else:
+        async with RedisStreamBackend(redis_url) as redis:
+            yield redis
+
+
+def tokens(events) -> list[str]:
+    return [event.token for event in events if isinstance(event, TokenEvent)]
+
+
+async def until_said(subscriber: TokenSubscriber, workflow_id: str, words: int) -> None:
+    """Wait until so many words were stored."""
+    async with aclosing(subscriber.tokens(workflow_id)) as stream:
+        async for event in stream:
+            if event.index == words - 1:
+                return
+
+
+# ---------------------------------------------------------------------- snapshots, and from now on
+
+
+async def test_a_snapshot_and_its_cursor_are_the_whole_stream(client, backend):
+    """I draw what stands at once, and go on from there: nothing twice, nothing missing."""
+    gate = asyncio.Event()
+    workflow_id = unique("snapshot")
+    subscriber = TokenSubscriber(client, backend)
+    async with streaming_worker(client, backend, [gated_activity(gate)]) as queue:
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        await until_said(subscriber, workflow_id, 2)
+
+        snapshot = await subscriber.snapshot(workflow_id)
+        gate.set()
+        rest = [event async for event in subscriber.subscribe(workflow_id, cursor=snapshot.cursor)]
+
+    (call,) = snapshot.calls
+    assert (snapshot.text, call.text, call.ended, snapshot.gaps) == ("One two ", "One two ", False, ())
+    assert tokens(rest) == WORDS[2:]
+    assert rest[-1].status == "completed"
+    after = await subscriber.snapshot(workflow_id)
+    assert (after.text, after.calls[0].ended) == (TEXT, True)
+
+
+async def test_a_snapshot_shows_the_newest_attempt_only(client, backend):
+    """What a failed attempt said is not in it."""
+    workflow_id = unique("snapshot-retry")
+    async with streaming_worker(client, backend, [answer_at_second_try]) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["answer_at_second_try", None, False, 2], id=workflow_id, task_queue=queue
+        )
+
+    snapshot = await TokenSubscriber(client, backend).snapshot(workflow_id)
+
+    assert snapshot.text == TEXT
+    assert [call.origin.attempt for call in snapshot.calls] == [2]
+
+
+async def test_a_snapshot_of_nothing_says_so_at_once(client, backend):
+    """It waits for nothing, also not for the workflow to be started."""
+    async with asyncio.timeout(5):
+        with pytest.raises(StreamNotFound):
+            await TokenSubscriber(client, backend).snapshot(unique("nobody"))
+        with pytest.raises(StreamNotFound):
+            await TokenSubscriber(None, backend).snapshot(unique("nobody"))
+
+
+async def test_a_reader_from_now_on_is_spared_what_was_said(client, backend):
+    """I only want what comes, with its call and node known all the same."""
+    gate = asyncio.Event()
+    workflow_id = unique("now")
+    subscriber = TokenSubscriber(client, backend)
+    async with streaming_worker(client, backend, [gated_activity(gate)]) as queue:
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        await until_said(subscriber, workflow_id, 2)
+
+        async with aclosing(subscriber.subscribe(workflow_id, start="now")) as stream:
+            first = asyncio.ensure_future(anext(stream))
+            await asyncio.wait({first}, timeout=0.2)  # it is there, and has nothing to say
+            assert not first.done()
+            gate.set()
+            events = [await first, *[event async for event in stream]]
+
+    assert tokens(events) == WORDS[2:]
+    assert events[0].node_name == "answer"
+    assert events[0].call.run_id
+
+
+async def test_words_that_are_not_options_are_refused_at_once(backend, client):
+    """A typing error must not look like an empty stream."""
+    for wrong in ({"start": "later"}, {"on_retry": "ignore"}):
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            TokenSubscriber(client, backend).subscribe("w", **wrong)
+
+
+async def test_a_reader_without_temporal_waits_for_a_run_no_longer_than_it_was_told(backend):
+    """Nobody may hang: neither for a workflow that never comes, nor when the caller has had enough."""
+    patient = TokenSubscriber(None, backend, start_timeout=timedelta(seconds=0.3))
+    enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    with pytest.raises(StreamNotFound, match=r"within 0\.3 s"):
+        await anext(patient.subscribe("never", until=enough))
+    enough.set_result(None)
+    events = [event async for event in TokenSubscriber(None, backend).subscribe("never", until=enough)]
+
+    assert events == [StreamEnded(status="unknown")]
+
+
+# ---------------------------------------------------------------------- policies
+
+
+async def test_each_policy_shows_a_retry_in_its_way(client, backend):
+    """The same stream, for a screen that can take text back, for one that cannot, and for a debugger."""
+    workflow_id = unique("policies")
+    async with streaming_worker(client, backend, [answer_at_second_try]) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["answer_at_second_try", None, False, 2], id=workflow_id, task_queue=queue
+        )
+
+    reset = await read_all(client, backend, workflow_id)
+    held = await read_all(client, backend, workflow_id, on_retry="hold")
+    annotated = await read_all(client, backend, workflow_id, on_retry="annotate")
+
+    assert tokens(reset) == [*WORDS[:2], *WORDS]
+    assert standing_text(reset) == TEXT
+    assert tokens(held) == WORDS
+    assert not any(event.supersedes for event in held if isinstance(event, AttemptStarted))
+    assert tokens(annotated) == [*WORDS[:2], *WORDS]
+    assert isinstance(held[-1], StreamEnded)
+
+
+async def test_a_held_stream_is_resumed_exactly_after_any_event(client, backend):
+    """A reader that holds keeps its place like any other."""
+    workflow_id = unique("hold-resume")
+    async with streaming_worker(client, backend, [answer_at_second_try]) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["answer_at_second_try", None, False, 2], id=workflow_id, task_queue=queue
+        )
+    whole = await read_all(client, backend, workflow_id, on_retry="hold")
+
+    for kept, event in enumerate(whole[:-1], 1):
+        rest = await read_all(client, backend, workflow_id, on_retry="hold", cursor=event.cursor)
+        assert whole[:kept] + rest == whole
+
+
+# ---------------------------------------------------------------------- a stream that was cut
+
+
+@pytest.fixture
+async def cut(redis_url):
+    """A run's stream in a Redis whose entries the test writes and trims by hand."""
+    async with RedisStreamBackend(redis_url) as backend:
+        yield HandWritten(backend)
+
+
+class HandWritten:
+    """One run without Temporal."""
+
+    def __init__(self, backend: RedisStreamBackend) -> None:
+        self.backend = backend
+        self.key = StreamKey("default", unique("cut"), "run")
+        self.redis = backend._client
+        self.name = f"tti:v1:{{{self.key.name}}}"
+
+    async def write(self, attempt_id: str, seq: int, *records: Record, activity: str = "1") -> None:
+        origin = an_origin(workflow_id=self.key.workflow_id, attempt_id=attempt_id, activity_id=activity)
+        await self.backend.write(self.key, encode(Frame(origin, seq, records, header=seq == 0)))
+
+    async def trim(self, left: int) -> None:
+        await self.redis.xtrim(self.name, maxlen=left, approximate=False)
+
+    def reading(self, cursor: str | None = None):
+        """A subscription that ends with what is there now."""
+        enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        enough.set_result(None)
+        subscriber = TokenSubscriber(None, self.backend)
+        return subscriber.subscribe(self.key.workflow_id, self.key.run_id, cursor, until=enough)
+
+    async def read(self, cursor: str | None = None) -> list[Any]:
+        return [event async for event in self.reading(cursor)]
+
+
+def said(index: int) -> TextRun:
+    return TextRun("text", 0, index, (f"{index} ",), 1)
+
+
+def gaps(events) -> list[tuple[str, int | None]]:
+    return [(event.reason, event.missing) for event in events if isinstance(event, Gap)]
+
+
+DONE = AttemptEnded(outcome="completed_provisional")
+
+
+async def test_a_stream_whose_start_was_trimmed_says_so(cut):
+    """Whole activities may have been in it, of which nobody knows now."""
+    await cut.write("a1", 0, CallStarted(call=a_call()), said(0))
+    await cut.write("a1", 1, said(1), DONE)
+    await cut.write("a2", 0, CallStarted(call=a_call()), said(0), DONE, activity="2")
+    await cut.trim(2)
+
+    events = await cut.read()
+
+    assert gaps(events) == [("trimmed", None)]
+    assert tokens(events) == ["0 "]
+    assert await cut.read(events[0].cursor) == events[1:]  # told once
+
+
+async def test_a_cursor_behind_the_trimming_says_so(cut):
+    """I was away for too long: an activity came and went, and left no trace."""
+    await cut.write("a1", 0, CallStarted(call=a_call()), said(0), DONE)
+    place = (await cut.read())[-2].cursor
+    await cut.write("a2", 0, CallStarted(call=a_call()), said(0), DONE, activity="2")
+    await cut.write("a3", 0, CallStarted(call=a_call()), said(0), DONE, activity="3")
+    await cut.trim(1)
+
+    events = await cut.read(place)
+
+    assert gaps(events) == [("trimmed", None)]
+    assert [event.origin.activity_id for event in events if isinstance(event, TokenEvent)] == ["3"]
+    assert await cut.read(events[0].cursor) == events[1:]
+
+
+async def test_a_cursor_from_before_redis_lost_everything_says_so(cut):
+    """Redis came back empty: I am told, and get what is there."""
+    await cut.write("a1", 0, CallStarted(call=a_call()), said(0))
+    place = (await cut.read())[-2].cursor
+    await cut.redis.delete(cut.name)
+
+    nothing = await cut.read(place)
+    await cut.write("a2", 0, CallStarted(call=a_call()), said(0), DONE, activity="2")
+    something = await cut.read(place)
+
+    assert gaps(nothing) == [("transport", None)]
+    assert gaps(something) == [("trimmed", None)]
+    assert tokens(something) == ["0 "]
+
+
+async def test_a_reader_that_is_overtaken_by_the_trimming_says_so(cut):
+    """I stopped to think; meanwhile a whole activity came and was trimmed away."""
+    enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    await cut.write("a1", 0, CallStarted(call=a_call()), said(0), DONE)
+    subscriber = TokenSubscriber(None, cut.backend)
+    events = []
+    stream = subscriber.subscribe(cut.key.workflow_id, cut.key.run_id, until=enough)
+    async for event in stream:
+        events.append(event)
+        if isinstance(event, AttemptEnded) and not enough.done():
+            for number in range(2, 2_005):
+                await cut.write(f"a{number}", 0, CallStarted(call=a_call()), DONE, activity=str(number))
+            await cut.trim(3)
+            await asyncio.sleep(1.1)  # a second is what tells a slow reader from a quick one
+            enough.set_result(None)
+
+    assert ("trimmed", None) in gaps(events)
+    cursors = [Cursor.parse(event.cursor) for event in events]
+    assert cursors == sorted(set(cursors))

@@ -1,0 +1,194 @@
+"""What a user writes, held to `mypy --strict`; never run."""
+
+# mypy: enable-error-code="arg-type, call-arg, call-overload, union-attr, var-annotated"
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, assert_never, assert_type
+
+from redis.asyncio import Redis
+from temporalio.client import Client
+from temporalio.worker import Interceptor, Worker
+
+from temporal_token_interceptor import (
+    AttemptEnded,
+    AttemptStarted,
+    Call,
+    CallEnded,
+    CallStarted,
+    ConfigurationError,
+    ContentBlock,
+    Entry,
+    Event,
+    Gap,
+    InvalidCursor,
+    MemoryStreamBackend,
+    Origin,
+    ProtocolError,
+    ReasoningEvent,
+    RedisStreamBackend,
+    RunContinued,
+    StreamEnded,
+    StreamNotFound,
+    TokenCapturingHandler,
+    TokenEvent,
+    TokenSink,
+    TokenSource,
+    TokenStreamError,
+    TokenStreamingInterceptor,
+    TokenSubscriber,
+    ToolCallChunk,
+    TransportUnavailable,
+    create_token_handler,
+)
+from temporal_token_interceptor.protocol import StreamKey
+
+# ------------------------------------------------------------------ a worker
+
+
+async def work(client: Client) -> None:
+    async with RedisStreamBackend("redis://localhost:6379", stream_ttl_seconds=600) as backend:
+        assert_type(backend, RedisStreamBackend)
+        interceptor: Interceptor = TokenStreamingInterceptor(backend)
+        await Worker(client, task_queue="queue", activities=[], interceptors=[interceptor]).run()
+
+
+def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
+    return [
+        TokenStreamingInterceptor(
+            RedisStreamBackend(client=redis),
+            nodes={"planner"},
+            activities=["answer"],
+            force_streaming="auto",
+            flush_timeout=timedelta(seconds=1),
+            max_buffered_bytes=1024,
+        ),
+        TokenStreamingInterceptor(MemoryStreamBackend(stream_maxlen=10), force_streaming=False),
+        TokenStreamingInterceptor("redis://localhost"),  # type: ignore[arg-type]
+        TokenStreamingInterceptor(MemoryStreamBackend(), force_streaming="always"),  # type: ignore[arg-type]
+    ]
+
+
+# ------------------------------------------------------------------ a reader
+
+
+async def read(client: Client, backend: TokenSource) -> None:
+    subscriber = TokenSubscriber(client, backend, start_timeout=timedelta(seconds=5))
+    async for event in subscriber.subscribe("workflow", cursor="1~run~5~0"):
+        assert_type(event.cursor, str)
+        assert_type(event.origin, Origin | None)
+        if not isinstance(event, Gap | RunContinued | StreamEnded):
+            assert_type(event.origin, Origin)
+        show(event)
+    async for token in subscriber.tokens("workflow", run_id="run"):
+        assert_type(token, TokenEvent)
+    assert_type(await subscriber.text("workflow"), str)
+
+
+def show(event: Event) -> str | int | None:  # noqa: C901 - one case a kind
+    """Every kind of event is known, and no other: else `assert_never` does not type-check."""
+    match event:
+        case TokenEvent():
+            assert_type(event.token, str)
+            assert_type(event.call, Call)
+            assert_type(event.to_dict(), dict[str, str | int])
+            return event.node_name
+        case ReasoningEvent():
+            assert_type(event.index, int)
+            return event.token
+        case ToolCallChunk():
+            assert_type(event.index, int | str | None)
+            return event.args
+        case ContentBlock():
+            assert_type(event.block, Mapping[str, Any])
+            return None
+        case CallStarted():
+            assert_type(event.call.path, tuple[str, ...])
+            return event.call.ordinal
+        case CallEnded():
+            assert_type(event.usage, Mapping[str, Any] | None)
+            return event.error or event.finish_reason
+        case AttemptStarted():
+            return event.supersedes.attempt_id if event.supersedes else None
+        case AttemptEnded():
+            assert_type(event.will_retry, bool | None)
+            return event.outcome
+        case Gap():
+            return event.missing if event.reason == "overflow" else None
+        case RunContinued():
+            return event.run_id
+        case StreamEnded():
+            assert_type(
+                event.status,
+                Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"],
+            )
+            return event.status
+        case _:
+            assert_never(event)
+
+
+async def resume(subscriber: TokenSubscriber, cursor: str | None) -> str:
+    try:
+        async for event in subscriber.subscribe("workflow", cursor=cursor):
+            cursor = event.cursor
+    except InvalidCursor:
+        return ""
+    except (StreamNotFound, TransportUnavailable, ProtocolError, ConfigurationError) as error:
+        problem: TokenStreamError = error
+        raise RuntimeError("no answer") from problem
+    return cursor or ""
+
+
+# ------------------------------------------------------------------ another transport
+
+
+class Transport:
+    """Somebody's sink and source, by structure alone."""
+
+    def __init__(self) -> None:
+        self.keep_interval = timedelta(minutes=1)
+
+    async def write(self, stream: StreamKey, data: bytes) -> None: ...
+
+    def keep(self, stream: StreamKey) -> None: ...
+
+    async def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        yield [Entry(id="1", data=b"")]
+
+    async def last_id(self, stream: StreamKey) -> str:
+        return stream.name
+
+    async def first_id(self, stream: StreamKey) -> str:
+        return stream.name
+
+    async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
+        return None
+
+    async def close(self) -> None: ...
+
+
+def use(client: Client | None) -> tuple[TokenSink, TokenSource, TokenStreamingInterceptor, TokenSubscriber]:
+    transport = Transport()
+    return transport, transport, TokenStreamingInterceptor(transport), TokenSubscriber(client, transport)
+
+
+# ------------------------------------------------------------------ code written for deepagent-temporal
+
+
+def by_hand(publish: Callable[[TokenEvent], None], beat: Callable[..., None]) -> int:
+    handler = TokenCapturingHandler("node", publish, heartbeat_fn=beat, heartbeat_interval=10, attempt=2)
+    assert_type(create_token_handler("node", publish, heartbeat_fn=None), TokenCapturingHandler)
+    return handler.token_count
+
+
+def events_by_hand(started: datetime) -> tuple[TokenEvent, Origin]:
+    origin = Origin(
+        namespace="default",
+        workflow_id="workflow",
+        run_id="run",
+        activity_id="1",
+        attempt_id="a",
+        started_time=started,
+    )
+    origin.attempt = 2  # type: ignore[misc]
+    return TokenEvent("token", "node", 0, True, 2), origin

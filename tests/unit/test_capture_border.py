@@ -1,0 +1,48 @@
+"""What may leave a callback: only what was thrown into it from outside."""
+
+import pytest
+
+from temporal_token_interceptor.buffer import Budget, Buffer
+from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.testing import ScriptedChatModel
+
+
+class Cancelled(Exception):
+    """As Temporal throws into the thread of a sync activity."""
+
+
+class _Throwing(Buffer):
+    def __init__(self, error: Exception) -> None:
+        super().__init__(Budget(1_000_000), lambda: None)
+        self.error = error
+
+    def put_text(self, *args: object) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("call", ["invoke", "ainvoke"])
+async def test_a_cancellation_that_hits_inside_capture_reaches_the_activity(call):
+    """Temporal may cancel a thread while it is in our code: the cancellation must not be lost there."""
+    observer = Observer(_Throwing(Cancelled()), default_node="n", thrown_in=(Cancelled,))
+
+    async def ask():
+        answer = getattr(ScriptedChatModel.saying("a"), call)("?")
+        return answer if call == "invoke" else await answer
+
+    with capturing(observer), pytest.raises(Cancelled):
+        await ask()
+
+
+@pytest.mark.parametrize("call", ["invoke", "ainvoke"])
+async def test_a_failure_of_ours_never_reaches_the_activity_nor_its_text_the_log(call, caplog):
+    """If we cannot follow a model, its call goes on; the log names the error, not what the model said."""
+    observer = Observer(_Throwing(ValueError("the secret")), default_node="n", thrown_in=(Cancelled,))
+
+    with capturing(observer):
+        answer = getattr(ScriptedChatModel.saying("the ", "secret"), call)("?")
+        message = answer if call == "invoke" else await answer
+
+    assert message.text == "the secret"
+    (record,) = (record for record in caplog.records if "could not be captured" in record.message)
+    assert "ValueError at" in record.message
+    assert "secret" not in caplog.text

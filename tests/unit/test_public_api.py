@@ -1,0 +1,97 @@
+"""The names that users import, and what importing them costs."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import temporal_token_interceptor
+
+ROOT = Path(__file__).parents[2]
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has loaded after a statement."""
+    code = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(  # noqa: S603 - our own interpreter, our own words
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", temporal_token_interceptor.__all__)
+def test_every_public_name_can_be_imported(name):
+    """What is promised is there, and once fetched it is a plain attribute."""
+    value = getattr(temporal_token_interceptor, name)
+
+    assert vars(temporal_token_interceptor)[name] is value
+    assert getattr(value, "__module__", "").startswith(("temporal_token_interceptor", "typing", "types"))
+
+
+def test_the_promise_and_the_homes_agree():
+    """`__all__`, `dir` and the table of homes name the same things, sorted and once."""
+    names = temporal_token_interceptor.__all__
+
+    assert names == sorted(set(names))
+    assert set(names) == set(temporal_token_interceptor._HOME_OF)
+    assert dir(temporal_token_interceptor) == names
+
+
+@pytest.mark.parametrize("module", sorted(temporal_token_interceptor._HOMES))
+def test_a_home_has_its_names(module):
+    """Each name is defined, or meant to be found, where the table says."""
+    home = importlib.import_module(f"temporal_token_interceptor.{module}")
+
+    for name in temporal_token_interceptor._HOMES[module]:
+        assert getattr(home, name) is getattr(temporal_token_interceptor, name)
+
+
+def test_a_star_import_brings_everything():
+    loaded = {}
+    exec("from temporal_token_interceptor import *", loaded)  # noqa: S102 - the only way to write it here
+
+    assert set(temporal_token_interceptor.__all__) <= set(loaded)
+
+
+def test_a_name_that_is_not_there_is_named():
+    with pytest.raises(AttributeError, match="has no attribute 'TokenSubscribr'"):
+        _ = temporal_token_interceptor.TokenSubscribr  # type: ignore[attr-defined]
+
+
+def test_the_package_alone_loads_nothing():
+    """`import temporal_token_interceptor` costs nothing: a workflow file may do it, too."""
+    loaded = loaded_by("import temporal_token_interceptor")
+
+    assert loaded.isdisjoint({"langchain", "langchain_core", "langgraph", "redis", "temporalio", "orjson"})
+
+
+def test_a_reader_loads_no_langchain():
+    """A web server that only reads needs neither models nor graphs in memory."""
+    loaded = loaded_by("from temporal_token_interceptor import TokenSubscriber, RedisStreamBackend")
+
+    assert loaded.isdisjoint({"langchain", "langchain_core", "langgraph", "langsmith"})
+    assert "redis" in loaded
+
+
+def test_a_worker_with_another_transport_loads_no_redis():
+    loaded = loaded_by(
+        "from temporal_token_interceptor import TokenStreamingInterceptor, MemoryStreamBackend"
+    )
+
+    assert "redis" not in loaded
+    assert {"langchain_core", "temporalio"} <= loaded
+
+
+def test_events_and_errors_load_nothing_foreign():
+    """Whoever handles events alone pays for the standard library."""
+    loaded = loaded_by("from temporal_token_interceptor import TokenEvent, StreamEnded, InvalidCursor")
+
+    assert loaded.isdisjoint({"langchain_core", "redis", "temporalio", "orjson"})
+
+
+def test_types_are_shipped():
+    """Type checkers of our users read our annotations."""
+    assert (ROOT / "temporal_token_interceptor" / "py.typed").exists()

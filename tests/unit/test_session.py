@@ -1,0 +1,520 @@
+"""One attempt's pipeline, with a sink that the test holds in its hand: no server, and no waiting for time."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from temporal_token_interceptor.backends.base import TokenSink
+from temporal_token_interceptor.buffer import Budget
+from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
+from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Frame
+from temporal_token_interceptor.protocol import Packet, StreamKey, decode
+from temporal_token_interceptor.session import Session
+from tests.support.frames import a_call, an_origin
+
+FOREVER = timedelta(days=1)  # longer than any test may take: what is waited for comes by itself
+AT_ONCE = timedelta(0)
+
+
+class Sink:
+    """A transport whose writes succeed, wait or fail as the test says."""
+
+    def __init__(self) -> None:
+        self.keep_interval = FOREVER
+        self.begun: list[Packet] = []
+        self.stored: list[Packet] = []
+        self.kept: list[StreamKey] = []
+        self.failure: BaseException | None = None
+        self.closed = False
+        self._open = asyncio.Event()
+        self._open.set()
+        self._changed = asyncio.Event()
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        packet = decode(data)
+        self.begun.append(packet)
+        self._tell()
+        if self.failure is not None:
+            raise self.failure
+        await self._open.wait()
+        self.stored.append(packet)
+        self._tell()
+
+    def keep(self, stream: StreamKey) -> None:
+        self.kept.append(stream)
+        self._tell()
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def block(self) -> None:
+        """From now on writes wait: the transport is away."""
+        self._open.clear()
+
+    def unblock(self) -> None:
+        self._open.set()
+
+    async def until(self, fact: Callable[[], bool]) -> None:
+        """Wait for something that only a write or a `keep` can make true."""
+        while not fact():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+
+
+class Stage:
+    """A session to be, its sink and its budget."""
+
+    def __init__(self) -> None:
+        self.sink = Sink()
+        self.budget = Budget(2**20)
+
+    def session(self, *, attempt: int = 1, flush_timeout: timedelta = FOREVER) -> Session:
+        origin = an_origin(attempt=attempt)
+        return Session(origin, self.sink, budget=self.budget, flush_timeout=flush_timeout)
+
+
+@pytest.fixture
+async def stage():
+    """After a session, however it ended: no task of it runs, and no memory is leased."""
+    stage = Stage()
+    yield stage
+    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("token-stream")] == []
+    assert stage.budget.leased == 0
+
+
+@pytest.fixture
+def sink(stage):
+    return stage.sink
+
+
+CALL = a_call()
+
+
+def say(session: Session, text: str, index: int = 0, call: Call = CALL) -> None:
+    session.buffer.put_text(call, "text", index, text)
+
+
+def said(packets: list[Packet]) -> list[list[str]]:
+    """The texts of each frame."""
+    return [
+        [text for event in packet.events if event[0] == "text" for text in event[3]] for packet in packets
+    ]
+
+
+def warnings_in(caplog: Any) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# ------------------------------------------------------------------ batches
+
+
+async def test_the_sink_of_these_tests_is_a_sink(sink):
+    assert isinstance(sink, TokenSink)
+
+
+async def test_the_first_record_leaves_at_once(stage, sink):
+    """A single token is written without waiting for a second one, or for a timer."""
+    async with stage.session() as session:
+        say(session, "a")
+        await sink.until(lambda: said(sink.stored) == [["a"]])
+        await session.finish("completed_provisional")
+
+
+async def test_what_gathers_during_a_write_leaves_in_the_next_frame(stage, sink):
+    """Load makes the batches: a slow transport gets fewer, larger frames."""
+    async with stage.session() as session:
+        sink.block()
+        say(session, "a")
+        await sink.until(lambda: len(sink.begun) == 1)
+        for index, text in enumerate("bcd", start=1):
+            say(session, text, index)
+        sink.unblock()
+        await sink.until(lambda: len(sink.stored) == 2)
+        await session.finish("completed_provisional")
+
+    assert said(sink.stored) == [["a"], ["b", "c", "d"], []]
+
+
+async def test_an_activity_that_never_gives_way_is_sent_all_the_same(stage, sink):
+    """A sync model in an async activity may end before the session's task had a chance to begin."""
+    async with stage.session() as session:
+        say(session, "a")
+        await session.finish("completed_provisional")
+
+    assert said(sink.stored) == [["a"], []]
+    assert session.statistics.undelivered == 0
+
+
+async def test_what_is_put_from_a_thread_is_sent(stage, sink):
+    """Sync nodes speak on worker threads; the loop is woken."""
+    async with stage.session() as session:
+        await asyncio.to_thread(say, session, "a")
+        await sink.until(lambda: said(sink.stored) == [["a"]])
+        await asyncio.to_thread(say, session, "b", 1)
+        await sink.until(lambda: said(sink.stored) == [["a"], ["b"]])
+        await session.finish("completed_provisional")
+
+
+def test_a_thread_that_outlives_the_loop_may_still_put():
+    """A sync activity's thread that goes on after the worker has gone does not crash by us."""
+
+    async def begin() -> Session:
+        return Stage().session()
+
+    session = asyncio.run(begin())
+    failures: list[BaseException] = []
+
+    def put() -> None:
+        try:
+            say(session, "a")
+        except BaseException as failure:  # noqa: BLE001 - whatever it is, it must not be
+            failures.append(failure)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    thread.join()
+
+    assert failures == []
+    assert len(session.buffer) == 1
+
+
+# ------------------------------------------------------------------ numbers and headers
+
+
+async def test_frames_are_numbered_without_holes_and_headers_recur(stage, sink):
+    """A reader may begin at any header: the first frame, every 64th and the last."""
+    async with stage.session() as session:
+        for index in range(130):
+            say(session, str(index), index)
+            await sink.until(lambda expected=index + 1: len(sink.stored) == expected)
+        await session.finish("completed_provisional")
+
+    assert [packet.seq for packet in sink.stored] == list(range(131))
+    assert [packet.seq for packet in sink.stored if packet.origin] == [0, 64, 128, 130]
+    assert all(packet.origin == session.origin for packet in sink.stored if packet.origin)
+    assert session.statistics.frames == 131
+
+
+async def test_a_header_names_the_calls_that_started_in_earlier_frames(stage, sink):
+    """Who begins to read at a header knows whose text follows; ended calls are not named."""
+    first, second = a_call(ordinal=0), a_call(ordinal=1, node_name="other")
+
+    async with stage.session() as session:
+        session.buffer.put(CallStarted(call=first), first)
+        session.buffer.put(CallStarted(call=second), second)
+        await sink.until(lambda: len(sink.stored) == 1)
+        session.buffer.put(CallEnded(call=first), first)
+        await sink.until(lambda: len(sink.stored) == 2)
+        for index in range(62):
+            say(session, str(index), index, second)
+            await sink.until(lambda expected=index + 3: len(sink.stored) == expected)
+        say(session, "62", 62, second)
+        await sink.until(lambda: len(sink.stored) == 65)
+        session.buffer.put(CallEnded(call=second), second)
+        await session.finish("completed_provisional")
+
+    headers = {
+        packet.seq: [call.node_name for call in packet.open_calls] for packet in sink.stored if packet.origin
+    }
+    assert headers == {0: [], 64: ["other"], 65: ["other"], 66: []}
+
+
+async def test_the_end_says_how_the_attempt_ended(stage, sink):
+    """The last event is the worker's word on the outcome."""
+    async with stage.session() as session:
+        say(session, "a")
+        await session.finish("failed", will_retry=True)
+
+    assert sink.stored[-1].events == [["attempt_end", "failed", True]]
+
+
+async def test_a_first_attempt_that_says_nothing_leaves_no_trace(stage, sink):
+    """An activity that calls no model writes nothing, and keeps nothing alive."""
+    async with stage.session() as session:
+        await session.finish("completed_provisional")
+
+    assert sink.begun == []
+    assert sink.kept == []
+
+
+async def test_a_retry_announces_itself_at_once(stage, sink):
+    """Readers take back what the attempt before had said, long before the new one speaks."""
+    async with stage.session(attempt=2) as session:
+        await sink.until(lambda: len(sink.stored) == 1)
+        await session.finish("completed_provisional")
+
+    announced, ended = sink.stored
+    assert announced.origin == session.origin
+    assert announced.events == []
+    assert ended.events == [["attempt_end", "completed_provisional", None]]
+
+
+async def test_a_retry_that_ends_at_once_has_announced_itself(stage, sink):
+    """Even an attempt that fails before anything else runs takes its predecessor's text back."""
+    async with stage.session(attempt=2) as session:
+        await session.finish("failed")
+
+    assert [packet.events for packet in sink.stored] == [[], [["attempt_end", "failed", None]]]
+
+
+# ------------------------------------------------------------------ keeping the stream
+
+
+async def test_a_silent_stream_is_kept_by_time(stage, sink):
+    """A model that thinks for ten minutes does not lose its stream; it is kept from its first frame on."""
+    sink.keep_interval = timedelta(milliseconds=1)
+
+    async with stage.session() as session:
+        assert sink.kept == []
+        say(session, "a")
+        await sink.until(lambda: len(sink.stored) == 1)
+        assert sink.kept
+        await sink.until(lambda: len(sink.kept) >= 4)
+        await session.finish("completed_provisional")
+
+    assert set(sink.kept) == {StreamKey.of(session.origin)}
+    assert len(sink.stored) == 2
+
+
+async def test_nothing_is_kept_after_the_end(stage, sink):
+    """The stream's own lifetime takes over: no timer of ours goes on."""
+    sink.keep_interval = timedelta(milliseconds=1)
+    async with stage.session() as session:
+        say(session, "a")
+        await session.finish("completed_provisional")
+
+    kept = len(sink.kept)
+    rung = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.005, rung.set)  # later than the next `keep` would have been
+    await rung.wait()
+
+    assert len(sink.kept) == kept
+
+
+# ------------------------------------------------------------------ a transport that is away
+
+
+async def test_the_end_waits_for_the_last_tokens(stage, sink):
+    """While the transport is slow, `finish` waits: nothing is lost that could have been stored."""
+    async with stage.session() as session:
+        sink.block()
+        say(session, "a")
+        finishing = asyncio.create_task(session.finish("completed_provisional"))
+        await sink.until(lambda: len(sink.begun) == 1)
+        say(session, "b", 1)
+        assert not finishing.done()
+        sink.unblock()
+        await finishing
+
+    assert said(sink.stored) == [["a"], ["b"], []]
+    assert session.statistics.undelivered == 0
+
+
+@pytest.mark.parametrize("flush_timeout", [AT_ONCE, timedelta(milliseconds=20)])
+async def test_the_end_waits_no_longer_than_it_may(stage, sink, flush_timeout):
+    """The transport stays away: the activity ends after `flush_timeout`, and what was lost is counted."""
+    async with stage.session(flush_timeout=flush_timeout) as session:
+        sink.block()
+        say(session, "a")
+        await sink.until(lambda: len(sink.begun) == 1)
+        say(session, "b", 1)
+        await session.finish("completed_provisional")
+
+    assert sink.stored == []
+    assert session.statistics.frames == 0
+    assert session.statistics.undelivered == 2
+
+
+@pytest.mark.parametrize(
+    "failure", [ProtocolError("refused"), ValueError("a bug"), ConnectionError("away")], ids=repr
+)
+async def test_a_sink_that_fails_is_logged_once_and_harms_nobody(stage, sink, caplog, failure):
+    """The activity runs on and ends at once; nothing more is stored in memory for it."""
+    async with stage.session() as session:
+        sink.failure = failure
+        say(session, "a")
+        await sink.until(lambda: len(sink.begun) == 1)
+        await asyncio.sleep(0)
+        for index in range(1, 1000):
+            say(session, "b", index)
+        await session.finish("completed_provisional")
+
+    assert len(sink.begun) == 1
+    assert len(session.buffer) == 0
+    assert session.statistics.undelivered == 1
+    (warning,) = warnings_in(caplog)
+    assert "'answer' (1) of 'wf'" in warning
+    assert isinstance(failure, TokenStreamError) is ("refused" in warning)
+
+
+async def test_a_sink_that_cannot_keep_harms_nobody(stage, sink, caplog, monkeypatch):
+    """Also `keep` is somebody else's code."""
+
+    def broken(stream: StreamKey) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sink, "keep", broken)
+    async with stage.session() as session:
+        say(session, "a")
+        await session.finish("completed_provisional")
+
+    assert len(warnings_in(caplog)) == 1
+
+
+async def test_a_frame_that_cannot_be_encoded_harms_nobody(stage, sink, caplog, monkeypatch):
+    """A bug of ours costs tokens and a line in the log, never an activity."""
+
+    def broken(frame: Frame) -> bytes:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("temporal_token_interceptor.session.encode", broken)
+    async with stage.session() as session:
+        say(session, "a")
+        await session.finish("completed_provisional")
+
+    assert len(warnings_in(caplog)) == 1
+    assert session.statistics.undelivered == 1
+
+
+# ------------------------------------------------------------------ cancellation
+
+
+class Activity:
+    """An activity as the interceptor runs it: says something, works until `done`, returns 7."""
+
+    def __init__(self, session: Session, *, saying: str = "") -> None:
+        self.done = asyncio.Event()
+        self.finishing = asyncio.Event()
+        self._session = session
+        self._saying = saying
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> int:
+        async with self._session as session:
+            if self._saying:
+                say(session, self._saying)
+            try:
+                await self.done.wait()
+            except asyncio.CancelledError:
+                self.finishing.set()
+                await session.finish("cancelled")
+                raise
+            self.finishing.set()
+            await session.finish("completed_provisional")
+            return 7
+
+
+async def test_cancelled_while_silent(stage, sink):
+    """The session's task waits for a first token that never comes."""
+    activity = Activity(stage.session())
+    await asyncio.sleep(0)
+
+    activity.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await activity.task
+
+    assert sink.begun == []
+
+
+async def test_cancelled_after_a_token(stage, sink):
+    """What was said is stored, and so is the end."""
+    activity = Activity(stage.session(), saying="a")
+    await sink.until(lambda: len(sink.stored) == 1)
+
+    activity.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await activity.task
+
+    assert sink.stored[-1].events == [["attempt_end", "cancelled", None]]
+
+
+async def test_cancelled_while_the_transport_is_away(stage, sink):
+    """The cancellation waits for the flush within its bound, then leaves as it came."""
+    sink.block()
+    activity = Activity(stage.session(flush_timeout=timedelta(milliseconds=20)), saying="a")
+    await sink.until(lambda: len(sink.begun) == 1)
+
+    activity.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await activity.task
+
+    assert sink.stored == []
+
+
+async def test_a_cancellation_that_comes_too_late_changes_no_result(stage, sink):
+    """The activity has its result and waits for its last tokens: the wait ends, the result stands."""
+    sink.block()
+    activity = Activity(stage.session(), saying="a")
+    await sink.until(lambda: len(sink.begun) == 1)
+    activity.done.set()
+    await activity.finishing.wait()
+
+    activity.task.cancel()
+
+    assert await activity.task == 7
+    assert activity.task.cancelling() == 0
+
+
+async def test_a_second_cancellation_ends_the_wait_of_the_first(stage, sink):
+    """Cancelled, and cancelled again while the last tokens are flushed: it is cancelled, at once."""
+    sink.block()
+    activity = Activity(stage.session(), saying="a")
+    await sink.until(lambda: len(sink.begun) == 1)
+    activity.task.cancel()
+    await activity.finishing.wait()
+
+    activity.task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await activity.task
+
+
+async def test_a_cancellation_while_the_sink_lets_go_changes_no_result(stage, sink, monkeypatch):
+    """The flush was given up, the sink takes its time to stop, and only now the activity is cancelled."""
+    letting_go = asyncio.Event()
+
+    async def slow_to_stop(stream: StreamKey, data: bytes) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            letting_go.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    monkeypatch.setattr(sink, "write", slow_to_stop)
+    activity = Activity(stage.session(flush_timeout=timedelta(milliseconds=1)), saying="a")
+    activity.done.set()
+    await letting_go.wait()
+
+    activity.task.cancel()
+
+    assert await activity.task == 7
+    assert activity.task.cancelling() == 0
+
+
+async def test_a_session_that_is_left_without_its_end_frees_everything(stage, sink):
+    """`finish` was never reached, the task never began: what was put is counted, and its memory free."""
+    async with stage.session() as session:
+        say(session, "a")
+        assert stage.budget.leased > 0
+
+    assert sink.begun == []
+    assert session.statistics.undelivered == 1
+
+
+async def test_it_tells_its_state(stage):
+    """`repr` is what a debugger, and a log line, shows."""
+    async with stage.session() as session:
+        running = repr(session)
+        await session.finish("completed_provisional")
+
+    assert running == "<Session 00000000000000aa running, 0 frames, 0 records waiting>"
+    assert repr(session) == "<Session 00000000000000aa ended, 0 frames, 0 records waiting>"
