@@ -78,6 +78,28 @@ async def test_a_broken_span_processor_costs_no_token(caplog):
     assert len(said) == len({*said}) == 2  # of the model call, and of its way to the transport
 
 
+class _Thrown(SpanProcessor):
+    def on_start(self, span, parent_context=None):
+        raise TimeoutError
+
+
+def test_what_is_thrown_into_the_thread_is_not_swallowed():
+    """A cancellation that Temporal raises in my sync activity while telemetry is at work still arrives."""
+    with sdk_installed([_Thrown()]):
+        telemetry = attempt_telemetry(
+            an_origin(), MemoryStreamBackend(), Budget(1024), None, thrown_in=(TimeoutError,)
+        )
+        model = ScriptedChatModel.saying("?")
+
+        with pytest.raises(TimeoutError):
+            telemetry.call_started(a_call())
+        with (
+            pytest.raises(TimeoutError),
+            models_reported(genai_spans="on", default_node="n", thrown_in=(TimeoutError,)),
+        ):
+            model.invoke("?")
+
+
 def test_what_is_merged_dropped_or_left_is_counted():
     """After an outage the metrics say how much was merged, dropped and not delivered."""
     with sdk_installed() as told:
