@@ -95,7 +95,7 @@ class RedisServer:
     """
 
     def __init__(self) -> None:
-        self._executable = _find_redis()
+        self._executable = find_redis()
         self._port: int | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -218,7 +218,12 @@ def _free_port() -> int:
     raise RuntimeError("no free loopback port in 100 attempts between 20000 and 32000")
 
 
-def _find_redis() -> str:
+def find_redis() -> str:
+    """Return the path of a Redis binary.
+
+    Raises:
+        ServerUnavailable: no Redis binary was found.
+    """
     if found := shutil.which("redis-server"):
         return found
     try:

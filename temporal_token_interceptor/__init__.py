@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.backends.memory import MemoryStreamBackend
     from temporal_token_interceptor.backends.redis import RedisStreamBackend
     from temporal_token_interceptor.errors import (
+        CodecMismatch,
         ConfigurationError,
         InvalidCursor,
         ProtocolError,
@@ -35,16 +36,24 @@ if TYPE_CHECKING:
         CallEnded,
         CallStarted,
         ContentBlock,
+        CustomEvent,
         Event,
         Gap,
+        GraphEvent,
+        NodeEnded,
+        NodeStarted,
         Origin,
         ReasoningEvent,
         RunContinued,
         StreamEnded,
         TokenEvent,
         ToolCallChunk,
+        ToolEnded,
+        ToolStarted,
     )
+    from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.plugin import TokenStreamingPlugin
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
@@ -56,6 +65,7 @@ _HOMES = {
     "backends.memory": ("MemoryStreamBackend",),
     "backends.redis": ("RedisStreamBackend",),
     "errors": (
+        "CodecMismatch",
         "ConfigurationError",
         "InvalidCursor",
         "ProtocolError",
@@ -70,16 +80,24 @@ _HOMES = {
         "CallEnded",
         "CallStarted",
         "ContentBlock",
+        "CustomEvent",
         "Event",
         "Gap",
+        "NodeStarted",
+        "NodeEnded",
+        "GraphEvent",
         "Origin",
         "ReasoningEvent",
         "RunContinued",
         "StreamEnded",
         "TokenEvent",
         "ToolCallChunk",
+        "ToolStarted",
+        "ToolEnded",
     ),
+    "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
+    "plugin": ("TokenStreamingPlugin",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
@@ -93,13 +111,18 @@ __all__ = [
     "CallEnded",
     "CallStarted",
     "CallText",
+    "CodecMismatch",
     "ConfigurationError",
     "ContentBlock",
+    "CustomEvent",
     "Entry",
     "Event",
     "Gap",
+    "GraphEvent",
     "InvalidCursor",
     "MemoryStreamBackend",
+    "NodeEnded",
+    "NodeStarted",
     "Origin",
     "ProtocolError",
     "ReasoningEvent",
@@ -114,10 +137,14 @@ __all__ = [
     "TokenSource",
     "TokenStreamError",
     "TokenStreamingInterceptor",
+    "TokenStreamingPlugin",
     "TokenSubscriber",
     "ToolCallChunk",
+    "ToolEnded",
+    "ToolStarted",
     "TransportUnavailable",
     "create_token_handler",
+    "stream_graph",
 ]
 
 

@@ -208,6 +208,11 @@ def observed_by(observer: BaseCallbackHandler, *, force_streaming: ForceStreamin
         _observer.reset(observing)
 
 
+def current_observer() -> BaseCallbackHandler | None:
+    """Return who observes here, if anyone does."""
+    return _observer.get()
+
+
 @contextmanager
 def also_observed_by(handler: BaseCallbackHandler) -> Iterator[None]:
     """Within this context, and in tasks and threads that copy it, every run reports to `handler` as well."""

@@ -62,8 +62,8 @@ class Closed:
     again: bool = False
 
 
-class Completion:
-    """Asks Temporal about workflows, patiently.
+class Patient:
+    """Asks Temporal until it answers.
 
     Args:
         client: The client.
@@ -73,66 +73,6 @@ class Completion:
     def __init__(self, client: Client, *, patience: timedelta) -> None:
         self._client = client
         self._patience = patience.total_seconds()
-
-    async def newest_run(self, workflow_id: str, *, start_timeout: timedelta) -> str:
-        """Return the run id of a workflow's newest run; wait for the workflow to be started.
-
-        Raises:
-            StreamNotFound: not started before the deadline, or no such namespace (at once).
-            ConfigurationError: Temporal refuses the question.
-            TransportUnavailable: Temporal was away for too long.
-        """
-        deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                description = await self._patiently(self._client.get_workflow_handle(workflow_id).describe)
-            except StreamNotFound as error:
-                remaining = deadline - asyncio.get_running_loop().time()
-                if _is_namespace_missing(error.__cause__):
-                    raise
-                if remaining <= 0:
-                    raise StreamNotFound(
-                        f"no workflow {workflow_id!r} in namespace {self._client.namespace!r} was started "
-                        f"within {start_timeout.total_seconds():g} s: check the id, or raise start_timeout"
-                    ) from error.__cause__
-                await asyncio.sleep(min(pause, remaining))
-                pause = min(pause * 2, _LONGEST_PAUSE_FOR_START)
-            else:
-                return _run_id(description)
-
-    async def closed(self, workflow_id: str, run_id: str) -> Closed:
-        """Wait until a run closes, however long that takes, and return how.
-
-        Raises:
-            StreamNotFound: no such run.
-            ConfigurationError: Temporal refuses the question.
-            TransportUnavailable: Temporal was away for too long.
-        """
-        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
-
-        async def close_event() -> HistoryEvent | None:
-            events = handle.fetch_history_events(
-                wait_new_event=True,
-                event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
-                skip_archival=True,
-            )
-            return await anext(aiter(events), None)
-
-        while (event := await self._patiently(close_event)) is None:
-            pass  # the long poll ended without news
-        closed = _closed_by(event)
-        if closed.status == "terminated" and (next_run := await self._reset_to(workflow_id, run_id)):
-            return Closed("terminated", next_run, again=True)
-        return closed
-
-    async def _reset_to(self, workflow_id: str, run_id: str) -> str | None:
-        """Find the run that a reset started: it terminates the old one and begins anew in the same chain."""
-        newest = await self._patiently(self._client.get_workflow_handle(workflow_id).describe)
-        if _run_id(newest) == run_id:
-            return None
-        old = await self._patiently(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
-        return _run_id(newest) if _first_run_id(newest) == _first_run_id(old) else None
 
     async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask until Temporal answers, within the bound; translate what it says no to."""
@@ -165,6 +105,99 @@ class Completion:
                 if since is not None:
                     logger.warning("Temporal answers again")
                 return answer
+
+
+@dataclass(slots=True)
+class _Watch:
+    """The one long poll for the end of a run, and how many wait for it."""
+
+    asking: asyncio.Task[Closed]
+    waiting: int = 0
+
+
+class Completion(Patient):
+    """Asks Temporal about workflows, patiently."""
+
+    def __init__(self, client: Client, *, patience: timedelta) -> None:
+        super().__init__(client, patience=patience)
+        self._watches: dict[tuple[str, str], _Watch] = {}
+
+    async def newest_run(self, workflow_id: str, *, start_timeout: timedelta) -> str:
+        """Return the run id of a workflow's newest run; wait for the workflow to be started.
+
+        Raises:
+            StreamNotFound: not started before the deadline, or no such namespace (at once).
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                description = await self._patiently(self._client.get_workflow_handle(workflow_id).describe)
+            except StreamNotFound as error:
+                remaining = deadline - asyncio.get_running_loop().time()
+                if _is_namespace_missing(error.__cause__):
+                    raise
+                if remaining <= 0:
+                    raise StreamNotFound(
+                        f"no workflow {workflow_id!r} in namespace {self._client.namespace!r} was started "
+                        f"within {start_timeout.total_seconds():g} s: check the id, or raise start_timeout"
+                    ) from error.__cause__
+                await asyncio.sleep(min(pause, remaining))
+                pause = min(pause * 2, _LONGEST_PAUSE_FOR_START)
+            else:
+                return _run_id(description)
+
+    async def closed(self, workflow_id: str, run_id: str) -> Closed:
+        """Wait until a run closes, however long that takes, and return how.
+
+        All who wait for the same run share one long poll.
+
+        Raises:
+            StreamNotFound: no such run.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        key = (workflow_id, run_id)
+        watch = self._watches.get(key)
+        if watch is None:
+            asking = asyncio.create_task(self._closed(*key), name=f"token-stream end of {workflow_id}")
+            watch = self._watches[key] = _Watch(asking)
+        watch.waiting += 1
+        try:
+            return await asyncio.shield(watch.asking)
+        finally:
+            watch.waiting -= 1
+            if not watch.waiting:
+                del self._watches[key]
+                watch.asking.cancel()
+
+    async def _closed(self, workflow_id: str, run_id: str) -> Closed:
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+
+        async def close_event() -> HistoryEvent | None:
+            events = handle.fetch_history_events(
+                wait_new_event=True,
+                event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT,
+                skip_archival=True,
+            )
+            return await anext(aiter(events), None)
+
+        while (event := await self._patiently(close_event)) is None:
+            pass  # the long poll ended without news
+        closed = _closed_by(event)
+        if closed.status == "terminated" and (next_run := await self._reset_to(workflow_id, run_id)):
+            return Closed("terminated", next_run, again=True)
+        return closed
+
+    async def _reset_to(self, workflow_id: str, run_id: str) -> str | None:
+        """Find the run that a reset started: it terminates the old one and begins anew in the same chain."""
+        newest = await self._patiently(self._client.get_workflow_handle(workflow_id).describe)
+        if _run_id(newest) == run_id:
+            return None
+        old = await self._patiently(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
+        return _run_id(newest) if _first_run_id(newest) == _first_run_id(old) else None
 
 
 def _closed_by(event: HistoryEvent) -> Closed:

@@ -19,6 +19,10 @@ class InvalidCursor(ConfigurationError):
     """A cursor that no stream of ours handed out. Start without a cursor."""
 
 
+class CodecMismatch(ConfigurationError):
+    """Sealed frames that the client's data converter cannot open. Give it the worker's codec and keys."""
+
+
 class StreamNotFound(TokenStreamError):
     """No such workflow or namespace, or none before the deadline. Check the name, or wait longer."""
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
+from temporal_token_interceptor.encryption import FrameCodec, is_sealed
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
@@ -28,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 OnRetry = Literal["reset", "hold", "annotate"]
 """What a reader is shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
+
+# All who read a run in this process get the same entries, at about the same time: each is decoded once.
+_decoded = lru_cache(maxsize=256)(decode)
 
 # How long a reader that knows where the stream ends waits to be handed the next entries up to there, before
 # it looks whether that end still exists; and how often it looks.
@@ -66,6 +71,7 @@ class RunStream:
         source: Where its entries come from.
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
+        codec: Opens sealed frames.
         on_retry: What to show of attempts that did not stand.
         before: What stood at the end of a run that this one does again, by activity id.
         telemetry: Is told of each frame; None if nobody listens.
@@ -77,6 +83,7 @@ class RunStream:
         source: TokenSource,
         place: Cursor | None,
         statistics: ReaderStatistics,
+        codec: FrameCodec,
         *,
         on_retry: OnRetry = "reset",
         before: Mapping[str, Origin] | None = None,
@@ -86,10 +93,12 @@ class RunStream:
         self._source = source
         self._place = place
         self._statistics = statistics
+        self._codec = codec
         self._telemetry = telemetry
         self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
         self._held = Held(stream.run_id, before) if on_retry == "hold" else None
         self._last = ""
+        self._arrived = 0.0  # when the last batch did, by the loop's clock
         self._is_short = False
 
     @property
@@ -115,6 +124,7 @@ class RunStream:
 
         Raises:
             TransportUnavailable: the transport was away for too long.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
         async with aclosing(self._stored(closing)) as stored:
             async for event in stored:
@@ -152,7 +162,8 @@ class RunStream:
             self._place = Cursor(self._stream.run_id, "", _CUT)
         async with aclosing(self._batches(closing)) as batches:
             before = ""
-            async for batch, overtaken in batches:
+            async for stored, overtaken in batches:
+                batch = await self._opened(stored) if _sealed(stored) else stored
                 if overtaken if before else self._starts_late(batch[0]):
                     self._attempts.cut()
                     yield self._gap(
@@ -169,13 +180,19 @@ class RunStream:
             return False
         return await self._source.last_id(self._stream) < self._place.entry
 
+    async def _opened(self, batch: Sequence[Entry]) -> Sequence[Entry]:
+        return [
+            replace(entry, data=await self._codec.open(entry.data)) if is_sealed(entry.data) else entry
+            for entry in batch
+        ]
+
     def _starts_late(self, first: Entry) -> bool:
         """Whether the stream's first entry shows that there were others, which this reader has not read."""
         place = self._place
         if place is not None and (place.entry or place.position):
             return bool(place.entry) and place.entry < first.id
         try:
-            return decode(first.data).seq > 0
+            return _decoded(first.data).seq > 0
         except ProtocolError:
             return False
 
@@ -200,41 +217,33 @@ class RunStream:
 
     async def _batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[tuple[Sequence[Entry], bool]]:
         """Iterate over batches; with each, whether entries right before it are gone."""
-        loop = asyncio.get_running_loop()
-        end: str | None = None
+        self._arrived = asyncio.get_running_loop().time()
+        async with aclosing(self._source.read(self._stream)) as live:
+            before = _Before(closing)
+            while (batch := await before.next(live)) is not None:
+                yield batch, await self._arrives(batch)
+        end = await self._source.last_id(self._stream)
+        self._is_short = end < self._last  # what was read is gone: so may be other entries
         looks = 0
-        arrived = loop.time()
-        async with aclosing(self._source.read(self._stream)) as source:
-            coming: asyncio.Task[Sequence[Entry]] | None = None
-            try:
-                while end is None or self._last < end:
-                    coming = coming or asyncio.ensure_future(anext(source))
-                    if end is None:
-                        await asyncio.wait({coming, closing}, return_when=asyncio.FIRST_COMPLETED)
-                        if closing.done():
-                            end = await self._source.last_id(self._stream)
-                            self._is_short = (
-                                end < self._last
-                            )  # what was read is gone: so may be other entries
-                    else:
-                        await asyncio.wait({coming}, timeout=_DRAIN_TIMEOUT)
-                        if not coming.done():
-                            looks += 1
-                            end = await self._source.last_id(self._stream)
-                            self._is_short = looks == _DRAIN_LOOKS or end <= self._last
-                            if self._is_short:
-                                logger.warning("stream %r could not be read to its end", self._stream.name)
-                                return
-                    if coming.done():
-                        batch, coming = _result(coming), None
-                        overtaken = loop.time() - arrived > _OVERTAKEN_AFTER and await self._is_overtaken()
-                        self._last, arrived = batch[-1].id, loop.time()
-                        yield batch, overtaken
-            finally:
-                if coming is not None:
-                    coming.cancel()
-                    with suppress(asyncio.CancelledError, StopAsyncIteration, TransportUnavailable):
-                        await coming
+        while self._last < end:
+            async with aclosing(self._source.read(self._stream, self._last)) as rest:
+                while (batch := await _in_time(rest)) is not None:
+                    yield batch, await self._arrives(batch)
+                    if self._last >= end:
+                        return
+            looks += 1
+            end = await self._source.last_id(self._stream)
+            self._is_short = looks == _DRAIN_LOOKS or end <= self._last
+            if self._is_short:
+                logger.warning("stream %r could not be read to its end", self._stream.name)
+                return
+
+    async def _arrives(self, batch: Sequence[Entry]) -> bool:
+        """Note how far the stream was read; return whether entries right before a batch are gone."""
+        now = asyncio.get_running_loop().time
+        overtaken = now() - self._arrived > _OVERTAKEN_AFTER and await self._is_overtaken()
+        self._last, self._arrived = batch[-1].id, now()
+        return overtaken
 
     async def _is_overtaken(self) -> bool:
         """Whether the stream was trimmed, or lost, beyond what was read last."""
@@ -249,7 +258,7 @@ class RunStream:
         statistics, attempts = self._statistics, self._attempts
         statistics.entries += 1
         try:
-            packet = decode(entry.data)
+            packet = _decoded(entry.data)
             events = attempts.read(entry.id, packet)
             if self._held is not None:
                 events = self._held.read(entry.id, events)
@@ -274,9 +283,52 @@ class RunStream:
         return entry == place.entry and Cursor.parse(event.cursor).position > place.position
 
 
-def _result(coming: asyncio.Task[Sequence[Entry]]) -> Sequence[Entry]:
+def _sealed(batch: Sequence[Entry]) -> bool:
+    return any(is_sealed(entry.data) for entry in batch)
+
+
+class _Before:
+    """Awaits batches in the reader's own task, until a future is done.
+
+    A task for each batch, and `asyncio.wait`, would cost more than all the rest of reading it.
+    """
+
+    def __init__(self, closing: asyncio.Future[Any]) -> None:
+        self._closing = closing
+        self._waiting: asyncio.Timeout | None = None
+        closing.add_done_callback(self._interrupt)  # once: with many readers, adding and removing adds up
+
+    async def next(self, source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
+        """Return the next batch; None, and the source is spent, once the future is done."""
+        if self._closing.done():
+            return None
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                return await _next(source)
+        except TimeoutError:
+            if not self._closing.done():
+                raise
+            return None
+        finally:
+            self._waiting = None
+
+    def _interrupt(self, closing: asyncio.Future[Any]) -> None:
+        if self._waiting is not None:
+            self._waiting.reschedule(closing.get_loop().time())
+
+
+async def _in_time(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
+    """Return the next batch; None, and the source is spent, if it does not come in time."""
     try:
-        return coming.result()
+        async with asyncio.timeout(_DRAIN_TIMEOUT):
+            return await _next(source)
+    except TimeoutError:
+        return None
+
+
+async def _next(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry]:
+    try:
+        return await anext(source)
     except StopAsyncIteration:
         raise TransportUnavailable(
             "the backend was closed while it was read; resume from the last event's cursor with another"

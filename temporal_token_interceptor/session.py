@@ -22,6 +22,7 @@ from typing import Self
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget, Buffer
 from temporal_token_interceptor.digest import TextCheck, TextDigest
+from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -67,6 +68,7 @@ class Session:
         sink: Where the frames go.
         budget: The memory that all sessions of the worker share.
         flush_timeout: How long `finish` may wait for the sink.
+        codec: Seals the frames; None for plain ones.
         telemetry: Is told what is sent.
     """
 
@@ -77,6 +79,7 @@ class Session:
         *,
         budget: Budget,
         flush_timeout: timedelta,
+        codec: FrameCodec | None = None,
         telemetry: NoTelemetry = NO_TELEMETRY,
     ) -> None:
         self.origin = origin
@@ -85,6 +88,8 @@ class Session:
         self._sink = sink
         self._telemetry = telemetry
         self._stream = StreamKey.of(origin)
+        self._codec = codec
+        self._sealing_failed = False
         self._flush_timeout = flush_timeout.total_seconds()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -160,7 +165,10 @@ class Session:
                 if self._end is not None:
                     break
             if self._seq:
-                await self._send((self._end,))
+                # A cancellation thrown into the thread of a sync activity may have hit the very callback that
+                # was to end a call.
+                unfinished = [CallEnded(call=call, unfinished=True) for call in self._open_calls.values()]
+                await self._send((*unfinished, self._end))
         except TokenStreamError as error:
             logger.warning("tokens of %s are not delivered: %s", self._named(), error)
         except Exception:  # ours, or the sink's: either way the activity must not suffer
@@ -169,7 +177,7 @@ class Session:
             self._give_up()
 
     async def _send(self, records: tuple[Record, ...]) -> None:
-        header = self._seq % _HEADER_EVERY == 0 or self._end is not None
+        header = self._seq % _HEADER_EVERY == 0 or self._end is not None or self._sealing_failed
         open_calls = tuple(self._open_calls.values()) if header else ()
         records = self._account(records)
         frame = Frame(
@@ -186,7 +194,13 @@ class Session:
         self._seq += 1  # also if it is never stored: then a reader sees the jump
         self._in_flight = records
         self.statistics.undelivered += 1
-        await self._sink.write(self._stream, encode(frame))
+        data = encode(frame)
+        if self._codec is not None:
+            sealed = await self._sealed(self._codec, data)
+            if sealed is None:
+                return
+            data = sealed
+        await self._sink.write(self._stream, data)
         self._in_flight = ()
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
@@ -211,6 +225,23 @@ class Session:
                     checked.append(TextCheck(ordinal, said.count, said.hexdigest()))
             checked.append(record)
         return tuple(checked)
+
+    async def _sealed(self, codec: FrameCodec, data: bytes) -> bytes | None:
+        """Seal a frame; or give it up, and never store it plain. A reader sees the jump."""
+        try:
+            sealed = await codec.seal(data)
+        except Exception as error:  # noqa: BLE001 - the user's codec, or its key service: the next may work
+            if not self._sealing_failed:
+                # Not the error's text: what a codec says, it may say of the content.
+                logger.warning(
+                    "the payload codec cannot encode tokens of %s (%s): they are dropped, readers see a gap",
+                    self._named(),
+                    type(error).__name__,
+                )
+            self._sealing_failed = True
+            return None
+        self._sealing_failed = False
+        return sealed
 
     def _keep(self) -> None:
         """Keep the stream from expiring, by time: a model may say nothing for ten minutes."""

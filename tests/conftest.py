@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from redis.asyncio import Redis
 
-from examples.servers import ServerUnavailable, redis_server, temporal_server
+from examples.servers import ServerUnavailable, find_redis, redis_server, temporal_server
 
 # A law is not broken because a shared machine was slow; pytest-timeout catches what never ends.
 settings.register_profile("laws", deadline=None)
@@ -34,6 +34,15 @@ async def temporal_env():
 def client(temporal_env):
     """A Temporal client without interceptors or plugins; `client.config()` is the start of another one."""
     return temporal_env.client
+
+
+@pytest.fixture(scope="session")
+def redis_binary():
+    """A Redis to start with settings of one's own."""
+    try:
+        return find_redis()
+    except ServerUnavailable as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture

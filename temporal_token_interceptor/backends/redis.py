@@ -6,17 +6,21 @@ many streams and readers there are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from temporal_token_interceptor import environment
 from temporal_token_interceptor.backends.base import Entry
+from temporal_token_interceptor.backends.redis_cluster import ClusterDesk, ClusterWriter, PollingFollower
+from temporal_token_interceptor.backends.redis_connection import Desk
+from temporal_token_interceptor.backends.redis_follower import BlockingFollower, Follower
 from temporal_token_interceptor.backends.redis_keys import Keys
 from temporal_token_interceptor.backends.redis_outage import Outage
 from temporal_token_interceptor.backends.redis_reader import RedisReader
@@ -46,8 +50,9 @@ class RedisStreamBackend:
             stream. It is refreshed by time while an activity streams, also when its model is silent.
         patience: How long readers wait for a Redis that does not answer before they get
             `TransportUnavailable`. Writers wait for as long as their activity runs.
-        client: Your own `redis.asyncio.Redis`, instead of a URL, with any settings; its pool must have
-            three connections to lend. It is not closed by `close`.
+        client: Your own `redis.asyncio.Redis`, instead of a URL, with any settings (also one that a Sentinel
+            made); its pool must have three connections to lend. Or a `RedisCluster`, which is polled: see
+            `redis_cluster`. It is not closed by `close`.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
@@ -64,7 +69,7 @@ class RedisStreamBackend:
         stream_ttl_seconds: int = 3_600,
         *,
         patience: timedelta = timedelta(seconds=60),
-        client: Redis | None = None,
+        client: Redis | RedisCluster | None = None,
     ) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("stream_ttl_seconds", stream_ttl_seconds)):
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -76,23 +81,41 @@ class RedisStreamBackend:
                 "channel_prefix must be a string that is not empty and has no braces (they mark a cluster's "
                 f"hash tag), not {channel_prefix!r}"
             )
-        if client is not None and not isinstance(client, Redis):
+        if client is not None and not isinstance(client, Redis | RedisCluster):
             kind = f"{type(client).__module__}.{type(client).__qualname__}"
-            raise ConfigurationError(f"client must be a redis.asyncio.Redis, not a {kind}")
+            raise ConfigurationError(f"client must be a redis.asyncio.Redis or RedisCluster, not a {kind}")
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
+        keys, outage = Keys(channel_prefix), Outage()
+        self.keep_interval = timedelta(seconds=stream_ttl_seconds / 3)
+        seconds = patience.total_seconds()
+        self._writer: RedisWriter | ClusterWriter
+        if isinstance(self._client, RedisCluster):
+            self._writer = ClusterWriter(
+                self._client, keys, outage, maxlen=stream_maxlen, ttl=stream_ttl_seconds
+            )
+            follower: Follower = PollingFollower(self._client, outage, patience=seconds)
+            self._reader = RedisReader(ClusterDesk(self._client), follower, keys, outage, patience=seconds)
+            return
         pool = self._client.connection_pool
         if pool.max_connections < _CONNECTIONS:
             raise ConfigurationError(
                 f"{'redis_url' if client is None else 'client'} must allow {_CONNECTIONS} connections, "
                 f"not max_connections={pool.max_connections}: one writes, one waits for entries, one asks"
             )
-        keys, outage = Keys(channel_prefix), Outage()
-        self.keep_interval = timedelta(seconds=stream_ttl_seconds / 3)
         self._writer = RedisWriter(self._client, keys, outage, maxlen=stream_maxlen, ttl=stream_ttl_seconds)
-        self._reader = RedisReader(
-            pool, keys, outage, block_ms=_block_ms(pool), patience=patience.total_seconds()
-        )
+        desk = Desk(pool)
+        follower = BlockingFollower(pool, desk, outage, block_ms=_block_ms(pool), patience=seconds)
+        self._reader = RedisReader(desk, follower, keys, outage, patience=seconds)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Return a backend as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+
+        Raises:
+            ConfigurationError: a variable cannot be used; the message names it.
+        """
+        return cls(**environment.options(environment.REDIS, environ))
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once Redis has it. See `TokenSink.write`."""

@@ -39,7 +39,7 @@ class Desk:
         self._pool = pool
         self._turn = asyncio.Lock()
 
-    async def ask(self, *command: str | int) -> Any:
+    async def ask(self, command: str, /, *words: str | int) -> Any:
         """Return the reply, its strings as bytes.
 
         Raises:
@@ -47,7 +47,7 @@ class Desk:
             TimeoutError: no answer in `ANSWER_SECONDS`.
         """
         async with self._turn, borrowed(self._pool) as connection:
-            return await roundtrip(connection, *command)
+            return await roundtrip(connection, command, *words)
 
     async def silence(self) -> None:
         """Wait until the question under way is over."""
@@ -58,11 +58,11 @@ class Desk:
 @asynccontextmanager
 async def borrowed(pool: ConnectionPool) -> AsyncIterator[AbstractConnection]:
     """Lend a connected connection; one that was left in the middle of a reply redis-py has closed itself."""
-    cancellations = _cancellations()
+    before = cancellations()
     async with asyncio.timeout(ANSWER_SECONDS):
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
     try:
-        if _cancellations() > cancellations:
+        if cancellations() > before:
             raise asyncio.CancelledError
         yield connection
     finally:
@@ -77,16 +77,17 @@ async def roundtrip(connection: AbstractConnection, *command: str | int, blocks:
         command: The command's words.
         blocks: Seconds that the command itself may wait.
     """
-    cancellations = _cancellations()
+    before = cancellations()
     async with asyncio.timeout(blocks + ANSWER_SECONDS):
         await connection.send_command(*command)
-        if _cancellations() > cancellations:
+        if cancellations() > before:
             await connection.disconnect(nowait=True)  # its next reply would be that of this command
             raise asyncio.CancelledError
         return await connection.read_response(disable_decoding=True)
 
 
-def _cancellations() -> int:
+def cancellations() -> int:
+    """Return how often the current task was told to end."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
 

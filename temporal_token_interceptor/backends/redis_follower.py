@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 
@@ -34,34 +35,26 @@ from temporal_token_interceptor.errors import TokenStreamError, TransportUnavail
 
 logger = logging.getLogger(__name__)
 
-_PAGE = 500  # entries of each stream in a round
+PAGE = 500  # entries of each stream in a round
 _QUEUE_ENTRIES = 1_000  # that a listener may have unread, before it has to read them again
 _SHORT_BLOCK_MS = 200
 _REPEAT = 0.01  # seconds from one CLIENT UNBLOCK to the next, if it did not help
 
 
-class Follower:
-    """Reads on behind the newest entry of any number of streams, over one connection.
+class Follower(ABC):
+    """Reads on behind the newest entry of any number of streams, in one task.
 
-    It has a task and a connection only while somebody listens.
+    It has a task and what `_serve` borrows only while somebody listens.
 
     Args:
-        pool: Where the connection comes from.
-        desk: For `CLIENT UNBLOCK`.
         outage: Is told when reading fails.
-        block_ms: How long one `XREAD` may wait; less than the connection's own timeout.
         patience: Seconds that reading may fail before listeners get `TransportUnavailable`.
     """
 
-    def __init__(
-        self, pool: ConnectionPool, desk: Desk, outage: Outage, *, block_ms: int, patience: float
-    ) -> None:
-        self._pool = pool
-        self._desk = desk
+    def __init__(self, outage: Outage, *, patience: float) -> None:
         self._outage = outage
-        self._block_ms = block_ms
         self._patience = patience
-        self._feeds: dict[str, _Feed] = {}
+        self._feeds: dict[str, Feed] = {}
         self._joined = asyncio.Event()  # there is a feed that the round under way does not serve
         self._begun = asyncio.Event()  # a round has begun since it was last cut short
         self._task: asyncio.Task[None] | None = None
@@ -71,7 +64,7 @@ class Follower:
         """Return a listener that gets all entries after `listener.since`."""
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = _Feed(after)
+            feed = self._feeds[key] = Feed(after)
             self._joined.set()
         listener = Listener(feed.position)
         feed.listeners.add(listener)
@@ -95,7 +88,7 @@ class Follower:
         listeners = sum(len(feed.listeners) for feed in self._feeds.values())
         return f"<Follower {len(self._feeds)} streams, {listeners} listeners>"
 
-    def _remove_if_unheard(self, key: str, feed: _Feed) -> None:
+    def _remove_if_unheard(self, key: str, feed: Feed) -> None:
         if not feed.listeners and self._feeds.get(key) is feed:
             del self._feeds[key]
             if not self._feeds:
@@ -123,8 +116,7 @@ class Follower:
             await ended(*self._ending)  # the connection of the task before this one is ours now
             while self._is_mine():
                 try:
-                    async with borrowed(self._pool) as connection:
-                        await self._run_rounds(connection, trouble)
+                    await self._serve(trouble)
                 except (RedisError, OSError) as error:
                     await trouble.wait(error)
         except Exception as error:  # whatever it is, nobody may wait for a read that is no more
@@ -139,6 +131,34 @@ class Follower:
     def _is_mine(self) -> bool:
         # A cancellation can get lost in redis-py (see `ended`), and by then another task may be reading.
         return self._task is asyncio.current_task()
+
+    @abstractmethod
+    async def _serve(self, trouble: Trouble) -> None:
+        """Run rounds while the task is ours, until one fails."""
+
+
+class BlockingFollower(Follower):
+    """Waits for all streams of one server in one `XREAD`, over one connection.
+
+    Args:
+        pool: Where the connection comes from.
+        desk: For `CLIENT UNBLOCK`.
+        outage: Is told when reading fails.
+        block_ms: How long one `XREAD` may wait; less than the connection's own timeout.
+        patience: Seconds that reading may fail before listeners get `TransportUnavailable`.
+    """
+
+    def __init__(
+        self, pool: ConnectionPool, desk: Desk, outage: Outage, *, block_ms: int, patience: float
+    ) -> None:
+        super().__init__(outage, patience=patience)
+        self._pool = pool
+        self._desk = desk
+        self._block_ms = block_ms
+
+    async def _serve(self, trouble: Trouble) -> None:
+        async with borrowed(self._pool) as connection:
+            await self._run_rounds(connection, trouble)
 
     async def _run_rounds(self, connection: AbstractConnection, trouble: Trouble) -> None:
         interrupter = await self._interrupter(connection)
@@ -177,11 +197,15 @@ class Follower:
                 raise
             logger.info("Redis permits no CLIENT UNBLOCK (%s); reading in short rounds", described(error))
             return None
-        return asyncio.get_running_loop().create_task(self._interrupt(client_id), name="token-stream-unblock")
+        return asyncio.get_running_loop().create_task(
+            self._interrupt(client_id, self._task), name="token-stream-unblock"
+        )
 
-    async def _interrupt(self, client_id: int) -> None:
+    async def _interrupt(self, client_id: int, reading: asyncio.Task[None] | None) -> None:
         while True:
             await self._joined.wait()
+            if self._task is not reading:  # who joined waits for the task after that one
+                return
             self._begun.clear()
             with suppress(RedisError, OSError):  # the read will notice, too, and wait the outage out
                 await self._desk.ask("CLIENT", "UNBLOCK", client_id)
@@ -189,7 +213,7 @@ class Follower:
                 async with asyncio.timeout(_REPEAT):
                     await self._begun.wait()
 
-    async def _expel(self, connection: AbstractConnection, feeds: dict[str, _Feed]) -> bool:
+    async def _expel(self, connection: AbstractConnection, feeds: dict[str, Feed]) -> bool:
         """End the feeds that Redis refuses to read; return whether there were any.
 
         One key of a wrong type, or without permission, fails the read of all.
@@ -208,7 +232,7 @@ class Follower:
 
 
 async def _read(
-    connection: AbstractConnection, feeds: dict[str, _Feed], block_ms: int
+    connection: AbstractConnection, feeds: dict[str, Feed], block_ms: int
 ) -> list[tuple[str, list[Entry]]]:
     block = ("BLOCK", block_ms) if block_ms else ()
     positions = [server_id(feed.position) if feed.position else "0-0" for feed in feeds.values()]
@@ -217,7 +241,7 @@ async def _read(
             connection,
             "XREAD",
             "COUNT",
-            _PAGE,
+            PAGE,
             *block,
             "STREAMS",
             *feeds,
@@ -227,7 +251,7 @@ async def _read(
     )
 
 
-class _Feed:
+class Feed:
     """One followed stream: how far the shared read is, and who listens."""
 
     def __init__(self, position: str) -> None:
@@ -235,10 +259,12 @@ class _Feed:
         self.listeners: set[Listener] = set()
 
     def publish(self, batch: list[Entry]) -> None:
+        """Hand a batch to all who listen, but those that are too far behind."""
         self.position = batch[-1].id
         self.listeners = {listener for listener in self.listeners if listener.put(batch)}
 
     def end(self, error: TokenStreamError | None) -> None:
+        """Let all who listen go."""
         listeners, self.listeners = self.listeners, set()
         for listener in listeners:
             listener.end(error)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from temporal_token_interceptor.backends.base import Entry
-from temporal_token_interceptor.backends.redis_connection import Desk, entries, server_id
+from temporal_token_interceptor.backends.redis_connection import entries, server_id
 from temporal_token_interceptor.backends.redis_follower import Follower
 from temporal_token_interceptor.backends.redis_keys import Keys
 from temporal_token_interceptor.backends.redis_outage import Outage, Trouble, passes, refused
@@ -27,25 +26,35 @@ from temporal_token_interceptor.protocol import StreamKey
 _PAGE = 500
 
 
+class Asks(Protocol):
+    """Whoever answers questions: `Desk`, or its counterpart for a cluster."""
+
+    async def ask(self, command: str, /, *words: str | int) -> Any:
+        """Return the reply, its strings as bytes."""
+
+    async def silence(self) -> None:
+        """Wait until the question under way is over."""
+
+
 class RedisReader:
     """Reads any number of streams over two connections: one for questions, one that waits.
 
     Args:
-        pool: Where the connections come from.
+        desk: Answers questions.
+        follower: The shared read.
         keys: Names the keys.
         outage: Is told when reading fails.
-        block_ms: How long one `XREAD` may wait; less than the connection's own timeout.
         patience: Seconds that Redis may be away before readers get `TransportUnavailable`.
     """
 
     def __init__(
-        self, pool: ConnectionPool, keys: Keys, outage: Outage, *, block_ms: int, patience: float
+        self, desk: Asks, follower: Follower, keys: Keys, outage: Outage, *, patience: float
     ) -> None:
         self._keys = keys
         self._outage = outage
         self._patience = patience
-        self._desk = Desk(pool)
-        self._follower = Follower(pool, self._desk, outage, block_ms=block_ms, patience=patience)
+        self._desk = desk
+        self._follower = follower
         self._asking: set[asyncio.Timeout] = set()
         self._closed = False
 

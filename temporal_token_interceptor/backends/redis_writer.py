@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from temporal_token_interceptor.backends.redis_connection import ANSWER_SECONDS, ended
@@ -78,15 +78,25 @@ class RedisWriter:
         outage: Is told when writing fails.
         maxlen: Entries that a stream keeps, approximately.
         ttl: Seconds from the last write or `keep` of a stream to its expiry.
+        scripts: Whether to send batches as scripts; in a cluster, all keys of one would need the same slot.
     """
 
-    def __init__(self, client: Redis, keys: Keys, outage: Outage, *, maxlen: int, ttl: int) -> None:
+    def __init__(
+        self,
+        client: Redis | RedisCluster,
+        keys: Keys,
+        outage: Outage,
+        *,
+        maxlen: int,
+        ttl: int,
+        scripts: bool = True,
+    ) -> None:
         self._client = client
         self._keys = keys
         self._trouble = Trouble(outage)
         self._maxlen = maxlen
         self._ttl = ttl
-        self._scripts = True
+        self._scripts = scripts
         self._queue: deque[_Pending] = deque()
         self._batch: list[_Pending] = []  # what is in flight
         self._kept: dict[StreamKey, None] = {}  # to be kept, the last asked for last
@@ -163,7 +173,10 @@ class RedisWriter:
             return
         if demoted(reason):
             with suppress(RedisError, OSError):
-                await self._client.connection_pool.disconnect(inuse_connections=False)
+                if isinstance(self._client, RedisCluster):
+                    await self._client.aclose()  # it asks for the topology anew when it is used next
+                else:
+                    await self._client.connection_pool.disconnect(inuse_connections=False)
         await self._trouble.wait(reason)
 
     def _next_batch(self) -> list[_Pending]:

@@ -37,13 +37,13 @@ class Fault:
 async def worker_killed(stage: Stage, *, skew: float = 0.0) -> None:
     """SIGKILL in mid-stream; another worker takes over once the heartbeat is missed."""
     first = await stage.worker_process(skew=skew)
-    await stage.start_all()
+    await stage.start_all(lambda: Script(Speech(tokens=300)))
     await stage.at_random_points(stage.runs)
-    taking_over = await stage.worker_process(skew=-skew)
     await end(first)
     stage.lifted()
+    await stage.worker_process(skew=-skew)
     await stage.all_finished()
-    await end(taking_over)
+    stage.assert_retried()
 
 
 async def worker_lost(stage: Stage) -> None:
@@ -67,6 +67,7 @@ async def worker_shut_down(stage: Stage) -> None:
         await old.aclose()
         stage.lifted()
         await stage.all_finished()
+        stage.assert_retried()
 
 
 async def zombie(stage: Stage) -> None:
@@ -75,6 +76,7 @@ async def zombie(stage: Stage) -> None:
     async with stage.worker():
         await stage.start_all(lambda: Script(speech, start_to_close=stage.rng.uniform(0.9, 1.4)))
         await stage.all_finished()
+        stage.assert_retried()
 
 
 async def activity_reset(stage: Stage) -> None:
@@ -93,6 +95,7 @@ async def activity_reset(stage: Stage) -> None:
         runs = await stage.start_all(lambda: Script(Speech(tokens=300)))
         await asyncio.gather(*map(reset, runs))
         await stage.all_finished()
+        stage.assert_retried()
 
 
 async def redis_killed(stage: Stage) -> None:
@@ -225,6 +228,7 @@ async def workflow_reset(stage: Stage) -> None:
         runs = await stage.start_all()
         await asyncio.gather(*map(reset, runs))
         await stage.all_finished()
+        stage.assert_retried()
 
 
 async def stopped(stage: Stage, how: str) -> None:

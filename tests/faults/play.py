@@ -1,4 +1,4 @@
-"""The workflow of every fault run. Nothing but temporalio is imported, so the sandbox takes it as it is."""
+"""The workflow of every fault run."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta

@@ -11,10 +11,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from examples.servers import RedisServer
-from temporal_token_interceptor import Event, RedisStreamBackend, StreamEnded, TokenEvent, TokenSubscriber
+from temporal_token_interceptor import (
+    AttemptStarted,
+    Event,
+    RedisStreamBackend,
+    StreamEnded,
+    TokenEvent,
+    TokenSubscriber,
+)
 from tests.faults.play import Play, Script
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import serving
@@ -69,7 +76,6 @@ class Viewer:
         """
         done, _ = await asyncio.wait({self._task}, timeout=deadline)
         if not done:
-            await self.close()
             return False
         self._task.result()
         return True
@@ -124,6 +130,8 @@ class Run:
     async def finished(self, status: str = "completed", *, may_lose: bool = False) -> None:
         """Wait for the viewer's end, and judge what it holds."""
         if not await self.viewer.ended(DEADLINE):
+            description = await self.handle.describe()
+            assert description.status is not WorkflowExecutionStatus.RUNNING, "the workflow did not close"
             self.verdict.hung += 1
             return
         # The viewer learnt of the end from Temporal, so the result is there.
@@ -218,7 +226,8 @@ class Stage:
         return [await self.start(script_of(), **viewer) for _ in range(self.width)]
 
     async def at_random_points(self, runs: Sequence[Run], within: float = 0.6) -> None:
-        """Wait until one run is at a random point; the others are then at theirs."""
+        """Wait until all runs speak and one is at a random point; the others are then at theirs."""
+        await asyncio.gather(*(run.viewer.heard(1) for run in runs))
         await self.rng.choice(runs).heard_some(self.rng, within)
 
     async def all_finished(self, status: str = "completed", *, may_lose: bool = False) -> None:
@@ -229,6 +238,13 @@ class Stage:
         """Note for all runs that the fault is over."""
         for run in self.runs:
             run.lifted()
+
+    def assert_retried(self) -> None:
+        """Make sure that the fault struck while there was something to strike."""
+        events = [event for run in self.runs for event in run.viewer.events]
+        assert any(isinstance(event, AttemptStarted) and event.supersedes for event in events), (
+            "no attempt was superseded"
+        )
 
     async def verdict(self) -> Verdict:
         """Everything that was judged, and what is left in Redis."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -49,7 +49,7 @@ async def _speak(name: str, speech: Speech) -> dict[str, str]:
         models = {
             f"{name}.{call}": ScriptedChatModel.saying(
                 *(f"{name}.{call}.{index};" for index in range(speech.tokens)),
-                delay=speech.delay / 4 if hurried else speech.delay,
+                delay=speech.delay / 20 if hurried else speech.delay,
             )
             for call in range(turn * speech.calls, (turn + 1) * speech.calls)
         }
@@ -71,6 +71,7 @@ async def serving(
             workflows=[Play],
             activities=[speak],
             interceptors=[interceptor],
+            workflow_runner=UnsandboxedWorkflowRunner(),  # a busy machine takes long to fill a sandbox
             graceful_shutdown_timeout=timedelta(seconds=0.3),
             max_cached_workflows=0,  # the workflow task may go to any worker: some of them are dead
             max_concurrent_activities=200,

@@ -11,6 +11,7 @@ import pytest
 
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget
+from temporal_token_interceptor.digest import TextDigest
 from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
 from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Frame
 from temporal_token_interceptor.protocol import Packet, StreamKey, decode
@@ -518,3 +519,51 @@ async def test_it_tells_its_state(stage):
 
     assert running == "<Session 00000000000000aa running, 0 frames, 0 records waiting>"
     assert repr(session) == "<Session 00000000000000aa ended, 0 frames, 0 records waiting>"
+
+
+# ------------------------------------------------------------------ what could not be delivered
+
+
+async def test_what_was_not_delivered_is_kept_for_who_can_tell_it_otherwise(stage, sink):
+    """The transport is away when the activity ends: its last words are still there, in order."""
+    async with stage.session(flush_timeout=AT_ONCE) as session:
+        say(session, "stored")
+        await sink.until(lambda: len(sink.stored) == 1)
+        sink.block()
+        say(session, "in flight", 1)
+        await sink.until(lambda: len(sink.begun) == 2)
+        say(session, "waiting", 2)
+        assert session.undelivered_records == ()
+        await session.finish("completed_provisional")
+
+    texts = [text for record in session.undelivered_records for text in getattr(record, "texts", ())]
+    assert texts == ["in flight", "waiting"]
+
+
+async def test_what_is_kept_of_an_outage_is_bounded(stage, sink):
+    """A worker whose Redis never comes back does not grow with each activity's whole text."""
+    async with stage.session(flush_timeout=AT_ONCE) as session:
+        sink.block()
+        for index in range(3_000):
+            say(session, "x" * 1_000, index)
+        await session.finish("completed_provisional")
+
+    kept = sum(len(text) for record in session.undelivered_records for text in getattr(record, "texts", ()))
+    assert 0 < kept < 1_500_000
+
+
+async def test_a_call_is_checked_before_its_end(stage, sink):
+    """Readers learn what the text of each call adds up to, also over several frames."""
+    async with stage.session() as session:
+        say(session, "to")
+        await sink.until(lambda: len(sink.stored) == 1)
+        say(session, "ken", 1)
+        session.buffer.put(CallEnded(call=a_call()), a_call())
+        await session.finish("completed_provisional")
+
+    forms = [form for packet in sink.stored for form in packet.events]
+    digest = TextDigest()
+    digest.add("token", 2)
+    kinds = [form[0] for form in forms]
+    assert kinds[kinds.index("call_end") - 1] == "check"
+    assert ["check", 0, 2, digest.hexdigest()] in forms
