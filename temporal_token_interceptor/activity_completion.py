@@ -48,7 +48,7 @@ class ActivityCompletion(Patient):
         pause = _FIRST_PAUSE
         while True:
             try:
-                description = await self._patiently(self._handle(stream_id).describe)
+                description = await self.patiently(self._handle(stream_id).describe)
             except StreamNotFound as error:
                 if (remaining := deadline - loop.time()) <= 0:
                     raise StreamNotFound(
@@ -82,9 +82,9 @@ class ActivityCompletion(Patient):
                 raise
             return answer.HasField("outcome")
 
-        while not await self._patiently(has_closed):
+        while not await self.patiently(has_closed):
             pass
-        description = await self._patiently(self._handle(stream_id, run_id).describe)
+        description = await self.patiently(self._handle(stream_id, run_id).describe)
         return Closed(_STATUS.get(description.status, "unknown"))
 
     def _handle(self, stream_id: str, run_id: str | None = None) -> ActivityHandle[object]:

@@ -34,11 +34,16 @@ def outcome_of(error: BaseException) -> Outcome:
     """Name how an attempt ended, from the exception that left it and what Temporal told the activity."""
     if isinstance(error, asyncio.CancelledError | CancelledError):
         details = activity.cancellation_details()
-        if details is not None and details.paused:
-            return "paused"
-        if details is not None and details.worker_shutdown:
-            return "worker_shutdown"
-        return "cancelled"
+        if details is None:
+            return "failed"  # the activity's own: Temporal asked for nothing, and records a failure
+        told: tuple[tuple[bool, Outcome], ...] = (
+            (details.paused, "paused"),
+            (details.reset, "reset"),
+            (details.cancel_requested, "cancelled"),
+            (details.worker_shutdown, "worker_shutdown"),
+            (details.timed_out, "timed_out"),
+        )
+        return next((outcome for is_so, outcome in told if is_so), "abandoned")
     # The SDK's private way to say "I will complete it later". Matched by name, so that a change there costs
     # us a wrong word in an advisory event and not an import.
     if type(error).__name__ == "_CompleteAsyncError":

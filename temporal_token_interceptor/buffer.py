@@ -122,6 +122,8 @@ class Buffer:
     """
 
     def __init__(self, budget: Budget, wake: Callable[[], None]) -> None:
+        self.received = 0
+        """How many pieces and records were put so far, kept or not, also after the end: a sign of life."""
         self._budget = budget
         self._wake = wake
         self._lock = threading.Lock()
@@ -141,6 +143,7 @@ class Buffer:
         """Add one chunk of text; the chunk before it, if of the same call and kind, shares its record."""
         cost = _TEXT_BYTES + len(text)
         with self._lock:
+            self.received += 1
             if self._closed:
                 return
             was_empty = not self._items
@@ -171,6 +174,7 @@ class Buffer:
         """
         cost = _RECORD_BYTES + size
         with self._lock:
+            self.received += 1
             if self._closed:
                 return
             was_empty = not self._items

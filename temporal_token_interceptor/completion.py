@@ -74,8 +74,14 @@ class Patient:
         self._client = client
         self._patience = patience.total_seconds()
 
-    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask until Temporal answers, within the bound; translate what it says no to."""
+    async def patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask until Temporal answers, within the bound; translate what it says no to.
+
+        Raises:
+            StreamNotFound: Temporal does not know what was asked for.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
         loop = asyncio.get_running_loop()
         since: float | None = None
         pause = _FIRST_PAUSE
@@ -134,7 +140,7 @@ class Completion(Patient):
         pause = _FIRST_PAUSE
         while True:
             try:
-                description = await self._patiently(self._client.get_workflow_handle(workflow_id).describe)
+                description = await self.patiently(self._client.get_workflow_handle(workflow_id).describe)
             except StreamNotFound as error:
                 remaining = deadline - asyncio.get_running_loop().time()
                 if _is_namespace_missing(error.__cause__):
@@ -184,7 +190,7 @@ class Completion(Patient):
             )
             return await anext(aiter(events), None)
 
-        while (event := await self._patiently(close_event)) is None:
+        while (event := await self.patiently(close_event)) is None:
             pass  # the long poll ended without news
         closed = _closed_by(event)
         if closed.status == "terminated" and (next_run := await self._reset_to(workflow_id, run_id)):
@@ -193,10 +199,10 @@ class Completion(Patient):
 
     async def _reset_to(self, workflow_id: str, run_id: str) -> str | None:
         """Find the run that a reset started: it terminates the old one and begins anew in the same chain."""
-        newest = await self._patiently(self._client.get_workflow_handle(workflow_id).describe)
+        newest = await self.patiently(self._client.get_workflow_handle(workflow_id).describe)
         if _run_id(newest) == run_id:
             return None
-        old = await self._patiently(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
+        old = await self.patiently(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
         return _run_id(newest) if _first_run_id(newest) == _first_run_id(old) else None
 
 

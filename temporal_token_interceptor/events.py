@@ -65,10 +65,17 @@ Outcome = Literal[
     "failed",
     "cancelled",
     "paused",
+    "reset",
+    "timed_out",
+    "abandoned",
     "worker_shutdown",
     "async_pending",
 ]
-"""How a worker says that an attempt ended. Provisional: what Temporal records is the truth."""
+"""How a worker says that an attempt ended. Provisional: what Temporal records is the truth.
+
+`abandoned`: Temporal no longer waits for this attempt and does not say why. It timed out, the activity was
+reset, or its workflow has closed.
+"""
 
 Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 """How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import CancelledError
 from temporalio.worker import (
     ActivityInboundInterceptor,
+    ActivityOutboundInterceptor,
     ExecuteActivityInput,
     ExecuteNexusOperationStartInput,
     Interceptor,
@@ -33,31 +33,41 @@ from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.events import Origin
+from temporal_token_interceptor.heartbeat import Heartbeat, HeartbeatRecorder, Pulse, pulse_interval
 from temporal_token_interceptor.nexus import operation_type, origin_of
-from temporal_token_interceptor.process_pool import Capture, Parent
+from temporal_token_interceptor.pool_activities import ProcessPools, leaves_the_process
 from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.recording import Recording
+from temporal_token_interceptor.result_summary import ResultSummaries
 from temporal_token_interceptor.selection import Selection, names
 from temporal_token_interceptor.session import Session
 from temporal_token_interceptor.telemetry_models import GenAISpans, models_reported
-from temporal_token_interceptor.telemetry_writer import NoTelemetry, attempt_telemetry
+from temporal_token_interceptor.telemetry_writer import RuntimeMeter, attempt_telemetry
 
 logger = logging.getLogger(__name__)
+
+# What Temporal raises in the thread of a sync activity.
+_THROWN_IN = (CancelledError,)
 
 
 class TokenStreamingInterceptor(Interceptor):
     """Makes every LangChain model that runs inside an activity of this worker stream its tokens.
 
     The activity's result, exception and cancellation leave exactly as they came, and nothing is added to
-    the workflow's history. An activity that calls no model pays for one idle task; a token costs a
-    few microseconds in the model's callback, and is sent from a task of its own. At its end an activity
-    waits until its last tokens are stored: a round trip, or `flush_timeout` if the transport is away.
+    the workflow's history; but a result that has a field `custom_data` gets a summary there, and an
+    activity with a heartbeat timeout beats. An activity that calls no model pays for one idle task; a
+    token costs a few microseconds in the model's callback, and is sent from a task of its own. At its end
+    an activity waits until its last tokens are stored: a round trip, or `flush_timeout` if the transport is
+    away.
 
     Making `ainvoke` stream has consequences that do not depend on this package: the request to the
     provider becomes a streaming one, your own handlers receive `on_llm_new_token`, and what a provider
     leaves out of its stream (usage, often) is missing from the message. See `force_streaming`.
 
     Args:
-        backend: Where the tokens go. It is used on the worker's event loop and not closed.
+        backend: Where the tokens go. It is used on the worker's event loop and not closed. None: they go
+            into the activity's result, whole if 128 KiB are enough, and arrive when it completes.
         nodes: The LangGraph nodes to capture (outside of a graph: activity types); None for all.
         activities: The activity types to capture; None for all.
         tags: LangChain's tags: only calls, tools and nodes with one of these; None for all.
@@ -72,6 +82,18 @@ class TokenStreamingInterceptor(Interceptor):
             tag `tti:noforce` leaves a single call alone.
         data_converter: The client's. If it has a payload codec, frames are sealed with it, and readers need
             it to open them. None: frames are plain JSON. `TokenStreamingPlugin` passes it by itself.
+        heartbeat: `"auto"`: an activity with a `heartbeat_timeout` beats by itself, at a third of it, so that
+            a slow first token does not trip it; your own latest details are repeated, never replaced. An
+            interval: every activity beats, at that interval or the third, whichever is shorter. `"off"`:
+            none does. **An activity that beats learns of cancellation**, at the next beat that the SDK sends
+            (every 0.8 timeouts), and one that hangs no longer times out: see `stall_timeout`.
+        stall_timeout: How long nothing may be captured before the activity stops to beat by itself, so that
+            a model call that hangs still times out. It goes on once something is captured. Longer than the
+            longest wait for a first token, and than the longest pause between two calls. None: never.
+        summary: `"auto"`: a result that has a field `custom_data`, None or a list, gets an item there: counts
+            of what was said (at most 4 KiB), or, of what no backend took, the tokens (at most 128 KiB).
+            It is left alone where the item would not survive decoding by the activity's return type, or
+            Temporal's limit for payloads. `"off"`: every result is left alone.
         flush_timeout: How long an activity that has ended may wait for its last tokens to be stored.
         genai_spans: Whether `chat` and `execute_tool` spans and the GenAI metrics are told to OpenTelemetry,
             where an SDK is installed: `"on"`, `"off"`, or `"auto"`: unless another instrumentation of
@@ -85,7 +107,7 @@ class TokenStreamingInterceptor(Interceptor):
 
     def __init__(
         self,
-        backend: TokenSink,
+        backend: TokenSink | None = None,
         *,
         nodes: Collection[str] | None = None,
         activities: Collection[str] | None = None,
@@ -95,11 +117,14 @@ class TokenStreamingInterceptor(Interceptor):
         metadata_keys: Collection[str] = (),
         force_streaming: Literal["auto"] | bool = "auto",
         data_converter: DataConverter | None = None,
+        heartbeat: Heartbeat = "auto",
+        stall_timeout: timedelta | None = None,
+        summary: Literal["auto", "off"] = "auto",
         flush_timeout: timedelta = timedelta(seconds=2),
         genai_spans: GenAISpans = "auto",
         max_buffered_bytes: int = 32 * 1024 * 1024,
     ) -> None:
-        if not isinstance(backend, TokenSink):
+        if backend is not None and not isinstance(backend, TokenSink):
             raise ConfigurationError(
                 f"backend must be a TokenSink such as RedisStreamBackend(...), not {type(backend).__name__}"
             )
@@ -111,6 +136,18 @@ class TokenStreamingInterceptor(Interceptor):
             raise ConfigurationError(
                 f"data_converter must be that of the client, not {type(data_converter).__name__}"
             )
+        if heartbeat not in ("auto", "off") and not _is_positive(heartbeat):
+            raise ConfigurationError(
+                f'heartbeat must be "auto", "off" or a timedelta that is positive, not {heartbeat!r}'
+            )
+        if stall_timeout is not None and not _is_positive(stall_timeout):
+            raise ConfigurationError(
+                f"stall_timeout must be None or a timedelta that is positive, not {stall_timeout!r}"
+            )
+        if summary not in ("auto", "off"):
+            raise ConfigurationError(f'summary must be "auto" or "off", not {summary!r}')
+        if backend is None and summary == "off":
+            raise ConfigurationError('without a backend, summary="off" leaves nowhere for the tokens to go')
         if not isinstance(flush_timeout, timedelta) or flush_timeout < timedelta(0):
             raise ConfigurationError(
                 f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
@@ -125,63 +162,101 @@ class TokenStreamingInterceptor(Interceptor):
         )
         self._force_streaming = force_streaming
         self._data_converter = data_converter
+        self._heartbeat = heartbeat
+        self._stall_timeout = None if stall_timeout is None else stall_timeout.total_seconds()
+        self._summaries = None if summary == "off" else ResultSummaries()
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
-        self._warned: set[str] = set()
+        self._pools = ProcessPools(
+            selection=self._selection,
+            force_streaming=force_streaming,
+            max_buffered_bytes=max_buffered_bytes,
+            flush_timeout=flush_timeout,
+        )
 
     @property
-    def backend(self) -> TokenSink:
-        """Where the tokens go."""
+    def backend(self) -> TokenSink | None:
+        """Where the tokens go; None for `custom_data`."""
         return self._backend
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap an activity attempt. Temporal calls this once for each."""
         return _StreamingActivity(next, self)
 
-    async def execute(self, next: ActivityInboundInterceptor, input: ExecuteActivityInput) -> Any:  # noqa: A002
+    def recorder(self, outbound: ActivityOutboundInterceptor) -> HeartbeatRecorder | None:
+        """Return what remembers the user's heartbeats; None for an activity that gets no pulse."""
+        try:
+            info = activity.info()
+            if not self._captures(info.activity_type) or pulse_interval(info, self._heartbeat) is None:
+                return None
+            return HeartbeatRecorder(outbound)
+        except Exception:  # ours: the activity must not suffer
+            logger.exception("an activity has no pulse")
+            return None
+
+    async def execute(
+        self,
+        next: ActivityInboundInterceptor,  # noqa: A002
+        input: ExecuteActivityInput,  # noqa: A002
+        recorder: HeartbeatRecorder | None = None,
+    ) -> Any:
         """Run an activity attempt, streaming what its models say."""
         info = activity.info()
-        if self._activities is not None and info.activity_type not in self._activities:
+        if not self._captures(info.activity_type):
             return await next.execute_activity(input)
         try:
-            origin = origin_of_activity(info)
-            telemetry = attempt_telemetry(
-                origin,
-                self._backend,
-                self._budget,
-                runtime_meter(activity.metric_meter),
-                thrown_in=(CancelledError,),
-            )
-            session = Session(
-                origin,
-                self._backend,
-                budget=self._budget,
-                flush_timeout=self._flush_timeout,
-                codec=FrameCodec.of(self._data_converter, StreamKey.of(origin)),
-                telemetry=telemetry,
-            )
+            attempt = self._attempt(origin_of_activity(info), runtime_meter(activity.metric_meter))
             observer = Observer(
-                session.buffer,
+                attempt.buffer,
                 default_node=info.activity_type,
                 selection=self._selection,
-                telemetry=telemetry,
-                thrown_in=(CancelledError,),
+                telemetry=attempt.telemetry,
+                thrown_in=_THROWN_IN,
             )
+            pulse = self._pulse(info, recorder, attempt)
         except Exception:  # ours: the activity must not suffer
             logger.exception("activity %r runs without streaming", info.activity_type)
             return await next.execute_activity(input)
-        async with session:
+        async with attempt, pulse:  # the pulse goes on while the attempt waits for its last tokens
             try:
-                if _leaves_the_process(input):
-                    result = await self._execute_in_child(session, telemetry, next, input)
+                if leaves_the_process(input):
+                    result = await self._pools.execute(next, input, attempt.buffer, attempt.telemetry)
                 else:
-                    with self._observing(observer, info.activity_type, thrown_in=(CancelledError,)):
+                    with self._observing(observer, info.activity_type):
                         result = await next.execute_activity(input)
             except BaseException as error:
-                await session.finish(outcome_of(error), will_retry=will_retry(info, error))
+                await attempt.finish(outcome_of(error), will_retry=will_retry(info, error))
                 raise
-            await session.finish("completed_provisional")
-            return result
+            await attempt.finish("completed_provisional")
+            return result if self._summaries is None else self._summaries.attach(result, attempt, input)
+
+    def _captures(self, activity_type: str) -> bool:
+        return self._activities is None or activity_type in self._activities
+
+    def _attempt(self, origin: Origin, meter: RuntimeMeter | None) -> Session | Recording:
+        if self._backend is None:
+            return Recording(origin)
+        return Session(
+            origin,
+            self._backend,
+            budget=self._budget,
+            flush_timeout=self._flush_timeout,
+            codec=FrameCodec.of(self._data_converter, StreamKey.of(origin)),
+            telemetry=attempt_telemetry(origin, self._backend, self._budget, meter, thrown_in=_THROWN_IN),
+        )
+
+    def _pulse(
+        self, info: activity.Info, recorder: HeartbeatRecorder | None, attempt: Session | Recording
+    ) -> AbstractAsyncContextManager[object]:
+        interval = pulse_interval(info, self._heartbeat)
+        if recorder is None or interval is None:
+            return nullcontext()
+        return Pulse(
+            recorder,
+            interval,
+            captured=lambda: attempt.buffer.received,
+            stall_timeout=self._stall_timeout,
+        )
 
     def intercept_nexus_operation(
         self,
@@ -196,99 +271,55 @@ class TokenStreamingInterceptor(Interceptor):
         input: ExecuteNexusOperationStartInput,  # noqa: A002
     ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
         """Run the handler of an operation, streaming what its models say to the workflow that called it."""
-        kind = operation_type(input.ctx)
-        if self._activities is not None and kind not in self._activities:
-            return await next.execute_nexus_operation_start(input)
-        origin = origin_of(input.ctx)
-        if origin is None:
+        kind, origin = operation_type(input.ctx), origin_of(input.ctx)
+        # Without a backend there is nowhere to go: the result of an operation has no `custom_data`.
+        if origin is None or self._backend is None or not self._captures(kind):
             return await next.execute_nexus_operation_start(input)
         try:
-            telemetry = attempt_telemetry(
-                origin, self._backend, self._budget, runtime_meter(nexus.metric_meter)
-            )
-            session = Session(
-                origin,
-                self._backend,
-                budget=self._budget,
-                flush_timeout=self._flush_timeout,
-                telemetry=telemetry,
-            )
+            attempt = self._attempt(origin, runtime_meter(nexus.metric_meter))
             observer = Observer(
-                session.buffer, default_node=kind, selection=self._selection, telemetry=telemetry
+                attempt.buffer, default_node=kind, selection=self._selection, telemetry=attempt.telemetry
             )
         except Exception:  # ours: the operation must not suffer
             logger.exception("operation %r runs without streaming", kind)
             return await next.execute_nexus_operation_start(input)
-        async with session:
+        async with attempt:
             try:
                 with self._observing(observer, kind):
                     result = await next.execute_nexus_operation_start(input)
             except BaseException as error:
-                await session.finish("cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
+                await attempt.finish("cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
                 raise
-            await session.finish("completed_provisional")
+            await attempt.finish("completed_provisional")
             return result
 
     @contextmanager
-    def _observing(
-        self, observer: Observer, node: str, *, thrown_in: tuple[type[Exception], ...] = ()
-    ) -> Iterator[None]:
+    def _observing(self, observer: Observer, node: str) -> Iterator[None]:
         """Capture, and report to OpenTelemetry, every model call made within the context."""
         with (
             capturing(observer, force_streaming=self._force_streaming),
-            models_reported(genai_spans=self._genai_spans, default_node=node, thrown_in=thrown_in),
+            models_reported(genai_spans=self._genai_spans, default_node=node, thrown_in=_THROWN_IN),
         ):
             yield
 
-    async def _execute_in_child(
-        self,
-        session: Session,
-        telemetry: NoTelemetry,
-        next: ActivityInboundInterceptor,  # noqa: A002
-        input: ExecuteActivityInput,  # noqa: A002
-    ) -> Any:
-        capture = Capture(
-            activity_type=session.origin.activity_type,
-            selection=self._selection,
-            force_streaming=self._force_streaming,
-            max_buffered_bytes=self._budget.limit,
-            flush_timeout=self._flush_timeout.total_seconds(),
-        )
-        async with AsyncExitStack() as stack:
-            try:
-                parent = await stack.enter_async_context(Parent(session.buffer, capture, telemetry))
-                input.fn = parent.wrap(input.fn)
-            except Exception as error:  # noqa: BLE001 - ours: the activity must not suffer
-                self._warn_of_pool(capture.activity_type, error)
-                return await next.execute_activity(input)
-            result = await next.execute_activity(input)
-            if not parent.was_heard_from:
-                self._warn_of_pool(capture.activity_type, "the child process could not connect")
-            return result
-
-    def _warn_of_pool(self, activity_type: str, reason: object) -> None:
-        """Say once for each activity type that its tokens do not come out of the process pool."""
-        if activity_type not in self._warned:
-            self._warned.add(activity_type)
-            logger.warning(
-                "activity %r runs in a process pool without streaming (%s); run it in threads or make it "
-                "async to stream it (said once)",
-                activity_type,
-                reason,
-            )
-
     def __repr__(self) -> str:
         """Tell the state."""
-        return f"<TokenStreamingInterceptor to {self._backend!r}, {self._budget!r}>"
+        where = "custom_data" if self._backend is None else f"{self._backend!r}, {self._budget!r}"
+        return f"<TokenStreamingInterceptor to {where}>"
 
 
 class _StreamingActivity(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, interceptor: TokenStreamingInterceptor) -> None:  # noqa: A002
         super().__init__(next)
         self._interceptor = interceptor
+        self._recorder: HeartbeatRecorder | None = None
+
+    def init(self, outbound: ActivityOutboundInterceptor) -> None:
+        self._recorder = self._interceptor.recorder(outbound)
+        super().init(self._recorder or outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        return await self._interceptor.execute(self.next, input)
+        return await self._interceptor.execute(self.next, input, self._recorder)
 
 
 class _StreamingOperation(NexusOperationInboundInterceptor):
@@ -307,6 +338,5 @@ class _StreamingOperation(NexusOperationInboundInterceptor):
         return await self._interceptor.start_operation(self.next, input)
 
 
-def _leaves_the_process(input: ExecuteActivityInput) -> bool:  # noqa: A002
-    """Whether Temporal hands the activity to an executor that is not of threads; as the SDK decides."""
-    return input.executor is not None and not isinstance(input.executor, ThreadPoolExecutor)
+def _is_positive(value: object) -> bool:
+    return isinstance(value, timedelta) and value > timedelta(0)

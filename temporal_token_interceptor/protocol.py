@@ -34,6 +34,9 @@ from temporal_token_interceptor.wire_origin import (
 
 VERSION = 1
 
+HISTORY = "h"
+"""Begins the ids of entries that were read from Temporal's history: they sort after those of a transport."""
+
 _T = TypeVar("_T")
 
 

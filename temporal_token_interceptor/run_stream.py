@@ -15,29 +15,28 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
+from temporal_token_interceptor.batches import Before, in_time
 from temporal_token_interceptor.encryption import FrameCodec, is_sealed
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
-from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
+from temporal_token_interceptor.protocol import HISTORY, Cursor, StreamKey, decode
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
 
 logger = logging.getLogger(__name__)
+
+# How often a reader looks for the end of a closed stream whose last entries it is not handed.
+_DRAIN_LOOKS = 3
 
 OnRetry = Literal["reset", "hold", "annotate"]
 """What a reader is shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
 
 # All who read a run in this process get the same entries, at about the same time: each is decoded once.
 _decoded = lru_cache(maxsize=256)(decode)
-
-# How long a reader that knows where the stream ends waits to be handed the next entries up to there, before
-# it looks whether that end still exists; and how often it looks.
-_DRAIN_TIMEOUT = 5.0
-_DRAIN_LOOKS = 3
 
 # A reader that got nothing for so long asks whether what it read last is still there. One that is handed
 # batch after batch cannot have been overtaken by the trimming.
@@ -63,15 +62,28 @@ class ReaderStatistics:
     gaps: int = 0
 
 
+class Entries(Protocol):
+    """Where the entries of a run come from: a `TokenSource`, or Temporal's history."""
+
+    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over the entries after an id, as they come, in batches that are never empty."""
+        ...
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry, or an empty string."""
+        ...
+
+
 class RunStream:
     """The events of one run, after a cursor.
 
     Args:
         stream: The run.
-        source: Where its entries come from.
+        source: The transport; None if there is none.
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
         codec: Opens sealed frames.
+        history: Read at the end for what no transport has: all of the run, or the last words of an attempt.
         on_retry: What to show of attempts that did not stand.
         before: What stood at the end of a run that this one does again, by activity id.
         telemetry: Is told of each frame; None if nobody listens.
@@ -80,17 +92,19 @@ class RunStream:
     def __init__(
         self,
         stream: StreamKey,
-        source: TokenSource,
+        source: TokenSource | None,
         place: Cursor | None,
         statistics: ReaderStatistics,
         codec: FrameCodec,
         *,
+        history: Entries | None = None,
         on_retry: OnRetry = "reset",
         before: Mapping[str, Origin] | None = None,
         telemetry: SubscriptionTelemetry | None = None,
     ) -> None:
         self._stream = stream
         self._source = source
+        self._history = history
         self._place = place
         self._statistics = statistics
         self._codec = codec
@@ -98,7 +112,6 @@ class RunStream:
         self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
         self._held = Held(stream.run_id, before) if on_retry == "hold" else None
         self._last = ""
-        self._arrived = 0.0  # when the last batch did, by the loop's clock
         self._is_short = False
 
     @property
@@ -153,32 +166,58 @@ class RunStream:
         Raises:
             TransportUnavailable: the transport was away for too long.
         """
-        if newest := await self._source.last_id(self._stream):
+        entries = self._source or self._history
+        if entries is not None and (newest := await entries.last_id(self._stream)):
             self._place = Cursor(self._stream.run_id, newest, _READ)
 
     async def _stored(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
-        if await self._has_lost_its_place():
+        if self._source is not None:
+            try:
+                async with aclosing(self._sent(self._source, closing)) as sent:
+                    async for event in sent:
+                        yield event
+            except TransportUnavailable:
+                if self._last or self._history is None:
+                    raise
+                logger.warning("reading stream %r from Temporal's history instead", self._stream.name)
+        if self._history is not None and (not self._last or self._attempts.unended()):
+            async with aclosing(self._batches(self._history, closing)) as told:
+                async for batch in told:
+                    for entry in batch:
+                        for event in self._news(entry):
+                            yield event
+
+    async def _sent(self, source: TokenSource, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
+        """Iterate over what workers sent."""
+        if await self._has_lost_its_place(source):
             yield self._gap("transport", str(Cursor(self._stream.run_id, "", _CUT)))
             self._place = Cursor(self._stream.run_id, "", _CUT)
-        async with aclosing(self._batches(closing)) as batches:
-            before = ""
-            async for stored, overtaken in batches:
+        now = asyncio.get_running_loop().time
+        before, arrived = "", now()
+        async with aclosing(self._batches(source, closing)) as batches:
+            async for stored in batches:
                 batch = await self._opened(stored) if _sealed(stored) else stored
-                if overtaken if before else self._starts_late(batch[0]):
+                if before:
+                    # Whoever was that long behind may find that the stream was trimmed, or lost, under it.
+                    cut = now() - arrived > _OVERTAKEN_AFTER and await source.first_id(self._stream) > before
+                else:
+                    cut = self._starts_late(batch[0])
+                if cut:
                     self._attempts.cut()
                     yield self._gap(
                         "trimmed", str(Cursor(self._stream.run_id, before, _READ if before else _CUT))
                     )
-                before = batch[-1].id
+                before, arrived = batch[-1].id, now()
                 for entry in batch:
                     for event in self._news(entry):
                         yield event
 
-    async def _has_lost_its_place(self) -> bool:
+    async def _has_lost_its_place(self, source: TokenSource) -> bool:
         """Whether the entry of the cursor is ahead of the whole stream: the transport began anew."""
-        if self._place is None or not self._place.entry:
+        place = self._place
+        if place is None or not place.entry or place.entry.startswith(HISTORY):
             return False
-        return await self._source.last_id(self._stream) < self._place.entry
+        return await source.last_id(self._stream) < place.entry
 
     async def _opened(self, batch: Sequence[Entry]) -> Sequence[Entry]:
         return [
@@ -215,39 +254,31 @@ class RunStream:
                 cursor=str(Cursor(self._stream.run_id, self._last, position)),
             )
 
-    async def _batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[tuple[Sequence[Entry], bool]]:
-        """Iterate over batches; with each, whether entries right before it are gone."""
-        self._arrived = asyncio.get_running_loop().time()
-        async with aclosing(self._source.read(self._stream)) as live:
-            before = _Before(closing)
+    async def _batches(
+        self, entries: Entries, closing: asyncio.Future[Any]
+    ) -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over batches, up to the entry that is the last one once the run has closed."""
+        async with aclosing(entries.read(self._stream)) as live:
+            before = Before(closing)
             while (batch := await before.next(live)) is not None:
-                yield batch, await self._arrives(batch)
-        end = await self._source.last_id(self._stream)
-        self._is_short = end < self._last  # what was read is gone: so may be other entries
+                self._last = batch[-1].id
+                yield batch
+        end = await entries.last_id(self._stream)
+        self._is_short = end < self._last and entries is self._source  # what was read is gone: others may be
         looks = 0
         while self._last < end:
-            async with aclosing(self._source.read(self._stream, self._last)) as rest:
-                while (batch := await _in_time(rest)) is not None:
-                    yield batch, await self._arrives(batch)
+            async with aclosing(entries.read(self._stream, self._last)) as rest:
+                while (batch := await in_time(rest)) is not None:
+                    self._last = batch[-1].id
+                    yield batch
                     if self._last >= end:
                         return
             looks += 1
-            end = await self._source.last_id(self._stream)
+            end = await entries.last_id(self._stream)
             self._is_short = looks == _DRAIN_LOOKS or end <= self._last
             if self._is_short:
                 logger.warning("stream %r could not be read to its end", self._stream.name)
                 return
-
-    async def _arrives(self, batch: Sequence[Entry]) -> bool:
-        """Note how far the stream was read; return whether entries right before a batch are gone."""
-        now = asyncio.get_running_loop().time
-        overtaken = now() - self._arrived > _OVERTAKEN_AFTER and await self._is_overtaken()
-        self._last, self._arrived = batch[-1].id, now()
-        return overtaken
-
-    async def _is_overtaken(self) -> bool:
-        """Whether the stream was trimmed, or lost, beyond what was read last."""
-        return bool(self._last) and await self._source.first_id(self._stream) > self._last
 
     def _gap(self, reason: Literal["trimmed", "transport"], cursor: str) -> Gap:
         self._statistics.gaps += 1
@@ -285,51 +316,3 @@ class RunStream:
 
 def _sealed(batch: Sequence[Entry]) -> bool:
     return any(is_sealed(entry.data) for entry in batch)
-
-
-class _Before:
-    """Awaits batches in the reader's own task, until a future is done.
-
-    A task for each batch, and `asyncio.wait`, would cost more than all the rest of reading it.
-    """
-
-    def __init__(self, closing: asyncio.Future[Any]) -> None:
-        self._closing = closing
-        self._waiting: asyncio.Timeout | None = None
-        closing.add_done_callback(self._interrupt)  # once: with many readers, adding and removing adds up
-
-    async def next(self, source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
-        """Return the next batch; None, and the source is spent, once the future is done."""
-        if self._closing.done():
-            return None
-        try:
-            async with asyncio.timeout(None) as self._waiting:
-                return await _next(source)
-        except TimeoutError:
-            if not self._closing.done():
-                raise
-            return None
-        finally:
-            self._waiting = None
-
-    def _interrupt(self, closing: asyncio.Future[Any]) -> None:
-        if self._waiting is not None:
-            self._waiting.reschedule(closing.get_loop().time())
-
-
-async def _in_time(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
-    """Return the next batch; None, and the source is spent, if it does not come in time."""
-    try:
-        async with asyncio.timeout(_DRAIN_TIMEOUT):
-            return await _next(source)
-    except TimeoutError:
-        return None
-
-
-async def _next(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry]:
-    try:
-        return await anext(source)
-    except StopAsyncIteration:
-        raise TransportUnavailable(
-            "the backend was closed while it was read; resume from the last event's cursor with another"
-        ) from None

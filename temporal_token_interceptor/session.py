@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -30,20 +31,19 @@ from temporal_token_interceptor.events import (
     CallEnded,
     CallStarted,
     Frame,
+    Gap,
     Origin,
     Outcome,
     Record,
     TextRun,
 )
 from temporal_token_interceptor.protocol import StreamKey, encode
+from temporal_token_interceptor.summary import Tally
 from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
 
 logger = logging.getLogger(__name__)
 
 _FRAME_BYTES = 256 * 1024
-
-# What could not be delivered is kept, up to so much of it, for whoever can still tell it in another way.
-_KEPT_RECORDS, _KEPT_BYTES = 4_096, 256 * 1024
 
 # A reader that comes after the start of a long stream was trimmed can begin at any header.
 _HEADER_EVERY = 64
@@ -84,9 +84,10 @@ class Session:
     ) -> None:
         self.origin = origin
         self.statistics = SessionStatistics()
+        self.tally = Tally()
+        self.telemetry = telemetry
         self.buffer = Buffer(budget, self._wake)
         self._sink = sink
-        self._telemetry = telemetry
         self._stream = StreamKey.of(origin)
         self._codec = codec
         self._sealing_failed = False
@@ -98,8 +99,9 @@ class Session:
         self._seq = 0
         self._open_calls: dict[int, Call] = {}
         self._said: dict[int, TextDigest] = {}
-        self._in_flight: tuple[Record, ...] = ()
-        self._undelivered: tuple[Record, ...] = ()
+        self._unstored: Frame | None = None
+        self._left: tuple[Record, ...] = ()
+        self._heard: int | None = None
         self._keeper: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -119,15 +121,6 @@ class Session:
         """Let go of everything, also when `finish` was never reached."""
         await self._stop()
 
-    @property
-    def undelivered_records(self) -> tuple[Record, ...]:
-        """What was not known to be stored when the session ended, oldest first; empty before its end.
-
-        The sink may have stored the first of them all the same, without telling. At most 256 KiB of what was
-        left; `statistics.undelivered` counts the rest, too.
-        """
-        return self._undelivered
-
     async def finish(self, outcome: Outcome, *, will_retry: bool | None = None) -> None:
         """Send what is left and how the attempt ended; wait at most `flush_timeout`.
 
@@ -140,10 +133,27 @@ class Session:
                 await asyncio.wait({self._task}, timeout=self._flush_timeout)
         await self._stop()
 
+    @property
+    def undelivered(self) -> tuple[Frame, ...]:
+        """Return, once the attempt has ended, the frames that the sink did not confirm, each with a header.
+
+        The first may have been stored all the same: whoever reads it twice knows by its number.
+        """
+        unstored = () if self._unstored is None else (self._unstored,)
+        if self._end is None or not (self._left or unstored):
+            return ()
+        if unstored and self._end in unstored[0].records:
+            return unstored
+        # After a failure of the sink nothing more is kept, and what was said since is not even counted.
+        unheard = (Gap(missing=None, reason="overflow"),) if self.buffer.received != self._heard else ()
+        records = (*self._left, *unheard, self._end)
+        open_calls = tuple(self._open_calls.values())
+        return (*unstored, Frame(self.origin, self._seq, records, header=True, open_calls=open_calls))
+
     # ------------------------------------------------------------------ waking, from any thread
 
     def _wake(self) -> None:
-        self._telemetry.waiting()
+        self.telemetry.waiting()
         if threading.get_ident() == self._thread:
             self._ready.set()
             return
@@ -178,21 +188,22 @@ class Session:
 
     async def _send(self, records: tuple[Record, ...]) -> None:
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None or self._sealing_failed
-        open_calls = tuple(self._open_calls.values()) if header else ()
+        open_calls = tuple(self._open_calls.values())
         records = self._account(records)
-        frame = Frame(
+        self._unstored = Frame(
             self.origin,
             self._seq,
             records,
-            header=header,
+            header=True,
             open_calls=open_calls,
-            traceparent=self._telemetry.traceparent if header else None,
-            waiting_since=self._telemetry.taken(),
+            traceparent=self.telemetry.traceparent,
+            waiting_since=self.telemetry.taken(),
         )
+        frame = self._unstored if header else replace(self._unstored, header=False)
         if self._keeper is None:
             self._keep()
+        self.tally.add(records)
         self._seq += 1  # also if it is never stored: then a reader sees the jump
-        self._in_flight = records
         self.statistics.undelivered += 1
         data = encode(frame)
         if self._codec is not None:
@@ -201,10 +212,10 @@ class Session:
                 return
             data = sealed
         await self._sink.write(self._stream, data)
-        self._in_flight = ()
+        self._unstored = None
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
-        self._telemetry.stored(records)
+        self.telemetry.stored(records)
 
     def _account(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Note which calls are open and what they said; return the records with a check before each end."""
@@ -264,14 +275,14 @@ class Session:
             logger.info(
                 "%d frames of %s were not delivered in time", self.statistics.undelivered, self._named()
             )
-        self._telemetry.ended(self._end, self.statistics.undelivered)
+        self.telemetry.ended(self._end, self.statistics.undelivered)
 
     def _give_up(self) -> None:
-        """Count what is left in the buffer, keep the first of it, and free its memory."""
+        """Count what is left in the buffer, free its memory, and keep it for whoever asks at once."""
         self.statistics.undelivered += len(self.buffer)
-        left = (*self._in_flight, *self.buffer.take(_KEPT_BYTES))
-        self._in_flight = ()
-        self._undelivered = (self._undelivered + left)[:_KEPT_RECORDS]
+        self._left += self.buffer.take(sys.maxsize)
+        if self._heard is None:
+            self._heard = self.buffer.received
         self.buffer.close()
 
     def _named(self) -> str:

@@ -22,6 +22,7 @@ from temporal_token_interceptor.events import (
     StreamEnded,
     TokenEvent,
 )
+from temporal_token_interceptor.history import RunHistory
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics, RunStream
 from temporal_token_interceptor.snapshot import Fold, Snapshot
@@ -38,12 +39,14 @@ class TokenSubscriber:
     """Reads what workflows say, live: each token once, in order per model call, or a `Gap`.
 
     A subscription costs a share of the process's two Redis connections, and one long poll to Temporal in 20
-    seconds; nothing in the workflow or its history.
+    seconds; nothing in the workflow or its history. What no transport has of a run is read from its history.
 
     Args:
         client: Says which run is the newest, and how it closed; its data converter opens sealed frames. None:
             subscriptions need `until`, find runs through the transport, and end with the status `unknown`.
-        backend: Where workers write to.
+        backend: Where workers write to. None: what activities say is read from the workflow's history when
+            they complete, if their results have a `custom_data` to hold it. So it is, too, for a run of
+            which the backend has nothing or cannot be asked, and for last words that it did not take.
         namespace: The Temporal namespace; only without a client, which knows its own.
         start_timeout: How long to wait for a workflow that has not been started.
         patience: How long Temporal may be away before `TransportUnavailable`; the backend has its own.
@@ -55,13 +58,15 @@ class TokenSubscriber:
     def __init__(
         self,
         client: Client | None,
-        backend: TokenSource,
+        backend: TokenSource | None = None,
         *,
         namespace: str = "default",
         start_timeout: timedelta = timedelta(seconds=60),
         patience: timedelta = timedelta(seconds=60),
     ) -> None:
-        if not isinstance(backend, TokenSource):
+        if client is None and backend is None:
+            raise ConfigurationError("without a client and a backend there is nothing to read from")
+        if backend is not None and not isinstance(backend, TokenSource):
             raise ConfigurationError(
                 f"backend must be a TokenSource such as RedisStreamBackend(...), not {type(backend).__name__}"
             )
@@ -69,6 +74,7 @@ class TokenSubscriber:
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
         self.statistics = ReaderStatistics()
+        self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
         self._start_timeout = start_timeout
@@ -142,7 +148,9 @@ class TokenSubscriber:
         if run is None:
             raise StreamNotFound(f"the transport knows no run of workflow {workflow_id!r}")
         key = StreamKey(self._namespace, workflow_id, run)
-        stream = RunStream(key, self._source, None, self.statistics, self._codec(key))
+        stream = RunStream(
+            key, self._source, None, self.statistics, self._codec(key), history=self._history()
+        )
         fold = Fold()
         async with aclosing(stream.so_far()) as events:
             async for event in events:
@@ -258,6 +266,7 @@ class TokenSubscriber:
                 place,
                 self.statistics,
                 self._codec(key),
+                history=self._history() if completion is self._workflows else None,
                 on_retry=on_retry,
                 before=before,
                 telemetry=telemetry,
@@ -279,6 +288,11 @@ class TokenSubscriber:
             before = stream.standing if closed.again else {}
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
 
+    def _history(self) -> RunHistory | None:
+        if self._client is None or self._workflows is None:
+            return None
+        return RunHistory(self._client, self._workflows)
+
     def _codec(self, stream: StreamKey) -> FrameCodec:
         """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
         codec = self._codecs.get(stream)
@@ -296,6 +310,8 @@ class TokenSubscriber:
         """Return the newest run, waiting for it to begin; None if `stop` comes first."""
         if completion is not None:
             return await completion.newest_run(workflow_id, start_timeout=start_timeout)
+        if self._source is None:
+            raise ConfigurationError("without a backend, only workflows can be read: from their history")
         deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
         while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:
             if stop is not None and stop.done():

@@ -110,5 +110,10 @@ def destination(operation: str, system: str, stream: str) -> dict[str, str | int
 
 
 def system_of(transport: object) -> str:
-    """Return what a transport calls itself in telemetry: its `system`, else the name of its class."""
+    """Return what a transport calls itself in telemetry: its `system`, else the name of its class.
+
+    Where there is none, what was said comes out of Temporal's history.
+    """
+    if transport is None:
+        return "temporal"
     return str(getattr(transport, "system", type(transport).__name__))

@@ -65,7 +65,9 @@ ERROR_TYPE = _attribute(
     "`undelivered` if the transport took not all",
 )
 
-SYSTEM = _attribute("messaging.system", "the transport: `redis`, `memory`, or the class of your own")
+SYSTEM = _attribute(
+    "messaging.system", "the transport: `redis`, `memory`, `temporal` (its history), or the class of your own"
+)
 OPERATION_NAME = _attribute("messaging.operation.name", "`send` or `receive`")
 OPERATION_TYPE = _attribute("messaging.operation.type", "`send` or `receive`")
 DESTINATION = _attribute(

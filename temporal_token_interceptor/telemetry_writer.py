@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _TELL_SECONDS = 1.0
 
 # Such an attempt has not failed, and another one begins from the start.
-_RETRIED = frozenset({"paused", "worker_shutdown"})
+_RETRIED = frozenset({"paused", "reset", "worker_shutdown"})
 
 _P = ParamSpec("_P")
 

@@ -1,20 +1,29 @@
-"""Telemetry where models do not run in a coroutine of the worker: process pools and Nexus operations."""
+"""Telemetry off the usual way: process pools, Nexus, no transport."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin
 from temporalio.worker import SharedStateManager, Worker
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
 from temporal_token_interceptor import telemetry_names as names
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.integration.test_nexus import Caller, WriterHandler
 from tests.support.pool_activities import WORDS, answer_in_process
 from tests.support.streams import read_all, unique
 from tests.support.telemetry import sdk_installed
 from tests.support.workflows import RunActivity
+
+
+@activity.defn
+async def answer_with_custom_data(argument: Any) -> dict[str, Any]:
+    await ScriptedChatModel.saying("by ", "history").ainvoke("?")
+    return {"custom_data": None}
 
 
 async def test_what_a_process_pool_says_is_told_by_the_worker(client):
@@ -71,3 +80,32 @@ async def test_an_operations_calls_are_told(client, temporal_env):
     assert (names.NODE, "Writer/write") in chat.attributes.items()
     assert [link.context.span_id for link in receive.links] == [send.context.span_id]
     assert told.total(names.TOKENS_PUBLISHED.name) == 2
+
+
+async def test_without_a_transport_the_model_calls_are_told(client):
+    """I stream without Redis: I see my model's calls and who reads them, and nothing as sent or lost."""
+    workflow_id, queue = unique("bare"), unique("bare")
+
+    with sdk_installed() as told:
+        async with Worker(
+            client,
+            task_queue=queue,
+            workflows=[RunActivity],
+            activities=[answer_with_custom_data],
+            interceptors=[TokenStreamingInterceptor()],
+        ):
+            await client.start_workflow(
+                RunActivity.run, args=["answer_with_custom_data", None], id=workflow_id, task_queue=queue
+            )
+            events = await read_all(client, None, workflow_id)
+        [chat], [receive] = told.spans("chat"), told.spans("receive")
+        measured = told.metric_names()
+
+    assert [event.token for event in events if isinstance(event, TokenEvent)] == ["by ", "history"]
+    assert chat.status.is_unset
+    assert receive.attributes[names.SYSTEM] == "temporal"
+    assert receive.attributes[names.MESSAGE_COUNT] == 1
+    assert not receive.links
+    assert told.spans("send") == []
+    assert names.DURATION.name in measured
+    assert not {metric.name for metric in (names.TOKENS_PUBLISHED, names.FRAMES_UNDELIVERED)} & measured

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
@@ -18,7 +19,7 @@ from temporal_token_interceptor import (
     TokenStreamingInterceptor,
     TokenSubscriber,
 )
-from tests.support.workflows import Continuing, RunActivity, RunMany, Waiting
+from tests.support.workflows import Continuing, RunActivity, RunBeating, RunMany, Waiting
 
 Backend = RedisStreamBackend | MemoryStreamBackend
 
@@ -36,17 +37,20 @@ async def streaming_worker(
     /,
     *,
     interceptors: Sequence[Interceptor] = (),
+    task_queue: str | None = None,
     **options: Any,
 ) -> AsyncIterator[str]:
     """Run a worker with our interceptor, as a user would; yield its task queue."""
-    task_queue = unique("queue")
+    task_queue = task_queue or unique("queue")
     with ThreadPoolExecutor(max_workers=16) as threads:
         async with Worker(
             client,
             task_queue=task_queue,
-            workflows=[RunActivity, RunMany, Continuing, Waiting],
+            workflows=[RunActivity, RunBeating, RunMany, Continuing, Waiting],
             activities=activities,
             activity_executor=threads,
+            # By default the SDK sends a beat every 0.8 timeouts: a full machine needs more slack than that.
+            max_heartbeat_throttle_interval=timedelta(seconds=0.3),
             interceptors=[TokenStreamingInterceptor(backend, **options), *interceptors]
             if backend is not None
             else list(interceptors),
@@ -54,7 +58,7 @@ async def streaming_worker(
             yield task_queue
 
 
-async def read_all(client: Client, backend: Backend, workflow_id: str, **options: Any) -> list[Event]:
+async def read_all(client: Client, backend: Backend | None, workflow_id: str, **options: Any) -> list[Event]:
     """Read a workflow's stream to its end."""
     return [event async for event in TokenSubscriber(client, backend).subscribe(workflow_id, **options)]
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 
 @workflow.defn
@@ -81,3 +83,36 @@ class Waiting:
     @workflow.signal
     def end(self, how: str) -> None:
         self._end = how
+
+
+@workflow.defn
+class RunBeating:
+    """Runs activities side by side, each with a heartbeat timeout; returns their results or failures."""
+
+    @workflow.run
+    async def run(
+        self, names: list[str], heartbeat: float, attempts: int, start_to_close: float = 40
+    ) -> list[Any]:
+        import asyncio
+
+        async def one(number: int, name: str) -> Any:
+            try:
+                return await workflow.execute_activity(
+                    name,
+                    number,
+                    start_to_close_timeout=timedelta(seconds=start_to_close),
+                    heartbeat_timeout=timedelta(seconds=heartbeat) if heartbeat else None,
+                    cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                    retry_policy=RetryPolicy(
+                        initial_interval=timedelta(milliseconds=20), maximum_attempts=attempts
+                    ),
+                )
+            except ActivityError as failure:
+                cause = failure.cause
+                return (
+                    str(cause.type and cause.type.name)
+                    if isinstance(cause, ActivityTimeout)
+                    else type(cause).__name__
+                )
+
+        return await asyncio.gather(*(one(number, name) for number, name in enumerate(names)))

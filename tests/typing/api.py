@@ -46,6 +46,7 @@ from temporal_token_interceptor import (
     ToolStarted,
     TransportUnavailable,
     create_token_handler,
+    summary_events,
 )
 from temporal_token_interceptor.protocol import StreamKey
 
@@ -66,9 +67,14 @@ def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
             nodes={"planner"},
             activities=["answer"],
             force_streaming="auto",
+            heartbeat="auto",
+            stall_timeout=timedelta(minutes=5),
+            summary="off",
             flush_timeout=timedelta(seconds=1),
             max_buffered_bytes=1024,
         ),
+        TokenStreamingInterceptor(heartbeat=timedelta(seconds=5)),
+        TokenStreamingInterceptor(heartbeat=5),  # type: ignore[arg-type]
         TokenStreamingInterceptor(MemoryStreamBackend(stream_maxlen=10), force_streaming=False),
         TokenStreamingInterceptor("redis://localhost"),  # type: ignore[arg-type]
         TokenStreamingInterceptor(MemoryStreamBackend(), force_streaming="always"),  # type: ignore[arg-type]
@@ -76,6 +82,11 @@ def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
 
 
 # ------------------------------------------------------------------ a reader
+
+
+def without_redis(client: Client, item: object) -> TokenSubscriber:
+    assert_type(summary_events(item), list[Event])
+    return TokenSubscriber(client)
 
 
 async def read(client: Client, backend: TokenSource) -> None:

@@ -9,12 +9,21 @@ from typing import Any
 
 import pytest
 
+from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.digest import TextDigest
 from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
-from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Frame
-from temporal_token_interceptor.protocol import Packet, StreamKey, decode
+from temporal_token_interceptor.events import (
+    AttemptEnded,
+    Call,
+    CallEnded,
+    CallStarted,
+    Frame,
+    Gap,
+    TokenEvent,
+)
+from temporal_token_interceptor.protocol import Packet, StreamKey, decode, encode
 from temporal_token_interceptor.session import Session
 from tests.support.frames import a_call, an_origin
 
@@ -521,35 +530,62 @@ async def test_it_tells_its_state(stage):
     assert repr(session) == "<Session 00000000000000aa ended, 0 frames, 0 records waiting>"
 
 
-# ------------------------------------------------------------------ what could not be delivered
+# ------------------------------------------------------------------ what was not delivered
 
 
-async def test_what_was_not_delivered_is_kept_for_who_can_tell_it_otherwise(stage, sink):
-    """The transport is away when the activity ends: its last words are still there, in order."""
+@pytest.mark.parametrize("taken", range(4))
+@pytest.mark.parametrize("confirms", [True, False], ids=["confirmed", "stored-without-a-word"])
+async def test_what_was_stored_and_what_was_left_are_the_whole_attempt(stage, sink, taken, confirms):
+    """Wherever the transport goes away: its frames and the undelivered ones, read together, miss nothing."""
     async with stage.session(flush_timeout=AT_ONCE) as session:
-        say(session, "stored")
-        await sink.until(lambda: len(sink.stored) == 1)
-        sink.block()
-        say(session, "in flight", 1)
-        await sink.until(lambda: len(sink.begun) == 2)
-        say(session, "waiting", 2)
-        assert session.undelivered_records == ()
+        session.buffer.put(CallStarted(call=CALL), CALL)
+        for index in range(4):
+            if index == taken:
+                sink.block()
+            begun = len(sink.begun)
+            say(session, f"{index} ", index)
+            if index <= taken:
+                await sink.until(lambda begun=begun: len(sink.begun) > begun)
+        session.buffer.put(CallEnded(call=CALL), CALL)
         await session.finish("completed_provisional")
 
-    texts = [text for record in session.undelivered_records for text in getattr(record, "texts", ())]
-    assert texts == ["in flight", "waiting"]
+    stored = sink.stored if confirms else sink.begun
+    left = [decode(encode(frame)) for frame in session.undelivered]
+    attempts = Attempts("run")
+    events = [
+        event
+        for entry, packet in enumerate([*stored, *left])
+        for event in attempts.read(f"{entry:03}", packet)
+    ]
+    assert "".join(event.token for event in events if isinstance(event, TokenEvent)) == "0 1 2 3 "
+    assert not [event for event in events if isinstance(event, Gap)]
+    assert isinstance(events[-1], AttemptEnded)
+    assert not attempts.unended()
 
 
-async def test_what_is_kept_of_an_outage_is_bounded(stage, sink):
-    """A worker whose Redis never comes back does not grow with each activity's whole text."""
-    async with stage.session(flush_timeout=AT_ONCE) as session:
-        sink.block()
-        for index in range(3_000):
-            say(session, "x" * 1_000, index)
+async def test_all_was_delivered_and_nothing_is_left(stage, sink):
+    """A healthy transport leaves nothing to tell in another way."""
+    async with stage.session() as session:
+        say(session, "a")
         await session.finish("completed_provisional")
 
-    kept = sum(len(text) for record in session.undelivered_records for text in getattr(record, "texts", ()))
-    assert 0 < kept < 1_500_000
+    assert session.undelivered == ()
+    assert session.tally.token_count == 1
+
+
+async def test_what_was_said_after_a_sink_failed_is_a_gap(stage, sink):
+    """The transport refused us: nothing more is kept, and nobody may think that what is left is all."""
+    async with stage.session() as session:
+        sink.failure = ProtocolError("refused")
+        say(session, "a")
+        await sink.until(lambda: len(sink.begun) == 1)
+        await asyncio.sleep(0)
+        say(session, "b", 1)
+        await session.finish("completed_provisional")
+
+    first, rest = session.undelivered
+    assert [type(record).__name__ for record in first.records] == ["TextRun"]
+    assert [type(record).__name__ for record in rest.records] == ["Gap", "AttemptEnded"]
 
 
 async def test_a_call_is_checked_before_its_end(stage, sink):

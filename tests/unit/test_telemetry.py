@@ -100,7 +100,8 @@ def test_what_is_thrown_into_the_thread_is_not_swallowed():
             model.invoke("?")
 
 
-def test_what_is_merged_dropped_or_left_is_counted():
+@pytest.mark.parametrize("outcome", ["worker_shutdown", "reset"])
+def test_what_is_merged_dropped_or_left_is_counted(outcome):
     """After an outage the metrics say how much was merged, dropped and not delivered."""
     with sdk_installed() as told:
         budget = Budget(1024)
@@ -108,7 +109,7 @@ def test_what_is_merged_dropped_or_left_is_counted():
         assert isinstance(telemetry, AttemptTelemetry)
         telemetry.taken()
         telemetry.stored((TextRun("text", 0, 0, ["three in one"], 3),))
-        telemetry.ended(AttemptEnded(outcome="worker_shutdown"), 7)
+        telemetry.ended(AttemptEnded(outcome=outcome), 7)
         budget.lease(100)
 
         counted = {
