@@ -13,6 +13,7 @@ from benchmarks.measure import Figure
 # Name: module and function. Imported when run: this file is imported by the child processes too, and
 # readers must not load LangChain.
 BENCHMARKS = {
+    "telemetry": ("telemetry", "figures"),
     "capture": ("capture", "figures"),
     "delivery": ("delivery", "figures"),
     "load": ("load", "worker_figures"),

@@ -16,6 +16,7 @@ Each quirk answered here has a test that fails loudly when LangChain changes
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -114,6 +115,7 @@ class _Trigger(BaseCallbackHandler):
 _MODEL_EVENTS = ("on_chat_model_start", "on_llm_new_token", "on_stream_event", "on_llm_end", "on_llm_error")
 
 _observer: ContextVar[BaseCallbackHandler | None] = ContextVar("tti_observer", default=None)
+_telemetry: ContextVar[BaseCallbackHandler | None] = ContextVar("tti_telemetry", default=None)
 _trigger: ContextVar[_Trigger | None] = ContextVar("tti_trigger", default=None)
 
 
@@ -190,6 +192,7 @@ def _depth(model: type[BaseChatModel], method: str) -> int:
 
 # There is no way to unregister a hook, so both are registered once and cost a look-up where nobody listens.
 register_configure_hook(_observer, inheritable=True)
+register_configure_hook(_telemetry, inheritable=True)
 register_configure_hook(cast("ContextVar[Any]", _TriggerForModel()), inheritable=False)
 
 
@@ -208,3 +211,35 @@ def observed_by(observer: BaseCallbackHandler, *, force_streaming: ForceStreamin
 def current_observer() -> BaseCallbackHandler | None:
     """Return who observes here, if anyone does."""
     return _observer.get()
+
+
+@contextmanager
+def also_observed_by(handler: BaseCallbackHandler) -> Iterator[None]:
+    """Within this context, and in tasks and threads that copy it, every run reports to `handler` as well."""
+    token = _telemetry.set(handler)
+    try:
+        yield
+    finally:
+        _telemetry.reset(token)
+
+
+def is_instrumented() -> bool:
+    """Whether somebody else tells OpenTelemetry of LangChain's model calls in this process.
+
+    Three public instrumentations (openinference, traceloop, OpenTelemetry's own) wrap this constructor;
+    LangSmith is told by its environment. Those of a provider's client, such as openai's, are not seen here.
+    """
+    if hasattr(BaseCallbackManager.__init__, "__wrapped__"):
+        return True
+    if not _is_on("TRACING", "TRACING_V2"):
+        return False
+    mode = next((os.environ[name] for name in _langsmith("TRACING_MODE") if name in os.environ), "")
+    return mode.lower() in ("otel", "hybrid") if mode else _is_on("OTEL_ENABLED", "OTEL_ONLY")
+
+
+def _langsmith(*names: str) -> list[str]:
+    return [f"{prefix}_{name}" for name in names for prefix in ("LANGSMITH", "LANGCHAIN")]
+
+
+def _is_on(*names: str) -> bool:
+    return any(os.environ.get(name, "").lower() in ("true", "1") for name in _langsmith(*names))

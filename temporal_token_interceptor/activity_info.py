@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 
 from temporalio import activity
+from temporalio.common import MetricMeter
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from temporal_token_interceptor.events import Origin, Outcome
+from temporal_token_interceptor.telemetry_writer import RuntimeMeter
 
 
 def origin_of_activity(info: activity.Info) -> Origin:
@@ -61,3 +64,12 @@ def will_retry(info: activity.Info, error: BaseException) -> bool | None:
     if kind in (policy.non_retryable_error_types or ()):
         return False
     return policy.maximum_attempts == 0 or info.attempt < policy.maximum_attempts
+
+
+def runtime_meter(current: Callable[[], MetricMeter]) -> RuntimeMeter | None:
+    """Return the meter of Temporal's own metrics; None where they are off."""
+    try:
+        meter = current()
+    except RuntimeError:  # the SDK has none for an activity that runs in a process pool
+        return None
+    return None if meter is MetricMeter.noop else meter

@@ -36,6 +36,7 @@ from temporal_token_interceptor.reading import (
 )
 from temporal_token_interceptor.selection import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.surroundings import SurroundingsObserver, never_failing
+from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
 
 
 class _LiveCall:
@@ -63,6 +64,7 @@ class Observer(SurroundingsObserver):
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
         selection: What to capture; None for everything.
+        telemetry: Is told of calls that begin.
         thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
@@ -72,6 +74,7 @@ class Observer(SurroundingsObserver):
         *,
         default_node: str,
         selection: Selection | None = None,
+        telemetry: NoTelemetry = NO_TELEMETRY,
         thrown_in: tuple[type[Exception], ...] = (),
     ) -> None:
         super().__init__(buffer, default_node=default_node, selection=selection, thrown_in=thrown_in)
@@ -79,6 +82,7 @@ class Observer(SurroundingsObserver):
         self._tells_text, self._tells_reasoning = "text" in kinds, "reasoning" in kinds
         self._tells_tool_calls, self._tells_blocks = "tool_call" in kinds, "block" in kinds
         self._with_media = "media" in self._selection.contents
+        self._telemetry = telemetry
         self._ordinals = count()
         self._live: dict[int, _LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
 
@@ -222,6 +226,7 @@ class Observer(SurroundingsObserver):
                 metadata={key: plain(metadata[key]) for key in keys if key in metadata} or None,
                 **place,
             )
+            self._telemetry.call_started(call)
             self._buffer.put(CallStarted(call=call), call)
             self._live[run_id.int] = _LiveCall(call)
 

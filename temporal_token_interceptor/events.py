@@ -334,6 +334,8 @@ class Frame:
         header: Whether the frame tells its whole origin and its open calls, so that a reader can
             begin here. True for frame 0, and again from time to time.
         open_calls: In a header: the calls that started in earlier frames and have not ended.
+        traceparent: In a header: the attempt's trace, if it is traced.
+        waiting_since: When the oldest event was captured, in microseconds since 1970; None if not measured.
     """
 
     origin: Origin
@@ -341,3 +343,5 @@ class Frame:
     records: tuple[Record, ...]
     header: bool = False
     open_calls: tuple[Call, ...] = ()
+    traceparent: str | None = None
+    waiting_since: int | None = None

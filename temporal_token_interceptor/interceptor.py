@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, Literal
 
 from nexusrpc.handler import StartOperationResultAsync, StartOperationResultSync
-from temporalio import activity
+from temporalio import activity, nexus
 from temporalio.converter import DataConverter
 from temporalio.exceptions import CancelledError
 from temporalio.worker import (
@@ -23,7 +22,12 @@ from temporalio.worker import (
     NexusOperationInboundInterceptor,
 )
 
-from temporal_token_interceptor.activity_info import origin_of_activity, outcome_of, will_retry
+from temporal_token_interceptor.activity_info import (
+    origin_of_activity,
+    outcome_of,
+    runtime_meter,
+    will_retry,
+)
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
@@ -32,14 +36,19 @@ from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin
 from temporal_token_interceptor.heartbeat import Heartbeat, HeartbeatRecorder, Pulse, pulse_interval
 from temporal_token_interceptor.nexus import operation_type, origin_of
-from temporal_token_interceptor.process_pool import Capture, Parent
+from temporal_token_interceptor.pool_activities import ProcessPools, leaves_the_process
 from temporal_token_interceptor.protocol import StreamKey
 from temporal_token_interceptor.recording import Recording
 from temporal_token_interceptor.result_summary import ResultSummaries
 from temporal_token_interceptor.selection import Selection, names
 from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.telemetry_models import GenAISpans, models_reported
+from temporal_token_interceptor.telemetry_writer import RuntimeMeter, attempt_telemetry
 
 logger = logging.getLogger(__name__)
+
+# What Temporal raises in the thread of a sync activity.
+_THROWN_IN = (CancelledError,)
 
 
 class TokenStreamingInterceptor(Interceptor):
@@ -86,6 +95,9 @@ class TokenStreamingInterceptor(Interceptor):
             It is left alone where the item would not survive decoding by the activity's return type, or
             Temporal's limit for payloads. `"off"`: every result is left alone.
         flush_timeout: How long an activity that has ended may wait for its last tokens to be stored.
+        genai_spans: Whether `chat` and `execute_tool` spans and the GenAI metrics are told to OpenTelemetry,
+            where an SDK is installed: `"on"`, `"off"`, or `"auto"`: unless another instrumentation of
+            LangChain does it.
         max_buffered_bytes: Memory for tokens that wait for the transport, all activities of the worker
             together. What does not fit is counted, and readers see a `Gap`.
 
@@ -109,6 +121,7 @@ class TokenStreamingInterceptor(Interceptor):
         stall_timeout: timedelta | None = None,
         summary: Literal["auto", "off"] = "auto",
         flush_timeout: timedelta = timedelta(seconds=2),
+        genai_spans: GenAISpans = "auto",
         max_buffered_bytes: int = 32 * 1024 * 1024,
     ) -> None:
         if backend is not None and not isinstance(backend, TokenSink):
@@ -139,7 +152,10 @@ class TokenStreamingInterceptor(Interceptor):
             raise ConfigurationError(
                 f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
             )
+        if genai_spans not in ("auto", "on", "off"):
+            raise ConfigurationError(f'genai_spans must be "auto", "on" or "off", not {genai_spans!r}')
         self._backend = backend
+        self._genai_spans = genai_spans
         self._activities = names("activities", activities)
         self._selection = Selection.of(
             nodes=nodes, tags=tags, kinds=kinds, capture=capture, metadata_keys=metadata_keys
@@ -151,7 +167,12 @@ class TokenStreamingInterceptor(Interceptor):
         self._summaries = None if summary == "off" else ResultSummaries()
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
-        self._warned: set[str] = set()  # activity types; a worker has not many
+        self._pools = ProcessPools(
+            selection=self._selection,
+            force_streaming=force_streaming,
+            max_buffered_bytes=max_buffered_bytes,
+            flush_timeout=flush_timeout,
+        )
 
     @property
     def backend(self) -> TokenSink | None:
@@ -184,12 +205,13 @@ class TokenStreamingInterceptor(Interceptor):
         if not self._captures(info.activity_type):
             return await next.execute_activity(input)
         try:
-            attempt = self._attempt(origin_of_activity(info))
+            attempt = self._attempt(origin_of_activity(info), runtime_meter(activity.metric_meter))
             observer = Observer(
                 attempt.buffer,
                 default_node=info.activity_type,
                 selection=self._selection,
-                thrown_in=(CancelledError,),
+                telemetry=attempt.telemetry,
+                thrown_in=_THROWN_IN,
             )
             pulse = self._pulse(info, recorder, attempt)
         except Exception:  # ours: the activity must not suffer
@@ -197,10 +219,10 @@ class TokenStreamingInterceptor(Interceptor):
             return await next.execute_activity(input)
         async with attempt, pulse:  # the pulse goes on while the attempt waits for its last tokens
             try:
-                if _leaves_the_process(input):
-                    result = await self._execute_in_child(attempt, next, input)
+                if leaves_the_process(input):
+                    result = await self._pools.execute(next, input, attempt.buffer, attempt.telemetry)
                 else:
-                    with capturing(observer, force_streaming=self._force_streaming):
+                    with self._observing(observer, info.activity_type):
                         result = await next.execute_activity(input)
             except BaseException as error:
                 await attempt.finish(outcome_of(error), will_retry=will_retry(info, error))
@@ -211,7 +233,7 @@ class TokenStreamingInterceptor(Interceptor):
     def _captures(self, activity_type: str) -> bool:
         return self._activities is None or activity_type in self._activities
 
-    def _attempt(self, origin: Origin) -> Session | Recording:
+    def _attempt(self, origin: Origin, meter: RuntimeMeter | None) -> Session | Recording:
         if self._backend is None:
             return Recording(origin)
         return Session(
@@ -220,6 +242,7 @@ class TokenStreamingInterceptor(Interceptor):
             budget=self._budget,
             flush_timeout=self._flush_timeout,
             codec=FrameCodec.of(self._data_converter, StreamKey.of(origin)),
+            telemetry=attempt_telemetry(origin, self._backend, self._budget, meter, thrown_in=_THROWN_IN),
         )
 
     def _pulse(
@@ -253,14 +276,16 @@ class TokenStreamingInterceptor(Interceptor):
         if origin is None or self._backend is None or not self._captures(kind):
             return await next.execute_nexus_operation_start(input)
         try:
-            attempt = self._attempt(origin)
-            observer = Observer(attempt.buffer, default_node=kind, selection=self._selection)
+            attempt = self._attempt(origin, runtime_meter(nexus.metric_meter))
+            observer = Observer(
+                attempt.buffer, default_node=kind, selection=self._selection, telemetry=attempt.telemetry
+            )
         except Exception:  # ours: the operation must not suffer
             logger.exception("operation %r runs without streaming", kind)
             return await next.execute_nexus_operation_start(input)
         async with attempt:
             try:
-                with capturing(observer, force_streaming=self._force_streaming):
+                with self._observing(observer, kind):
                     result = await next.execute_nexus_operation_start(input)
             except BaseException as error:
                 await attempt.finish("cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
@@ -268,41 +293,14 @@ class TokenStreamingInterceptor(Interceptor):
             await attempt.finish("completed_provisional")
             return result
 
-    async def _execute_in_child(
-        self,
-        attempt: Session | Recording,
-        next: ActivityInboundInterceptor,  # noqa: A002
-        input: ExecuteActivityInput,  # noqa: A002
-    ) -> Any:
-        capture = Capture(
-            activity_type=attempt.origin.activity_type,
-            selection=self._selection,
-            force_streaming=self._force_streaming,
-            max_buffered_bytes=self._budget.limit,
-            flush_timeout=self._flush_timeout.total_seconds(),
-        )
-        async with AsyncExitStack() as stack:
-            try:
-                parent = await stack.enter_async_context(Parent(attempt.buffer, capture))
-                input.fn = parent.wrap(input.fn)
-            except Exception as error:  # noqa: BLE001 - ours: the activity must not suffer
-                self._warn_of_pool(capture.activity_type, error)
-                return await next.execute_activity(input)
-            result = await next.execute_activity(input)
-            if not parent.was_heard_from:
-                self._warn_of_pool(capture.activity_type, "the child process could not connect")
-            return result
-
-    def _warn_of_pool(self, activity_type: str, reason: object) -> None:
-        """Say once for each activity type that its tokens do not come out of the process pool."""
-        if activity_type not in self._warned:
-            self._warned.add(activity_type)
-            logger.warning(
-                "activity %r runs in a process pool without streaming (%s); run it in threads or make it "
-                "async to stream it (said once)",
-                activity_type,
-                reason,
-            )
+    @contextmanager
+    def _observing(self, observer: Observer, node: str) -> Iterator[None]:
+        """Capture, and report to OpenTelemetry, every model call made within the context."""
+        with (
+            capturing(observer, force_streaming=self._force_streaming),
+            models_reported(genai_spans=self._genai_spans, default_node=node, thrown_in=_THROWN_IN),
+        ):
+            yield
 
     def __repr__(self) -> str:
         """Tell the state."""
@@ -338,11 +336,6 @@ class _StreamingOperation(NexusOperationInboundInterceptor):
         input: ExecuteNexusOperationStartInput,  # noqa: A002
     ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
         return await self._interceptor.start_operation(self.next, input)
-
-
-def _leaves_the_process(input: ExecuteActivityInput) -> bool:  # noqa: A002
-    """Whether Temporal hands the activity to an executor that is not of threads; as the SDK decides."""
-    return input.executor is not None and not isinstance(input.executor, ThreadPoolExecutor)
 
 
 def _is_positive(value: object) -> bool:

@@ -90,7 +90,7 @@ class EventBase:
 
     @property
     def from_history(self) -> bool:
-        """Whether Temporal's history told it, because no transport had it: so it came late, and all at once."""
+        """Whether Temporal's history told it, because no transport had it: late, and all at once."""
         return self.cursor.rpartition("~")[0].rpartition("~")[2].startswith(HISTORY)
 
 

@@ -28,8 +28,9 @@ from typing import Any, Self
 from temporal_token_interceptor._langchain import ForceStreaming
 from temporal_token_interceptor.buffer import Budget, Buffer
 from temporal_token_interceptor.capture import Observer, capturing
-from temporal_token_interceptor.events import Gap, Record, TextRun
+from temporal_token_interceptor.events import CallStarted, Gap, Record, TextRun
 from temporal_token_interceptor.selection import Selection
+from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +68,14 @@ class Parent:
     Args:
         buffer: Where it goes.
         capture: How the child captures.
+        telemetry: Is told of calls that begin, once this process hears of them.
     """
 
-    def __init__(self, buffer: Buffer, capture: Capture) -> None:
+    def __init__(self, buffer: Buffer, capture: Capture, telemetry: NoTelemetry = NO_TELEMETRY) -> None:
         self.was_heard_from = False
         self._buffer = buffer
         self._capture = capture
+        self._telemetry = telemetry
         self._secret = secrets.token_bytes(_SECRET_BYTES)
         self._server: asyncio.Server | None = None
         self._receiving: set[asyncio.Task[None]] = set()
@@ -126,6 +129,8 @@ class Parent:
             writer.close()
 
     def _put(self, record: Record) -> None:
+        if isinstance(record, CallStarted):
+            self._telemetry.call_started(record.call)
         size = sum(len(text) + _RECORD_BYTES for text in record.texts) if isinstance(record, TextRun) else 0
         self._buffer.put(record, None if isinstance(record, TextRun) else getattr(record, "call", None), size)
 

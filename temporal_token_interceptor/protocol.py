@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -33,6 +33,8 @@ from temporal_token_interceptor.wire_origin import (
 )
 
 VERSION = 1
+
+_T = TypeVar("_T")
 
 
 class StreamKey(NamedTuple):
@@ -115,6 +117,9 @@ class Packet:
         origin: The whole origin; None in a frame without a header.
         open_calls: In a header: the calls that started in earlier frames and have not ended.
         events: Wire forms, for `unfold`.
+        traceparent: In a header: the attempt's trace, if it is traced.
+        waiting_since: When the oldest event was captured, in microseconds since 1970 by the worker's clock;
+            None if the worker does not say.
     """
 
     attempt_id: str
@@ -122,6 +127,8 @@ class Packet:
     origin: Origin | None
     open_calls: tuple[Call, ...]
     events: list[Wire]
+    traceparent: str | None = None
+    waiting_since: int | None = None
 
 
 def encode(frame: Frame) -> bytes:
@@ -131,6 +138,10 @@ def encode(frame: Frame) -> bytes:
         body["o"] = origin_to_wire(frame.origin)
         if frame.open_calls:
             body["c"] = [call_to_wire(call) for call in frame.open_calls]
+        if frame.traceparent is not None:
+            body["tp"] = frame.traceparent
+    if frame.waiting_since is not None:
+        body["t"] = frame.waiting_since
     body["e"] = [record_to_wire(record) for record in frame.records]
     try:
         return orjson.dumps(body, default=_stand_in)
@@ -167,9 +178,16 @@ def decode(data: bytes) -> Packet:
             if origin
             else (),
             events=typed(list, body["e"]),
+            traceparent=_optional(str, body.get("tp")),
+            waiting_since=_optional(int, body.get("t")),
         )
     except BROKEN as error:
         raise ProtocolError(f"entry is not a frame: {error!r}") from error
+
+
+def _optional(kind: type[_T], value: object) -> _T | None:
+    # Not `typed`: nobody shall miss tokens because of what is only for telemetry.
+    return value if isinstance(value, kind) else None
 
 
 # ------------------------------------------------------------------ JSON

@@ -9,6 +9,7 @@ from typing import Final, Self
 from temporal_token_interceptor.buffer import Budget, Buffer
 from temporal_token_interceptor.events import AttemptEnded, Frame, Origin, Outcome
 from temporal_token_interceptor.summary import Tally
+from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY
 
 # Enough for a summary filled to its last byte. What an attempt says beyond it is counted and let go at once.
 _BYTES: Final = 256 * 1024
@@ -23,6 +24,7 @@ class Recording:
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.tally = Tally()
+        self.telemetry = NO_TELEMETRY  # it is about the way to a transport
         self.buffer = Buffer(Budget(_BYTES), _nobody_waits)
         self.undelivered: tuple[Frame, ...] = ()
 

@@ -26,6 +26,7 @@ from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
 from temporal_token_interceptor.origin import HISTORY
 from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
+from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class RunStream:
         history: Read at the end for what no transport has: all of the run, or the last words of an attempt.
         on_retry: What to show of attempts that did not stand.
         before: What stood at the end of a run that this one does again, by activity id.
+        telemetry: Is told of each frame; None if nobody listens.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class RunStream:
         history: Entries | None = None,
         on_retry: OnRetry = "reset",
         before: Mapping[str, Origin] | None = None,
+        telemetry: SubscriptionTelemetry | None = None,
     ) -> None:
         self._stream = stream
         self._source = source
@@ -106,6 +109,7 @@ class RunStream:
         self._place = place
         self._statistics = statistics
         self._codec = codec
+        self._telemetry = telemetry
         self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
         self._held = Held(stream.run_id, before) if on_retry == "hold" else None
         self._last = ""
@@ -286,7 +290,8 @@ class RunStream:
         statistics, attempts = self._statistics, self._attempts
         statistics.entries += 1
         try:
-            events = attempts.read(entry.id, _decoded(entry.data))
+            packet = _decoded(entry.data)
+            events = attempts.read(entry.id, packet)
             if self._held is not None:
                 events = self._held.read(entry.id, events)
         except ProtocolError as error:
@@ -294,6 +299,8 @@ class RunStream:
                 logger.warning("skipping an entry of stream %r: %s (said once)", self._stream.name, error)
             statistics.unreadable += 1
             return
+        if self._telemetry is not None:
+            self._telemetry.packet(packet)
         for event in events:
             if self._place is not None and not self._is_after_place(entry.id, event):
                 continue

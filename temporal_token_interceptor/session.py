@@ -15,7 +15,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,7 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.protocol import StreamKey, encode
 from temporal_token_interceptor.summary import Tally
+from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Session:
         budget: The memory that all sessions of the worker share.
         flush_timeout: How long `finish` may wait for the sink.
         codec: Seals the frames; None for plain ones.
+        telemetry: Is told what is sent.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class Session:
         budget: Budget,
         flush_timeout: timedelta,
         codec: FrameCodec | None = None,
+        telemetry: NoTelemetry = NO_TELEMETRY,
     ) -> None:
         self.origin = origin
         self.statistics = SessionStatistics()
         self.tally = Tally()
+        self.telemetry = telemetry
         self.buffer = Buffer(budget, self._wake)
         self._sink = sink
         self._stream = StreamKey.of(origin)
@@ -149,6 +153,7 @@ class Session:
     # ------------------------------------------------------------------ waking, from any thread
 
     def _wake(self) -> None:
+        self.telemetry.waiting()
         if threading.get_ident() == self._thread:
             self._ready.set()
             return
@@ -185,8 +190,16 @@ class Session:
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None or self._sealing_failed
         open_calls = tuple(self._open_calls.values())
         records = self._account(records)
-        self._unstored = Frame(self.origin, self._seq, records, header=True, open_calls=open_calls)
-        frame = self._unstored if header else Frame(self.origin, self._seq, records)
+        self._unstored = Frame(
+            self.origin,
+            self._seq,
+            records,
+            header=True,
+            open_calls=open_calls,
+            traceparent=self.telemetry.traceparent,
+            waiting_since=self.telemetry.taken(),
+        )
+        frame = self._unstored if header else replace(self._unstored, header=False)
         if self._keeper is None:
             self._keep()
         self.tally.add(records)
@@ -202,6 +215,7 @@ class Session:
         self._unstored = None
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
+        self.telemetry.stored(records)
 
     def _account(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
         """Note which calls are open and what they said; return the records with a check before each end."""
@@ -261,6 +275,7 @@ class Session:
             logger.info(
                 "%d frames of %s were not delivered in time", self.statistics.undelivered, self._named()
             )
+        self.telemetry.ended(self._end, self.statistics.undelivered)
 
     def _give_up(self) -> None:
         """Count what is left in the buffer, free its memory, and keep it for whoever asks at once."""

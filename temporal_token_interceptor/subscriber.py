@@ -26,6 +26,7 @@ from temporal_token_interceptor.history import RunHistory
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics, RunStream
 from temporal_token_interceptor.snapshot import Fold, Snapshot
+from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry, subscription_telemetry
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -211,7 +212,7 @@ class TokenSubscriber:
         place = None if cursor is None else Cursor.parse(cursor)
         return self._subscribe(workflow_id, run_id, place, None, self._workflows)
 
-    async def _subscribe(
+    def _subscribe(
         self,
         workflow_id: str,
         run_id: str | None,
@@ -221,6 +222,31 @@ class TokenSubscriber:
         *,
         on_retry: OnRetry = "reset",
         skips: bool = False,
+    ) -> AsyncGenerator[Event]:
+        telemetry = subscription_telemetry(self._namespace, workflow_id, self._source)
+        events = self._follow(
+            workflow_id,
+            run_id,
+            place,
+            until,
+            completion,
+            on_retry=on_retry,
+            skips=skips,
+            telemetry=telemetry,
+        )
+        return events if telemetry is None else telemetry.over(events)
+
+    async def _follow(
+        self,
+        workflow_id: str,
+        run_id: str | None,
+        place: Cursor | None,
+        until: Awaitable[object] | None,
+        completion: Completion | ActivityCompletion | None,
+        *,
+        on_retry: OnRetry,
+        skips: bool,
+        telemetry: SubscriptionTelemetry | None,
     ) -> AsyncGenerator[Event]:
         stop = None if until is None else asyncio.ensure_future(until)
         run = (
@@ -243,6 +269,7 @@ class TokenSubscriber:
                 history=self._history() if completion is self._workflows else None,
                 on_retry=on_retry,
                 before=before,
+                telemetry=telemetry,
             )
             if skips:
                 await stream.skip()

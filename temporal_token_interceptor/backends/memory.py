@@ -31,6 +31,9 @@ class MemoryStreamBackend:
         ConfigurationError: a bound is not positive.
     """
 
+    system = "memory"
+    """What telemetry calls this transport."""
+
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("max_streams", max_streams)):
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:

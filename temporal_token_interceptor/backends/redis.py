@@ -58,6 +58,9 @@ class RedisStreamBackend:
         ConfigurationError: an argument cannot be used; the message names it.
     """
 
+    system = "redis"
+    """What telemetry calls this transport."""
+
     def __init__(
         self,
         redis_url: str = "redis://localhost:6379",

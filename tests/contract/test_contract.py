@@ -60,6 +60,8 @@ class Story:
             tuple(self._record(dict(record)) for record in facts["records"]),
             header=facts.get("header", False),
             open_calls=tuple(self.calls[name] for name in facts.get("open_calls", ())),
+            traceparent=facts.get("traceparent"),
+            waiting_since=facts.get("waiting_since"),
         )
 
     def _record(self, facts: dict[str, Any]) -> Any:
