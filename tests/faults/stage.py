@@ -223,7 +223,7 @@ class Stage:
 
     async def start_all(self, script_of: Any = Script, **viewer: Any) -> Sequence[Run]:
         """Start `width` runs."""
-        return [await self.start(script_of(), **viewer) for _ in range(self.width)]
+        return await asyncio.gather(*(self.start(script_of(), **viewer) for _ in range(self.width)))
 
     async def at_random_points(self, runs: Sequence[Run], within: float = 0.6) -> None:
         """Wait until all runs speak and one is at a random point; the others are then at theirs."""
