@@ -34,6 +34,8 @@ class Script:
         speech: What each activity says.
         continues: How often the workflow continues as new.
         start_to_close: Seconds that one attempt may take.
+        heartbeat: Seconds that Temporal waits for a heartbeat before it gives an attempt up. The SDK sends
+            one after 0.8 of that: at 2 s, 0.4 s of delay on a full machine are a retry.
         attempts: How many there may be; 0 for any number.
         told: What the activities of the runs before returned.
     """
@@ -41,6 +43,7 @@ class Script:
     speech: Speech = field(default_factory=Speech)
     continues: int = 0
     start_to_close: float = 120.0
+    heartbeat: float = 2.0
     attempts: int = 0
     told: list[dict[str, str]] = field(default_factory=list)
 
@@ -56,7 +59,7 @@ class Play:
             script.speech,
             result_type=dict[str, str],
             start_to_close_timeout=timedelta(seconds=script.start_to_close),
-            heartbeat_timeout=None if script.speech.deaf else timedelta(seconds=2),
+            heartbeat_timeout=None if script.speech.deaf else timedelta(seconds=script.heartbeat),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=50),
                 backoff_coefficient=1.0,

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -131,7 +132,13 @@ class Run:
         """Wait for the viewer's end, and judge what it holds."""
         if not await self.viewer.ended(DEADLINE):
             description = await self.handle.describe()
-            assert description.status is not WorkflowExecutionStatus.RUNNING, "the workflow did not close"
+            waiting_for = [
+                f"attempt {pending.attempt} after {pending.last_failure.message!r}"
+                for pending in description.raw_description.pending_activities
+            ]
+            assert description.status is not WorkflowExecutionStatus.RUNNING, (
+                f"the workflow did not close: {waiting_for}"
+            )
             self.verdict.hung += 1
             return
         # The viewer learnt of the end from Temporal, so the result is there.
@@ -165,7 +172,10 @@ class Stage:
     async def __aenter__(self) -> Self:
         await self.redis.start()
         self._exits.push_async_callback(self.redis.stop)
-        self._viewers = await self._exits.enter_async_context(RedisStreamBackend(self.redis.url))
+        # No outage here may end a patience: one of 60 s would end the default one or not, by the millisecond.
+        self._viewers = await self._exits.enter_async_context(
+            RedisStreamBackend(self.redis.url, patience=timedelta(seconds=2 * DEADLINE))
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -223,7 +233,7 @@ class Stage:
 
     async def start_all(self, script_of: Any = Script, **viewer: Any) -> Sequence[Run]:
         """Start `width` runs."""
-        return [await self.start(script_of(), **viewer) for _ in range(self.width)]
+        return await asyncio.gather(*(self.start(script_of(), **viewer) for _ in range(self.width)))
 
     async def at_random_points(self, runs: Sequence[Run], within: float = 0.6) -> None:
         """Wait until all runs speak and one is at a random point; the others are then at theirs."""
