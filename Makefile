@@ -5,7 +5,7 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults check bench clean
+.PHONY: help demo test faults check bench leak clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile
@@ -26,6 +26,9 @@ check: .venv/.installed  ## Lint, formatting and types
 
 bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks
+
+leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one process
+	@TTI_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

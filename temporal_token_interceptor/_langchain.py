@@ -203,3 +203,8 @@ def observed_by(observer: BaseCallbackHandler, *, force_streaming: ForceStreamin
     finally:
         _trigger.reset(triggering)
         _observer.reset(observing)
+
+
+def current_observer() -> BaseCallbackHandler | None:
+    """Return who observes here, if anyone does."""
+    return _observer.get()

@@ -14,7 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Gap, Record, TextKind, TextRun
+from temporal_token_interceptor.events import (
+    Call,
+    CallEnded,
+    CallStarted,
+    Gap,
+    NodeEnded,
+    NodeStarted,
+    Record,
+    TextKind,
+    TextRun,
+    ToolEnded,
+    ToolStarted,
+)
 
 # What a record costs in memory, roughly: a short str object and its slot in a list; a small record.
 _TEXT_BYTES = 64
@@ -26,8 +38,12 @@ _JOIN_AT = 512
 # Starts and ends are kept when text no longer is, or a reader could not tell whose text is missing. Even so
 # they are bounded.
 _STRUCTURAL_BOUND = 4096
+_STRUCTURAL = (CallStarted, CallEnded, ToolStarted, ToolEnded, NodeStarted, NodeEnded)
 
 _LEASE_BYTES = 16 * 1024
+
+# Where holes are filed that belong to no call.
+_NO_ORDINAL = -1
 
 
 class Budget:
@@ -144,12 +160,13 @@ class Buffer:
         if was_empty:
             self._wake()
 
-    def put(self, record: Record, call: Call, size: int = 0) -> None:
+    def put(self, record: Record, call: Call | None, size: int = 0) -> None:
         """Add a record that is not text.
 
         Args:
             record: The record.
-            call: The call it belongs to: text of the call that follows is not joined to text before.
+            call: The call it belongs to: text of the call that follows is not joined to text before. None
+                for what happens around the calls.
             size: The bytes of what it carries, beyond a small record.
         """
         cost = _RECORD_BYTES + size
@@ -159,9 +176,10 @@ class Buffer:
             was_empty = not self._items
             if self._size + cost > self._leased and not self._lease(cost):
                 cost = 0  # beyond the budget; what is structural has its own bound
-            structural = isinstance(record, CallStarted | CallEnded)
+            structural = isinstance(record, _STRUCTURAL)
             if cost or (structural and len(self._items) < _STRUCTURAL_BOUND):
-                self._open.pop(call.ordinal, None)
+                if call is not None:
+                    self._open.pop(call.ordinal, None)
                 self._size += cost
                 self._items.append(_Kept(record, cost))
             else:
@@ -214,13 +232,14 @@ class Buffer:
             self._leased -= spare
             self._budget.refund(spare)
 
-    def _drop(self, call: Call) -> None:
+    def _drop(self, call: Call | None) -> None:
         self._budget.count_dropped(1)
-        hole = self._open.get(call.ordinal)
+        ordinal = _NO_ORDINAL if call is None else call.ordinal
+        hole = self._open.get(ordinal)
         if isinstance(hole, _Hole):
             hole.missing += 1
         elif len(self._items) < _STRUCTURAL_BOUND:
-            self._open[call.ordinal] = hole = _Hole(call)
+            self._open[ordinal] = hole = _Hole(call)
             self._items.append(hole)
         else:
             self._unplaced += 1

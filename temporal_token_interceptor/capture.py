@@ -6,20 +6,16 @@ that has only text takes the fast path: one dictionary look-up, three attribute 
 
 from __future__ import annotations
 
-import logging
-import threading
-import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from temporal_token_interceptor._langchain import ForceStreaming, InlineHandler, observed_by
+from temporal_token_interceptor._langchain import ForceStreaming, observed_by
 from temporal_token_interceptor.buffer import Buffer
 from temporal_token_interceptor.events import (
     Call,
@@ -31,17 +27,15 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.reading import (
     TOOL_CALLS,
+    block_of,
     finish_reason_of,
     json_of,
     message_of,
-    path_of,
+    plain,
     tool_calls_of,
 )
-
-logger = logging.getLogger(__name__)
-
-NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})
-"""A call with one of these tags is not captured: LangGraph's own convention."""
+from temporal_token_interceptor.selection import NO_STREAM_TAGS, Selection
+from temporal_token_interceptor.surroundings import SurroundingsObserver, never_failing
 
 
 class _LiveCall:
@@ -60,92 +54,63 @@ class _LiveCall:
         self.parts: set[int | str] | None = None
 
 
-_Callback = TypeVar("_Callback", bound=Callable[..., None])
-
-
-def _never_failing(callback: _Callback) -> _Callback:
-    """Let nothing out of a callback of an observer but what was thrown into it from outside."""
-
-    @wraps(callback)
-    def guarded(self: Observer, *args: Any, **kwargs: Any) -> None:
-        try:
-            callback(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - a model's call must not fail because we could not follow it
-            self._excuse(error)
-
-    return cast("_Callback", guarded)
-
-
-class Observer(InlineHandler):
-    """Writes every model call of one activity attempt into a buffer.
+class Observer(SurroundingsObserver):
+    """Writes every model call of one activity attempt, and what happens around it, into a buffer.
 
     A call's callbacks come one after another, those of different calls at any time and on any thread.
 
     Args:
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
-        nodes: The nodes to capture; None for all.
+        selection: What to capture; None for everything.
         thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
-
-    ignore_chain = True
-    ignore_agent = True
-    ignore_retriever = True
-    ignore_retry = True
-    ignore_custom_event = True
-
-    # LangChain swallows what a callback raises, unless it is told not to. An exception may be none of ours:
-    # Temporal cancels a sync activity by raising one in its thread, wherever that is just then, and a
-    # cancellation that is swallowed never comes again. So LangChain shall swallow nothing; what is ours is
-    # caught here.
-    raise_error = True
 
     def __init__(
         self,
         buffer: Buffer,
         *,
         default_node: str,
-        nodes: Collection[str] | None = None,
+        selection: Selection | None = None,
         thrown_in: tuple[type[Exception], ...] = (),
     ) -> None:
-        super().__init__()
-        self._thrown_in = thrown_in
-        self._failures = 0
-        self._buffer = buffer
-        self._default_node = default_node
-        self._nodes = nodes
+        super().__init__(buffer, default_node=default_node, selection=selection, thrown_in=thrown_in)
+        kinds = self._selection.kinds
+        self._tells_text, self._tells_reasoning = "text" in kinds, "reasoning" in kinds
+        self._tells_tool_calls, self._tells_blocks = "tool_call" in kinds, "block" in kinds
+        self._with_media = "media" in self._selection.contents
         self._ordinals = count()
         self._live: dict[int, _LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
-        self._starting = threading.Lock()
-        self._closed = False
 
     # ------------------------------------------------------------------ LangChain calls these
 
-    @_never_failing
+    @never_failing
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
         messages: list[list[BaseMessage]],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._begin(run_id, tags or [], metadata or {})
+        self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
-    @_never_failing
+    @never_failing
     def on_llm_start(
         self,
         serialized: dict[str, Any],
         prompts: list[str],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._begin(run_id, tags or [], metadata or {})
+        self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -164,16 +129,16 @@ class Observer(InlineHandler):
                     and not getattr(message, "tool_call_chunks", None)
                 )
             ):
-                if token:
+                if token and self._tells_text:
                     index = live.text
                     live.text = index + 1
                     self._buffer.put_text(live.call, "text", index, token)
             elif message is not None:
                 self._put_message(live, message)
-        except Exception as error:  # noqa: BLE001 - as `_never_failing`, without a call more for each token
-            self._excuse(error)
+        except Exception as error:  # noqa: BLE001 - as `never_failing`, without a call more for each token
+            self.excuse(error)
 
-    @_never_failing
+    @never_failing
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.get(run_id.int)
         if live is None or (live.streamed and live.parts is None):
@@ -197,7 +162,7 @@ class Observer(InlineHandler):
             case "content-block-finish", {"type": _} if index not in live.parts:
                 self._put_block(live, part)
 
-    @_never_failing
+    @never_failing
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id.int, None)
         if live is None:
@@ -216,7 +181,7 @@ class Observer(InlineHandler):
             message_id=getattr(message, "id", None),
         )
 
-    @_never_failing
+    @never_failing
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id.int, None)
         if live is not None:
@@ -225,53 +190,40 @@ class Observer(InlineHandler):
     # ------------------------------------------------------------------ the attempt calls this
 
     def close(self) -> None:
-        """End what is open, as unfinished, and turn deaf.
-
-        A cancelled `ainvoke` fires no callback at all; a task or a thread may outlive its attempt.
-        """
+        """End what is open, as unfinished, and turn deaf; calls before the tools and nodes around them."""
         with self._starting:  # a call that starts now, on another thread, is either ended here or not begun
             self._closed = True
         for run in list(self._live):
             live = self._live.pop(run, None)
             if live is not None:
                 self._end(live, unfinished=True)
+        super().close()
 
     # ------------------------------------------------------------------ records
 
-    def _excuse(self, error: Exception) -> None:
-        """Let out what was thrown in; log and count what is ours, without its text: that may hold content."""
-        if isinstance(error, self._thrown_in):
-            raise error
-        self._failures += 1
-        if self._failures == 1:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            logger.warning(
-                "a model's chunk could not be captured (%s at %s:%s); the model is not affected; said once",
-                type(error).__name__,
-                place.filename,
-                place.lineno,
-            )
-
-    def _begin(self, run_id: UUID, tags: list[str], metadata: Mapping[str, Any]) -> None:
-        node_name = metadata.get("langgraph_node") or self._default_node
-        if (self._nodes is not None and node_name not in self._nodes) or not NO_STREAM_TAGS.isdisjoint(tags):
+    def _begin(
+        self, run_id: UUID, parent_run_id: UUID | None, tags: Collection[str], metadata: Mapping[str, Any]
+    ) -> None:
+        place = self._place(metadata)
+        if not self._selection.takes(place["node_name"], tags) or not NO_STREAM_TAGS.isdisjoint(tags):
             return
+        keys = self._selection.metadata_keys
         with self._starting:
             if self._closed:
                 return
             call = Call(
                 ordinal=next(self._ordinals),
                 run_id=str(run_id),
-                node_name=node_name,
-                path=path_of(metadata),
-                step=metadata.get("langgraph_step"),
                 agent_name=metadata.get("lc_agent_name"),
                 model=metadata.get("ls_model_name"),
                 provider=metadata.get("ls_provider"),
                 tags=tuple(tags),
+                tool_call_id=self.tool_call_above(parent_run_id),
+                metadata={key: plain(metadata[key]) for key in keys if key in metadata} or None,
+                **place,
             )
-            self._live[run_id.int] = _LiveCall(call)
             self._buffer.put(CallStarted(call=call), call)
+            self._live[run_id.int] = _LiveCall(call)
 
     def _end(self, live: _LiveCall, **facts: Any) -> None:
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
@@ -293,15 +245,21 @@ class Observer(InlineHandler):
         kind = block["type"]
         if kind == "text":
             self._put_text(live, "text", block.get("text") or "")
+            if block.get("annotations") and self._tells_blocks:
+                self._put_other(live, {**block, "text": ""})
         elif kind == "reasoning":
             self._put_text(live, "reasoning", block.get("reasoning") or "")
         elif kind in TOOL_CALLS:
             self._put_tool_call(live, block)
-        else:
-            self._buffer.put(ContentBlock(block=block, call=live.call), live.call, len(str(block)))
+        elif self._tells_blocks:
+            self._put_other(live, block)
+
+    def _put_other(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
+        sent = block_of(block, with_media=self._with_media)
+        self._buffer.put(ContentBlock(block=sent, call=live.call), live.call, len(str(sent)))
 
     def _put_text(self, live: _LiveCall, kind: TextKind, text: str) -> None:
-        if not text:
+        if not text or not (self._tells_text if kind == "text" else self._tells_reasoning):
             return
         if kind == "text":
             index, live.text = live.text, live.text + 1
@@ -310,6 +268,8 @@ class Observer(InlineHandler):
         self._buffer.put_text(live.call, kind, index, text)
 
     def _put_tool_call(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
+        if not self._tells_tool_calls:
+            return
         args, index = block.get("args"), block.get("index")
         if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
             index, live.tool_calls = live.tool_calls, live.tool_calls + 1

@@ -62,16 +62,8 @@ class Closed:
     again: bool = False
 
 
-@dataclass(slots=True)
-class _Watch:
-    """The one long poll for the end of a run, and how many wait for it."""
-
-    asking: asyncio.Task[Closed]
-    waiting: int = 0
-
-
-class Completion:
-    """Asks Temporal about workflows, patiently.
+class Patient:
+    """Asks Temporal until it answers.
 
     Args:
         client: The client.
@@ -81,6 +73,53 @@ class Completion:
     def __init__(self, client: Client, *, patience: timedelta) -> None:
         self._client = client
         self._patience = patience.total_seconds()
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask until Temporal answers, within the bound; translate what it says no to."""
+        loop = asyncio.get_running_loop()
+        since: float | None = None
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                answer = await ask()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    raise StreamNotFound(
+                        f"Temporal does not know it in namespace {self._client.namespace!r}: {error.message}"
+                    ) from error
+                if error.status not in _TRANSIENT:
+                    raise ConfigurationError(
+                        f"Temporal refuses to tell about the workflow ({error.status.name}: {error.message})"
+                    ) from error
+                if since is None:
+                    since = loop.time()
+                    logger.warning("Temporal does not answer (%s); asking again", error.status.name)
+                elif loop.time() - since > self._patience:
+                    raise TransportUnavailable(
+                        f"Temporal has not answered for {self._patience:g} s ({error.status.name}); "
+                        "resume from the last event's cursor once it is back"
+                    ) from error
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                if since is not None:
+                    logger.warning("Temporal answers again")
+                return answer
+
+
+@dataclass(slots=True)
+class _Watch:
+    """The one long poll for the end of a run, and how many wait for it."""
+
+    asking: asyncio.Task[Closed]
+    waiting: int = 0
+
+
+class Completion(Patient):
+    """Asks Temporal about workflows, patiently."""
+
+    def __init__(self, client: Client, *, patience: timedelta) -> None:
+        super().__init__(client, patience=patience)
         self._watches: dict[tuple[str, str], _Watch] = {}
 
     async def newest_run(self, workflow_id: str, *, start_timeout: timedelta) -> str:
@@ -159,38 +198,6 @@ class Completion:
             return None
         old = await self._patiently(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
         return _run_id(newest) if _first_run_id(newest) == _first_run_id(old) else None
-
-    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask until Temporal answers, within the bound; translate what it says no to."""
-        loop = asyncio.get_running_loop()
-        since: float | None = None
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                answer = await ask()
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    raise StreamNotFound(
-                        f"Temporal does not know it in namespace {self._client.namespace!r}: {error.message}"
-                    ) from error
-                if error.status not in _TRANSIENT:
-                    raise ConfigurationError(
-                        f"Temporal refuses to tell about the workflow ({error.status.name}: {error.message})"
-                    ) from error
-                if since is None:
-                    since = loop.time()
-                    logger.warning("Temporal does not answer (%s); asking again", error.status.name)
-                elif loop.time() - since > self._patience:
-                    raise TransportUnavailable(
-                        f"Temporal has not answered for {self._patience:g} s ({error.status.name}); "
-                        "resume from the last event's cursor once it is back"
-                    ) from error
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            else:
-                if since is not None:
-                    logger.warning("Temporal answers again")
-                return answer
 
 
 def _closed_by(event: HistoryEvent) -> Closed:

@@ -1,4 +1,4 @@
-"""What travels: where an event comes from (`Origin`, `Call`), the events, and the `Frame` that carries them.
+"""What travels: the events, and the `Frame` that carries them. Where they come from is `origin.py`'s.
 
 Pure data: frozen, slotted, no I/O and no third party. A reader of a subscription sees the classes of
 the `Event` union, each with its `origin` (which attempt of which activity) and its `cursor` (resume
@@ -13,10 +13,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from temporal_token_interceptor.digest import TextCheck
+from temporal_token_interceptor.graph_events import (
+    CustomEvent,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
+    ToolEnded,
+    ToolStarted,
+)
+from temporal_token_interceptor.origin import NO_CALL, NO_ORIGIN, AttemptEvent, Call, EventBase, Origin
+
+__all__ = [
+    "NO_CALL",
+    "NO_ORIGIN",
+    "AttemptEnded",
+    "AttemptEvent",
+    "AttemptStarted",
+    "Call",
+    "CallEnded",
+    "CallStarted",
+    "ContentBlock",
+    "CustomEvent",
+    "Event",
+    "EventBase",
+    "Frame",
+    "Gap",
+    "GapReason",
+    "GraphEvent",
+    "NodeEnded",
+    "NodeStarted",
+    "Origin",
+    "Outcome",
+    "ReasoningEvent",
+    "Record",
+    "RunContinued",
+    "Status",
+    "StreamEnded",
+    "TextKind",
+    "TextRun",
+    "TokenEvent",
+    "ToolCallChunk",
+    "ToolEnded",
+    "ToolStarted",
+]
 
 Outcome = Literal[
     "completed_provisional",
@@ -41,84 +83,6 @@ stream, such as a restart that emptied Redis, or could not be read to its end.
 """
 
 TextKind = Literal["text", "reasoning"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """One attempt of one activity.
-
-    `(run_id, activity_id, attempt)` does not name an attempt: an activity reset repeats the number.
-    `attempt_id` does, and `started_time` (the Temporal server's clock, never the worker's) orders the
-    attempts of one activity.
-
-    Source: `temporalio.activity.info()`; `attempt_id` is the first 16 hex digits of sha256(task token).
-    """
-
-    namespace: str
-    workflow_id: str
-    workflow_type: str = ""
-    run_id: str
-    activity_id: str
-    activity_type: str = ""
-    attempt: int = 1
-    attempt_id: str
-    started_time: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One call of a model, as known when it started; shared by all events of the call.
-
-    Attributes:
-        ordinal: Counts the calls of an attempt from 0.
-        id: `<activity_id>:<ordinal>`: the same for the same call in every attempt.
-        run_id: LangChain's run id: different in every attempt.
-        node_name: The LangGraph node, or the activity type outside of a graph.
-        path: The subgraph path, outermost first, without the node itself: empty in a plain graph.
-        step: LangGraph's superstep, where there is one.
-        agent_name: The name given to `create_agent` or to a sub-agent.
-        model: The model's name as LangChain reports it.
-        provider: The provider's name as LangChain reports it.
-        tags: LangChain's tags of the call.
-    """
-
-    ordinal: int
-    id: str = ""
-    run_id: str = ""
-    node_name: str
-    path: tuple[str, ...] = ()
-    step: int | None = None
-    agent_name: str | None = None
-    model: str | None = None
-    provider: str | None = None
-    tags: tuple[str, ...] = ()
-
-
-# What an event has for an origin or a call until a reader places it: in a subscription, never.
-NO_ORIGIN = Origin(
-    namespace="",
-    workflow_id="",
-    run_id="",
-    activity_id="",
-    attempt=0,
-    attempt_id="",
-    started_time=datetime.fromtimestamp(0, UTC),
-)
-NO_CALL = Call(ordinal=-1, node_name="")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventBase:
-    """What every event has: the cursor that resumes right after it."""
-
-    cursor: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEvent(EventBase):
-    """What an attempt said: `origin` names the attempt."""
-
-    origin: Origin = NO_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +173,12 @@ class ToolCallChunk(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentBlock(AttemptEvent):
-    """A block of an answer that is neither text, reasoning nor a tool call, as LangChain's v1 block."""
+    """A block of an answer that is neither text, reasoning nor a tool call, as LangChain's v1 block.
+
+    Images, audio, video and files come as references: type, `mime_type`, `id`, `url`, and `size` in bytes in
+    place of the bytes, which are sent only if the worker was told so (`capture={"media"}`). Annotations of
+    a text come as a text block that has no text.
+    """
 
     block: Mapping[str, Any]
     call: Call
@@ -293,6 +262,12 @@ Event = (
     | ContentBlock
     | CallStarted
     | CallEnded
+    | ToolStarted
+    | ToolEnded
+    | NodeStarted
+    | NodeEnded
+    | CustomEvent
+    | GraphEvent
     | AttemptStarted
     | AttemptEnded
     | Gap
@@ -322,7 +297,22 @@ class TextRun:
     count: int
 
 
-Record = TextRun | TextCheck | ToolCallChunk | ContentBlock | CallStarted | CallEnded | AttemptEnded | Gap
+Record = (
+    TextRun
+    | TextCheck
+    | ToolCallChunk
+    | ContentBlock
+    | CallStarted
+    | CallEnded
+    | ToolStarted
+    | ToolEnded
+    | NodeStarted
+    | NodeEnded
+    | CustomEvent
+    | GraphEvent
+    | AttemptEnded
+    | Gap
+)
 """What a frame may carry."""
 
 

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -20,7 +22,9 @@ from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin, Outcome
+from temporal_token_interceptor.process_pool import Capture, Parent
 from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.selection import Selection, names
 from temporal_token_interceptor.session import Session
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,12 @@ class TokenStreamingInterceptor(Interceptor):
         backend: Where the tokens go. It is used on the worker's event loop and not closed.
         nodes: The LangGraph nodes to capture (outside of a graph: activity types); None for all.
         activities: The activity types to capture; None for all.
+        tags: LangChain's tags: only calls, tools and nodes with one of these; None for all.
+        kinds: Some of `text`, `reasoning`, `tool_call`, `block`, `tool`, `node`, `custom`; None for all.
+            That a model call began and ended is always told.
+        capture: What is left out unless asked for, because it is large or was never meant for a viewer:
+            `tool_input`, `tool_output`, `node_output`, `media` (the bytes of images, audio and files).
+        metadata_keys: Of your own metadata, what to send with each model call.
         force_streaming: `"auto"`: calls of `invoke` and `ainvoke` stream where streaming the model runs
             the same code of its author as not streaming it. True: wherever the model can stream. False:
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
@@ -62,6 +72,10 @@ class TokenStreamingInterceptor(Interceptor):
         *,
         nodes: Collection[str] | None = None,
         activities: Collection[str] | None = None,
+        tags: Collection[str] | None = None,
+        kinds: Collection[str] | None = None,
+        capture: Collection[str] = (),
+        metadata_keys: Collection[str] = (),
         force_streaming: Literal["auto"] | bool = "auto",
         data_converter: DataConverter | None = None,
         flush_timeout: timedelta = timedelta(seconds=2),
@@ -84,12 +98,15 @@ class TokenStreamingInterceptor(Interceptor):
                 f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
             )
         self._backend = backend
-        self._nodes = _names("nodes", nodes)
-        self._activities = _names("activities", activities)
+        self._activities = names("activities", activities)
+        self._selection = Selection.of(
+            nodes=nodes, tags=tags, kinds=kinds, capture=capture, metadata_keys=metadata_keys
+        )
         self._force_streaming = force_streaming
         self._data_converter = data_converter
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
+        self._warned: set[str] = set()
 
     @property
     def backend(self) -> TokenSink:
@@ -117,7 +134,7 @@ class TokenStreamingInterceptor(Interceptor):
             observer = Observer(
                 session.buffer,
                 default_node=info.activity_type,
-                nodes=self._nodes,
+                selection=self._selection,
                 thrown_in=(CancelledError,),
             )
         except Exception:  # ours: the activity must not suffer
@@ -125,13 +142,52 @@ class TokenStreamingInterceptor(Interceptor):
             return await next.execute_activity(input)
         async with session:
             try:
-                with capturing(observer, force_streaming=self._force_streaming):
-                    result = await next.execute_activity(input)
+                if _leaves_the_process(input):
+                    result = await self._execute_in_child(session, next, input)
+                else:
+                    with capturing(observer, force_streaming=self._force_streaming):
+                        result = await next.execute_activity(input)
             except BaseException as error:
                 await session.finish(_outcome(error), will_retry=_will_retry(info, error))
                 raise
             await session.finish("completed_provisional")
             return result
+
+    async def _execute_in_child(
+        self,
+        session: Session,
+        next: ActivityInboundInterceptor,  # noqa: A002
+        input: ExecuteActivityInput,  # noqa: A002
+    ) -> Any:
+        capture = Capture(
+            activity_type=session.origin.activity_type,
+            selection=self._selection,
+            force_streaming=self._force_streaming,
+            max_buffered_bytes=self._budget.limit,
+            flush_timeout=self._flush_timeout.total_seconds(),
+        )
+        async with AsyncExitStack() as stack:
+            try:
+                parent = await stack.enter_async_context(Parent(session.buffer, capture))
+                input.fn = parent.wrap(input.fn)
+            except Exception as error:  # noqa: BLE001 - ours: the activity must not suffer
+                self._warn_of_pool(capture.activity_type, error)
+                return await next.execute_activity(input)
+            result = await next.execute_activity(input)
+            if not parent.was_heard_from:
+                self._warn_of_pool(capture.activity_type, "the child process could not connect")
+            return result
+
+    def _warn_of_pool(self, activity_type: str, reason: object) -> None:
+        """Say once for each activity type that its tokens do not come out of the process pool."""
+        if activity_type not in self._warned:
+            self._warned.add(activity_type)
+            logger.warning(
+                "activity %r runs in a process pool without streaming (%s); run it in threads or make it "
+                "async to stream it (said once)",
+                activity_type,
+                reason,
+            )
 
     def __repr__(self) -> str:
         """Tell the state."""
@@ -147,14 +203,9 @@ class _StreamingActivity(ActivityInboundInterceptor):
         return await self._interceptor.execute(self.next, input)
 
 
-def _names(argument: str, names: Collection[str] | None) -> frozenset[str] | None:
-    if names is None:
-        return None
-    if isinstance(names, str):
-        raise ConfigurationError(
-            f"{argument} must be a collection of names, such as [{names!r}], not one string"
-        )
-    return frozenset(names)
+def _leaves_the_process(input: ExecuteActivityInput) -> bool:  # noqa: A002
+    """Whether Temporal hands the activity to an executor that is not of threads; as the SDK decides."""
+    return input.executor is not None and not isinstance(input.executor, ThreadPoolExecutor)
 
 
 def _origin(info: activity.Info) -> Origin:

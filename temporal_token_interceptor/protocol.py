@@ -22,14 +22,13 @@ import orjson
 
 from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
 from temporal_token_interceptor.events import Call, Frame, Origin
-from temporal_token_interceptor.wire import (
+from temporal_token_interceptor.wire import Wire, record_to_wire
+from temporal_token_interceptor.wire_origin import (
     BROKEN,
-    Wire,
     call_from_wire,
     call_to_wire,
     origin_from_wire,
     origin_to_wire,
-    record_to_wire,
     typed,
 )
 

@@ -1,16 +1,30 @@
-"""Reading what LangChain hands over: names, messages, tool calls. Pure functions."""
+"""Reading what LangChain hands over: names, calls, blocks and values, within bounds.
+
+Pure functions. What goes on the wire is made JSON here, on the thread that captures, because an object of the
+user's may change once its callback has returned.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import LLMResult
+from pydantic import BaseModel
 
 TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
 """The types of blocks that are tool calls, or parts of one."""
+
+TEXT_BOUND = 4 * 1024
+"""How many characters of a tool's input or output are sent."""
+
+DATA_BOUND = 64 * 1024
+"""How long the JSON of a custom event or of a node's output may be, in characters."""
+
+_MEDIA = frozenset({"image", "audio", "video", "file"})
 
 
 def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
@@ -56,3 +70,52 @@ _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", 
 def json_of(args: object) -> str:
     """Return the JSON of arguments that did not arrive as text."""
     return "" if args is None else json.dumps(args, default=str)
+
+
+def block_of(block: Mapping[str, Any], *, with_media: bool) -> Mapping[str, Any]:
+    """Return a block as it is sent: bytes of media are replaced by their number, unless asked for."""
+    if with_media or block.get("type") not in _MEDIA:
+        return block
+    reference = {name: value for name, value in block.items() if name not in ("base64", "data")}
+    encoded = block.get("base64") or block.get("data")
+    if isinstance(encoded, str):
+        reference["size"] = len(encoded) * 3 // 4 - encoded[-2:].count("=")
+    elif isinstance(encoded, bytes):
+        reference["size"] = len(encoded)
+    if str(reference.get("url", "")).startswith("data:"):
+        encoded = reference.pop("url").partition(",")[2]
+        reference["size"] = len(encoded) * 3 // 4 - encoded[-2:].count("=")
+    return reference
+
+
+def bounded_text(value: object) -> tuple[str, bool]:
+    """Return a value as text of at most `TEXT_BOUND` characters, and whether it was cut."""
+    text = value.text if isinstance(value, BaseMessage) else value
+    if not isinstance(text, str):
+        text = json.dumps(plain(text), ensure_ascii=False)
+    return text[:TEXT_BOUND], len(text) > TEXT_BOUND
+
+
+def bounded_data(value: object) -> tuple[Any, bool]:
+    """Return a value as JSON values, and False; or None and True where its JSON is too long."""
+    data = plain(value)
+    size = len(json.dumps(data))
+    return (data, False) if size <= DATA_BOUND else (None, True)
+
+
+_DEEPEST = 32
+
+
+def plain(value: object, depth: int = 0) -> Any:
+    """Return a value as JSON values: messages and other models as objects, and for the rest its type."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if depth < _DEEPEST:
+        if isinstance(value, Mapping):
+            return {str(name): plain(part, depth + 1) for name, part in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [plain(part, depth + 1) for part in value]
+        if isinstance(value, BaseModel):
+            with suppress(Exception):  # the user's own serializers; whatever they raise may hold content
+                return plain(value.model_dump(), depth + 1)
+    return {"unserializable": type(value).__name__}

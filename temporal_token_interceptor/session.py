@@ -160,7 +160,10 @@ class Session:
                 if self._end is not None:
                     break
             if self._seq:
-                await self._send((self._end,))
+                # A cancellation thrown into the thread of a sync activity may have hit the very callback that
+                # was to end a call.
+                unfinished = [CallEnded(call=call, unfinished=True) for call in self._open_calls.values()]
+                await self._send((*unfinished, self._end))
         except TokenStreamError as error:
             logger.warning("tokens of %s are not delivered: %s", self._named(), error)
         except Exception:  # ours, or the sink's: either way the activity must not suffer

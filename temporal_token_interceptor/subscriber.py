@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakValueDictionary
 
+from temporal_token_interceptor.activity_completion import PREFIX, ActivityCompletion
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.encryption import FrameCodec
@@ -70,7 +71,8 @@ class TokenSubscriber:
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
         self._start_timeout = start_timeout
-        self._completion = Completion(client, patience=patience) if client is not None else None
+        self._workflows = Completion(client, patience=patience) if client is not None else None
+        self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
         self._data_converter = client.data_converter if client is not None else None
         self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
 
@@ -107,8 +109,7 @@ class TokenSubscriber:
             CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
         place = None if cursor is None else Cursor.parse(cursor)
-        if self._completion is None and until is None:
-            raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
+        self._check_end(until)
         for name, value, known in (
             ("start", start, ("beginning", "now")),
             ("on_retry", on_retry, get_args(OnRetry)),
@@ -116,7 +117,13 @@ class TokenSubscriber:
             if value not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         return self._subscribe(
-            workflow_id, run_id, place, until, on_retry=on_retry, skips=start == "now" and place is None
+            workflow_id,
+            run_id,
+            place,
+            until,
+            self._workflows,
+            on_retry=on_retry,
+            skips=start == "now" and place is None,
         )
 
     async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
@@ -130,7 +137,7 @@ class TokenSubscriber:
             StreamNotFound: no such workflow or namespace, or nothing was said yet and no client knows it.
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
         """
-        run = run_id or await self._newest_run(workflow_id, timedelta(0), None)
+        run = run_id or await self._newest_run(workflow_id, timedelta(0), None, self._workflows)
         if run is None:
             raise StreamNotFound(f"the transport knows no run of workflow {workflow_id!r}")
         key = StreamKey(self._namespace, workflow_id, run)
@@ -140,6 +147,23 @@ class TokenSubscriber:
             async for event in events:
                 fold.add(event)
         return fold.snapshot(run, stream.here)
+
+    def subscribe_activity(
+        self,
+        activity_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        until: Awaitable[object] | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Iterate over everything that the models of a standalone activity say (`Client.start_activity`).
+
+        As `subscribe`, but for the id; `run_id` is the activity's. Needs a server that has standalone
+        activities, and ends with how the activity closed.
+        """
+        place = None if cursor is None else Cursor.parse(cursor)
+        self._check_end(until)
+        return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, self._activities)
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
@@ -171,8 +195,13 @@ class TokenSubscriber:
 
     # ------------------------------------------------------------------ following a workflow
 
+    def _check_end(self, until: Awaitable[object] | None) -> None:
+        if self._workflows is None and until is None:
+            raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
+
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
-        return self._subscribe(workflow_id, run_id, None if cursor is None else Cursor.parse(cursor), None)
+        place = None if cursor is None else Cursor.parse(cursor)
+        return self._subscribe(workflow_id, run_id, place, None, self._workflows)
 
     async def _subscribe(
         self,
@@ -180,6 +209,7 @@ class TokenSubscriber:
         run_id: str | None,
         place: Cursor | None,
         until: Awaitable[object] | None,
+        completion: Completion | ActivityCompletion | None,
         *,
         on_retry: OnRetry = "reset",
         skips: bool = False,
@@ -188,7 +218,7 @@ class TokenSubscriber:
         run = (
             place.run_id
             if place
-            else run_id or await self._newest_run(workflow_id, self._start_timeout, stop)
+            else run_id or await self._newest_run(workflow_id, self._start_timeout, stop, completion)
         )
         if run is None:  # the caller had enough before there was anything
             yield StreamEnded(status="unknown")
@@ -207,7 +237,7 @@ class TokenSubscriber:
             )
             if skips:
                 await stream.skip()
-            closing = asyncio.ensure_future(self._closed(workflow_id, run, stop))
+            closing = asyncio.ensure_future(self._closed(workflow_id, run, stop, completion))
             try:
                 async with aclosing(stream.events(closing)) as events:
                     async for event in events:
@@ -230,11 +260,15 @@ class TokenSubscriber:
         return codec
 
     async def _newest_run(
-        self, workflow_id: str, start_timeout: timedelta, stop: asyncio.Future[object] | None
+        self,
+        workflow_id: str,
+        start_timeout: timedelta,
+        stop: asyncio.Future[object] | None,
+        completion: Completion | ActivityCompletion | None,
     ) -> str | None:
         """Return the newest run, waiting for it to begin; None if `stop` comes first."""
-        if self._completion is not None:
-            return await self._completion.newest_run(workflow_id, start_timeout=start_timeout)
+        if completion is not None:
+            return await completion.newest_run(workflow_id, start_timeout=start_timeout)
         deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
         while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:
             if stop is not None and stop.done():
@@ -247,12 +281,18 @@ class TokenSubscriber:
             await asyncio.sleep(_POINTER_PAUSE)
         return run
 
-    async def _closed(self, workflow_id: str, run_id: str, until: asyncio.Future[object] | None) -> Closed:
+    async def _closed(
+        self,
+        workflow_id: str,
+        run_id: str,
+        until: asyncio.Future[object] | None,
+        completion: Completion | ActivityCompletion | None,
+    ) -> Closed:
         """Wait for whichever comes first: the run closes, or the caller has had enough."""
         waiting: set[asyncio.Future[Any]] = set()
         asking: asyncio.Task[Closed] | None = None
-        if self._completion is not None:
-            asking = asyncio.ensure_future(self._completion.closed(workflow_id, run_id))
+        if completion is not None:
+            asking = asyncio.ensure_future(completion.closed(workflow_id, run_id))
             waiting.add(asking)
         if until is not None:
             waiting.add(until)

@@ -1,4 +1,4 @@
-"""Origins, calls and events as they stand in a frame: each JSON form once, writing beside reading.
+"""Events as they stand in a frame: each JSON form once, writing beside reading.
 
 A frame tells a call's facts once, when the call starts, and refers to it by number from then on. So
 reading needs to know the open calls: `unfold` keeps the table up to date.
@@ -8,9 +8,9 @@ reading needs to know the open calls: `unfold` keeps the table up to date.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any
 
 from temporal_token_interceptor.digest import TextCheck, TextDigest
 from temporal_token_interceptor.events import (
@@ -19,104 +19,25 @@ from temporal_token_interceptor.events import (
     CallEnded,
     CallStarted,
     ContentBlock,
+    CustomEvent,
     Event,
     Gap,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
     Origin,
     ReasoningEvent,
     Record,
     TextRun,
     TokenEvent,
     ToolCallChunk,
+    ToolEnded,
+    ToolStarted,
 )
-
-_T = TypeVar("_T")
+from temporal_token_interceptor.wire_origin import BROKEN, call_from_wire, call_to_wire, typed, without_empty
 
 Wire = list[Any]
 """One event as it stands in a frame: a JSON array whose first element names its kind."""
-
-BROKEN = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
-"""What reading a form can raise if it is not what the specification says."""
-
-
-def typed(kind: type[_T], value: object) -> _T:
-    """Return `value`; raise `TypeError` if JSON had something else there."""
-    if not isinstance(value, kind):
-        raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
-    return value
-
-
-# ------------------------------------------------------------------ origins and calls
-
-
-def origin_to_wire(origin: Origin) -> dict[str, Any]:
-    """Return a frame's `o`; the attempt id stands in `a`."""
-    return {
-        "ns": origin.namespace,
-        "wf": origin.workflow_id,
-        "wft": origin.workflow_type,
-        "run": origin.run_id,
-        "act": origin.activity_id,
-        "actt": origin.activity_type,
-        "try": origin.attempt,
-        "t": (origin.started_time - _EPOCH) // _MICROSECOND,
-    }
-
-
-def origin_from_wire(wire: Mapping[str, Any], attempt_id: str) -> Origin:
-    """Read a frame's `o`; raises one of `BROKEN`."""
-    return Origin(
-        namespace=typed(str, wire["ns"]),
-        workflow_id=typed(str, wire["wf"]),
-        workflow_type=typed(str, wire["wft"]),
-        run_id=typed(str, wire["run"]),
-        activity_id=typed(str, wire["act"]),
-        activity_type=typed(str, wire["actt"]),
-        attempt=typed(int, wire["try"]),
-        attempt_id=attempt_id,
-        started_time=_EPOCH + typed(int, wire["t"]) * _MICROSECOND,
-    )
-
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def call_to_wire(call: Call) -> dict[str, Any]:
-    """Return a call's facts, without those that it has not."""
-    facts = {
-        "i": call.ordinal,
-        "run": call.run_id,
-        "node": call.node_name,
-        "path": call.path,
-        "step": call.step,
-        "agent": call.agent_name,
-        "model": call.model,
-        "provider": call.provider,
-        "tags": call.tags,
-    }
-    return _without_empty(facts)
-
-
-def call_from_wire(wire: Mapping[str, Any], activity_id: str) -> Call:
-    """Read a call's facts; raises one of `BROKEN`."""
-    ordinal = typed(int, wire["i"])
-    return Call(
-        ordinal=ordinal,
-        id=f"{activity_id}:{ordinal}",
-        run_id=wire.get("run", ""),
-        node_name=wire.get("node", ""),
-        path=tuple(wire.get("path", ())),
-        step=wire.get("step"),
-        agent_name=wire.get("agent"),
-        model=wire.get("model"),
-        provider=wire.get("provider"),
-        tags=tuple(wire.get("tags", ())),
-    )
-
-
-def _without_empty(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value or (value == 0 and value is not False)}
-
 
 # ------------------------------------------------------------------ events, writing
 
@@ -143,11 +64,62 @@ def record_to_wire(record: Record) -> Wire:
                 "whole": not record.streamed,
                 "open": record.unfinished,
             }
-            return ["call_end", record.call.ordinal, _without_empty(facts)]
+            return ["call_end", record.call.ordinal, without_empty(facts)]
+        case ToolStarted() | ToolEnded() | NodeStarted() | NodeEnded() | CustomEvent() | GraphEvent():
+            return [_KIND_AROUND[type(record)], _facts_around(record)]
         case AttemptEnded():
             return ["attempt_end", record.outcome, record.will_retry]
         case Gap():
             return ["gap", record.call.ordinal if record.call else None, record.missing, record.reason]
+
+
+# ------------------------------------------------------------------ events around the calls
+
+_Around = ToolStarted | ToolEnded | NodeStarted | NodeEnded | CustomEvent | GraphEvent
+
+_AROUND: dict[str, type[_Around]] = {
+    "tool": ToolStarted,
+    "tool_end": ToolEnded,
+    "node": NodeStarted,
+    "node_end": NodeEnded,
+    "custom": CustomEvent,
+    "graph": GraphEvent,
+}
+_KIND_AROUND = {event: kind for kind, event in _AROUND.items()}
+
+_MEMBERS = {  # of their facts, by the name of the field
+    "name": ("name", str),
+    "mode": ("mode", str),
+    "node_name": ("node", str),
+    "path": ("path", list),
+    "step": ("step", int),
+    "run_id": ("run", str),
+    "tool_call_id": ("id", str),
+    "error": ("error", str),
+    "input": ("in", str),
+    "output": ("out", object),
+    "data": ("data", object),
+    "truncated": ("cut", bool),
+    "unfinished": ("open", bool),
+}
+_FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in _AROUND.values()}
+
+
+def _facts_around(event: _Around) -> dict[str, Any]:
+    """Return what differs from the default."""
+    values = ((field, getattr(event, field.name)) for field in _FIELDS[type(event)])
+    return {_MEMBERS[field.name][0]: value for field, value in values if value != field.default}
+
+
+def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursors: Iterator[str]) -> Event:
+    event, facts = _AROUND[wire[0]], wire[1]
+    values: dict[str, Any] = {}
+    for field in _FIELDS[event]:
+        member, kind = _MEMBERS[field.name]
+        if member in facts:
+            value: Any = typed(kind, facts[member])
+            values[field.name] = tuple(value) if kind is list else value
+    return event(**values, origin=origin, cursor=next(cursors))
 
 
 # ------------------------------------------------------------------ events, reading
@@ -286,6 +258,7 @@ _UNFOLD = {
     "block": _unfold_block,
     "attempt_end": _unfold_attempt_end,
     "gap": _unfold_gap,
+    **dict.fromkeys(_AROUND, _unfold_around),
 }
 
 

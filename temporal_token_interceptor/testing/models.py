@@ -97,7 +97,9 @@ def tool_call(name: str, args: str, *, id: str, index: int = 0) -> AIMessageChun
 def _chunk(piece: Piece) -> ChatGenerationChunk:
     if isinstance(piece, Exception):
         raise piece
-    return ChatGenerationChunk(message=AIMessageChunk(content=piece) if isinstance(piece, str) else piece)
+    # A copy, because LangChain writes the id of the run into the chunk, and a script may be told again.
+    message = AIMessageChunk(content=piece) if isinstance(piece, str) else piece.model_copy()
+    return ChatGenerationChunk(message=message)
 
 
 def _whole(chunk: BaseMessage) -> AIMessage:

@@ -79,6 +79,8 @@ class Story:
                 value = _name_of(value, self.origins)
             elif field.name == "call":
                 value = _name_of(value, self.calls)
+            elif field.name == "path":
+                value = list(value)
             elif field.name == "supersedes":
                 value = value.attempt_id
             told[field.name] = value
@@ -184,6 +186,12 @@ def test_the_document_shows_every_form():
         "check",
         "tool_call",
         "block",
+        "tool",
+        "tool_end",
+        "node",
+        "node_end",
+        "custom",
+        "graph",
         "attempt_end",
         "gap",
     }

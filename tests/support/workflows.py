@@ -12,7 +12,9 @@ class RunActivity:
     """Runs one activity, by name, with one argument."""
 
     @workflow.run
-    async def run(self, name: str, argument: Any = None, local: bool = False, attempts: int = 1) -> Any:
+    async def run(
+        self, name: str, argument: Any = None, local: bool = False, attempts: int = 1, heartbeat: float = 1
+    ) -> Any:
         options: dict[str, Any] = {
             "start_to_close_timeout": timedelta(seconds=40),
             "retry_policy": RetryPolicy(
@@ -24,7 +26,7 @@ class RunActivity:
         return await workflow.execute_activity(
             name,
             argument,
-            heartbeat_timeout=timedelta(seconds=1),
+            heartbeat_timeout=timedelta(seconds=heartbeat),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             **options,
         )

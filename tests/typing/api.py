@@ -18,11 +18,15 @@ from temporal_token_interceptor import (
     CallStarted,
     ConfigurationError,
     ContentBlock,
+    CustomEvent,
     Entry,
     Event,
     Gap,
+    GraphEvent,
     InvalidCursor,
     MemoryStreamBackend,
+    NodeEnded,
+    NodeStarted,
     Origin,
     ProtocolError,
     ReasoningEvent,
@@ -38,6 +42,8 @@ from temporal_token_interceptor import (
     TokenStreamingInterceptor,
     TokenSubscriber,
     ToolCallChunk,
+    ToolEnded,
+    ToolStarted,
     TransportUnavailable,
     create_token_handler,
 )
@@ -85,7 +91,7 @@ async def read(client: Client, backend: TokenSource) -> None:
     assert_type(await subscriber.text("workflow"), str)
 
 
-def show(event: Event) -> str | int | None:  # noqa: C901 - one case a kind
+def show(event: Event) -> str | int | None:  # noqa: C901, PLR0912 - one case a kind
     """Every kind of event is known, and no other: else `assert_never` does not type-check."""
     match event:
         case TokenEvent():
@@ -108,6 +114,18 @@ def show(event: Event) -> str | int | None:  # noqa: C901 - one case a kind
         case CallEnded():
             assert_type(event.usage, Mapping[str, Any] | None)
             return event.error or event.finish_reason
+        case ToolStarted() | ToolEnded():
+            assert_type(event.tool_call_id, str | None)
+            return event.name
+        case NodeStarted() | NodeEnded():
+            assert_type(event.step, int | None)
+            return event.node_name
+        case CustomEvent():
+            assert_type(event.truncated, bool)
+            return event.name
+        case GraphEvent():
+            assert_type(event.path, tuple[str, ...])
+            return event.mode
         case AttemptStarted():
             return event.supersedes.attempt_id if event.supersedes else None
         case AttemptEnded():

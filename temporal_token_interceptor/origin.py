@@ -1,0 +1,93 @@
+"""Where an event comes from: the attempt of an activity (`Origin`), the model call (`Call`), the node.
+
+Pure data, and the bases that all events share. `events.py` hands these names on: nobody else need look here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """One attempt of one activity.
+
+    `(run_id, activity_id, attempt)` does not name an attempt: an activity reset repeats the number.
+    `attempt_id` does, and `started_time` (the Temporal server's clock, never the worker's) orders the
+    attempts of one activity.
+
+    Source: `temporalio.activity.info()`; `attempt_id` is the first 16 hex digits of sha256(task token).
+    """
+
+    namespace: str
+    workflow_id: str
+    workflow_type: str = ""
+    run_id: str
+    activity_id: str
+    activity_type: str = ""
+    attempt: int = 1
+    attempt_id: str
+    started_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a model, as known when it started; shared by all events of the call.
+
+    Attributes:
+        ordinal: Counts the calls of an attempt from 0.
+        id: `<activity_id>:<ordinal>`: the same for the same call in every attempt.
+        run_id: LangChain's run id: different in every attempt.
+        node_name: The LangGraph node, or the activity type outside of a graph.
+        path: The subgraph path, outermost first, without the node itself: empty in a plain graph.
+        step: LangGraph's superstep, where there is one.
+        agent_name: The name given to `create_agent` or to a sub-agent.
+        model: The model's name as LangChain reports it.
+        provider: The provider's name as LangChain reports it.
+        tags: LangChain's tags of the call.
+        tool_call_id: The tool call that the model runs under, as a sub-agent does.
+        metadata: Your own, of the keys that the worker was told to send (`metadata_keys`).
+    """
+
+    ordinal: int
+    id: str = ""
+    run_id: str = ""
+    node_name: str
+    path: tuple[str, ...] = ()
+    step: int | None = None
+    agent_name: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    tags: tuple[str, ...] = ()
+    tool_call_id: str | None = None
+    metadata: Mapping[str, Any] | None = field(default=None, hash=False)
+
+
+# What an event has for an origin or a call until a reader places it: in a subscription, never.
+NO_ORIGIN = Origin(
+    namespace="",
+    workflow_id="",
+    run_id="",
+    activity_id="",
+    attempt=0,
+    attempt_id="",
+    started_time=datetime.fromtimestamp(0, UTC),
+)
+NO_CALL = Call(ordinal=-1, node_name="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventBase:
+    """What every event has: the cursor that resumes right after it."""
+
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEvent(EventBase):
+    """What an attempt said: `origin` names the attempt."""
+
+    origin: Origin = NO_ORIGIN
