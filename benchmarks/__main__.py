@@ -18,6 +18,7 @@ BENCHMARKS = {
     "delivery": ("delivery", "figures"),
     "load": ("load", "worker_figures"),
     "fanout": ("load", "fanout_figures"),
+    "crowd": ("load", "crowd_figures"),
     "memory": ("load", "memory_figures"),
 }
 

@@ -1,7 +1,8 @@
 """What a full worker and a popular run do to the delay, and what an attempt weighs.
 
 `load`: a worker process with 500 concurrent calls of 50 tokens a second each, every one in a run of its
-own, and one process that reads all of them. `fanout`: 1,000 subscribers of one run in one process.
+own, and one process that reads all of them. `fanout`: 1,000 subscribers of one run in one process, and
+`crowd` 1,000 of 1,000 runs, each of which says little.
 `memory`: an attempt whose call has said a little.
 
 A token tells when the callback was called, and each reader looks at the clock when it has the event.
@@ -39,6 +40,7 @@ TOKENS = RATE * SECONDS
 RAMP = 2.0  # seconds over which the calls begin: in life they do not start as one
 
 SUBSCRIBERS = 1_000
+CROWD_RATE = 2  # most runs of a crowd think, or wait for a tool, at any time
 CONNECTIONS = 4
 READER = "bench-reader"  # as the server knows the readers' connections
 
@@ -63,14 +65,20 @@ async def worker_figures() -> AsyncIterator[Figure]:
 
 
 async def _run(
-    worker: Child, reader: Child, url: str, spoken: Sequence[Origin], heard: Sequence[Origin]
+    worker: Child,
+    reader: Child,
+    url: str,
+    spoken: Sequence[Origin],
+    heard: Sequence[Origin],
+    *,
+    rate: int = RATE,
 ) -> tuple[Heard, Worked]:
     begin = time.monotonic() + LEAD
     deadline = begin + RAMP + SECONDS + 20
     async with asyncio.timeout_at(deadline + 20):
         return await asyncio.gather(
-            reader.run(listen, f"{url}?client_name={READER}", heard, TOKENS, deadline),
-            worker.run(work, url, spoken, begin),
+            reader.run(listen, f"{url}?client_name={READER}", heard, rate * SECONDS, deadline),
+            worker.run(work, url, spoken, begin, rate),
         )
 
 
@@ -82,23 +90,31 @@ class Worked:
     cpu: float
 
 
-def work(url: str, attempts: Sequence[Origin], begin: float) -> Worked:
+def work(url: str, attempts: Sequence[Origin], begin: float, rate: int) -> Worked:
     """Run one call in each attempt."""
     before = time.process_time()
     late: array[float] = array("d")
-    asyncio.run(_work(url, attempts, begin, late))
+    asyncio.run(_work(url, attempts, begin, rate, late))
     return Worked(late, time.process_time() - before)
 
 
-async def _work(url: str, attempts: Sequence[Origin], begin: float, late: array[float]) -> None:
+async def _work(url: str, attempts: Sequence[Origin], begin: float, rate: int, late: array[float]) -> None:
     budget = Budget(32 * 1024 * 1024)
     async with RedisStreamBackend(url) as backend, asyncio.TaskGroup() as calls:
         for place, attempt in enumerate(attempts):
-            calls.create_task(_call(backend, attempt, budget, begin + RAMP * place / len(attempts), late))
+            calls.create_task(
+                _call(backend, attempt, budget, begin + RAMP * place / len(attempts), late, rate=rate)
+            )
 
 
 async def _call(
-    backend: RedisStreamBackend, attempt: Origin, budget: Budget, begin: float, late: array[float]
+    backend: RedisStreamBackend,
+    attempt: Origin,
+    budget: Budget,
+    begin: float,
+    late: array[float],
+    *,
+    rate: int,
 ) -> None:
     """Say tokens at the rate, as a model does: a timer stands for its network."""
     run_id = uuid.uuid4()
@@ -106,8 +122,8 @@ async def _call(
     async with Session(attempt, backend, budget=budget, flush_timeout=timedelta(seconds=10)) as session:
         observer = Observer(session.buffer, default_node="bench")
         observer.on_chat_model_start({}, [], run_id=run_id)
-        for token in range(TOKENS):
-            due = begin + token / RATE
+        for token in range(rate * SECONDS):
+            due = begin + token / rate
             await asyncio.sleep(due - time.monotonic())
             late.append((time.monotonic() - due) * 1e3)
             observer.on_llm_new_token(stamp(), run_id=run_id)
@@ -119,17 +135,30 @@ async def _call(
 
 
 async def fanout_figures() -> AsyncIterator[Figure]:
+    attempt = origin()
+    async for figure in _reader_figures("fanout", [attempt], [attempt] * SUBSCRIBERS, RATE):
+        yield figure
+
+
+async def crowd_figures() -> AsyncIterator[Figure]:
+    attempts = [origin(str(place)) for place in range(SUBSCRIBERS)]
+    async for figure in _reader_figures("crowd", attempts, attempts, CROWD_RATE):
+        yield figure
+
+
+async def _reader_figures(
+    name: str, spoken: Sequence[Origin], heard_by: Sequence[Origin], rate: int
+) -> AsyncIterator[Figure]:
     async with child() as worker, child() as reader, redis_server() as url:
-        attempt = origin()
         counting = asyncio.create_task(_most_connections(url))
-        heard, worked = await _run(worker, reader, url, [attempt], [attempt] * SUBSCRIBERS)
+        heard, worked = await _run(worker, reader, url, spoken, heard_by, rate=rate)
         counting.cancel()
         connections = await counting
-    events = SUBSCRIBERS * TOKENS
-    for figure in _delays("fanout", worked, heard, events):
+    events = len(heard_by) * rate * SECONDS
+    for figure in _delays(name, worked, heard, events):
         yield figure
-    yield Figure("fanout.connections", connections, "connections", CONNECTIONS)
-    yield Figure("fanout.cpu.reader", heard.cpu / events * 1e6, "us/event")
+    yield Figure(f"{name}.connections", connections, "connections", CONNECTIONS)
+    yield Figure(f"{name}.cpu.reader", heard.cpu / events * 1e6, "us/event")
 
 
 async def _most_connections(url: str) -> int:
