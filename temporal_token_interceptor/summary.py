@@ -85,6 +85,8 @@ class Tally:
                     self.call_count += 1
                     if len(self._calls) < _MOST_CALLS:
                         self._calls[call.ordinal] = {"node": call.node_name, "token_count": 0}
+                case TextCheck(call=ordinal) if (facts := self._calls.get(ordinal)) is not None:
+                    facts["digest"] = record.digest
                 case CallEnded(call=call) if (facts := self._calls.get(call.ordinal)) is not None:
                     ended = {
                         "usage": record.usage,
@@ -94,7 +96,7 @@ class Tally:
                     facts.update({name: value for name, value in ended.items() if value})
 
     def calls(self) -> list[dict[str, Any]]:
-        """Return what is known of each call: its node, its tokens, its usage and how it finished."""
+        """Return what is known of each call: node, tokens, the digest of its text, usage, how it finished."""
         return list(self._calls.values())
 
 

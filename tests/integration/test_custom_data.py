@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 from typing_extensions import TypedDict
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
+from temporal_token_interceptor.digest import TextDigest
 from temporal_token_interceptor.summary import COUNTS_BYTES, MARK
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, standing_text, unique
@@ -310,10 +311,13 @@ async def test_with_a_backend_the_summary_counts_and_keeps_to_four_kilobytes(cli
         client, [record_named(asks_often)], [TokenStreamingInterceptor(MemoryStreamBackend())]
     )
 
+    said = TextDigest()
+    said.add(TEXT, len(WORDS))
     (item,) = ran.seen["record"][2]
     counts = item[MARK]
     assert (counts["attempt"], counts["token_count"], counts["call_count"]) == (1, 300, 100)
     assert counts["calls"][0]["token_count"] == 3
+    assert counts["calls"][0]["digest"] == said.hexdigest()
     assert counts["calls"][0]["usage"]["total_tokens"] == 8
     assert counts["calls"][0]["finish_reason"] == "stop"
     assert 3_000 < len(json.dumps(item, separators=(",", ":"))) <= COUNTS_BYTES
