@@ -122,7 +122,7 @@ def counted(origin: Origin, tally: Tally, room: int) -> Item | None:
             return item
         if not calls:
             return None
-        calls = calls[: len(calls) // 2]
+        calls = calls[: len(calls) * 7 // 8]  # by eighths: little room is wasted, in few tries
 
 
 # ------------------------------------------------------------------ frames: what was not
