@@ -22,7 +22,7 @@ async def test_the_example_shows_both_attempts_and_what_was_wasted():
     )
     async with asyncio.timeout(40):
         output, errors = await process.communicate()
-    if process.returncode and b"install" in errors:
+    if process.returncode and b"install" in errors and not os.environ.get("CI"):
         pytest.skip(errors.decode())
 
     told = output.decode()
