@@ -48,6 +48,7 @@ class _Attempt:
     next_seq: int = 0
     superseded_by: Origin | None = None
     ended: bool = False
+    completed: bool = False
     cut: bool = False
     calls: dict[int, Call] = field(default_factory=dict)
     heard: dict[int, TextDigest] = field(default_factory=dict)
@@ -124,7 +125,8 @@ class Attempts:
         attempt.next_seq = packet.seq + 1
         cursors = (f"{prefix}{position}" for position in count(_FIRST))
         for event in unfold(packet.events, attempt.origin, attempt.calls, cursors, attempt.heard):
-            attempt.ended = isinstance(event, AttemptEnded)
+            if isinstance(event, AttemptEnded):
+                attempt.ended, attempt.completed = True, event.outcome == "completed_provisional"
             events.append(event)
         return events
 
@@ -137,6 +139,10 @@ class Attempts:
         """Return the attempt that stands of each activity, by activity id."""
         newest = {activity_id: attempt.origin for activity_id, attempt in self._newest.items()}
         return {**self._before, **newest}
+
+    def unsettled(self) -> bool:
+        """Whether an activity's newest attempt has not said that it completed: another may have followed."""
+        return any(not attempt.completed for attempt in self._newest.values())
 
     def unended(self) -> list[Origin]:
         """Return the newest attempts that have not said how they ended."""

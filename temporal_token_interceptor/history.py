@@ -104,7 +104,7 @@ class RunHistory:
                     Entry(f"{HISTORY}{event.event_id:015d}-{place:04d}", data)
                     for place, data in enumerate(await self._frames(stream, event))
                 ]
-                self._seen = event.event_id
+                self._seen = event.event_id  # only now: decoding may be cut short, and the event is met again
                 self._closed = event.event_type in _CLOSED
                 if batch:
                     self._last = batch[-1].id
@@ -121,7 +121,7 @@ class RunHistory:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 completed = event.activity_task_completed_event_attributes
                 payloads = completed.result.payloads
-                scheduled = self._scheduled.pop(completed.scheduled_event_id)
+                scheduled = self._scheduled[completed.scheduled_event_id]
                 converter = converter.with_context(
                     ActivitySerializationContext(
                         namespace=stream.namespace,

@@ -64,7 +64,10 @@ class ProcessPools:
             max_buffered_bytes=self._max_buffered_bytes,
             flush_timeout=self._flush_timeout,
         )
+        function = input.fn
         async with AsyncExitStack() as stack:
+            # Whoever looks at the activity afterwards, such as at its return type, sees the user's function.
+            stack.callback(setattr, input, "fn", function)
             try:
                 parent = await stack.enter_async_context(Parent(buffer, capture, telemetry))
                 input.fn = parent.wrap(input.fn)

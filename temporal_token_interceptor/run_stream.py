@@ -21,7 +21,7 @@ from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
 from temporal_token_interceptor.batches import Before, in_time
 from temporal_token_interceptor.encryption import FrameCodec, is_sealed
-from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
+from temporal_token_interceptor.errors import ProtocolError, StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
 from temporal_token_interceptor.origin import HISTORY
@@ -157,7 +157,7 @@ class RunStream:
         """
         now: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         now.set_result(None)
-        async with aclosing(self._stored(now)) as stored:
+        async with aclosing(self._stored(now, heals=self._source is None)) as stored:
             async for event in stored:
                 yield event
 
@@ -171,22 +171,44 @@ class RunStream:
         if entries is not None and (newest := await entries.last_id(self._stream)):
             self._place = Cursor(self._stream.run_id, newest, _READ)
 
-    async def _stored(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
+    async def _stored(self, closing: asyncio.Future[Any], *, heals: bool = True) -> AsyncGenerator[Event]:
+        history = self._history if heals else None
         if self._source is not None:
             try:
                 async with aclosing(self._sent(self._source, closing)) as sent:
                     async for event in sent:
                         yield event
             except TransportUnavailable:
-                if self._last or self._history is None:
+                if self._last or history is None or self._resumes_in_transport():
                     raise
                 logger.warning("reading stream %r from Temporal's history instead", self._stream.name)
-        if self._history is not None and (not self._last or self._attempts.unended()):
-            async with aclosing(self._batches(self._history, closing)) as told:
-                async for batch in told:
+                # What the transport has and cannot tell now is not in history.
+                yield self._gap("transport", str(Cursor(self._stream.run_id, "", _CUT)))
+        if history is not None and (not self._last or self._attempts.unsettled()):
+            async with aclosing(self._told(history, closing)) as told:
+                async for event in told:
+                    yield event
+
+    async def _told(self, history: Entries, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
+        """Iterate over what results told: whole attempts, or last words, that no transport took.
+
+        What a transport has, too, is known by its numbers.
+        """
+        try:
+            async with aclosing(self._batches(history, closing)) as batches:
+                async for batch in batches:
                     for entry in batch:
                         for event in self._news(entry):
                             yield event
+        except (TransportUnavailable, StreamNotFound) as error:
+            if self._source is None:
+                raise
+            logger.warning("the history of %r cannot be read: %s", self._stream.name, error)
+            self._is_short = True
+
+    def _resumes_in_transport(self) -> bool:
+        place = self._place
+        return place is not None and bool(place.entry) and not place.entry.startswith(HISTORY)
 
     async def _sent(self, source: TokenSource, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
         """Iterate over what workers sent."""
@@ -265,7 +287,7 @@ class RunStream:
                 self._last = batch[-1].id
                 yield batch
         end = await entries.last_id(self._stream)
-        self._is_short = end < self._last and entries is self._source  # what was read is gone: others may be
+        self._is_short |= entries is self._source and end < self._last  # what was read is gone: others may be
         looks = 0
         while self._last < end:
             async with aclosing(entries.read(self._stream, self._last)) as rest:
@@ -276,8 +298,8 @@ class RunStream:
                         return
             looks += 1
             end = await entries.last_id(self._stream)
-            self._is_short = looks == _DRAIN_LOOKS or end <= self._last
-            if self._is_short:
+            if looks == _DRAIN_LOOKS or end <= self._last:
+                self._is_short = True
                 logger.warning("stream %r could not be read to its end", self._stream.name)
                 return
 

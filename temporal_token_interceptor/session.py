@@ -146,8 +146,15 @@ class Session:
             return unstored
         # After a failure of the sink nothing more is kept, and what was said since is not even counted.
         unheard = (Gap(missing=None, reason="overflow"),) if self.buffer.received != self._heard else ()
-        records = (*self._left, *unheard, self._end)
         open_calls = tuple(self._open_calls.values())
+        still_open = dict(self._open_calls)
+        for record in self._left:
+            if isinstance(record, CallStarted):
+                still_open[record.call.ordinal] = record.call
+            elif isinstance(record, CallEnded):
+                still_open.pop(record.call.ordinal, None)
+        unfinished = (CallEnded(call=call, unfinished=True) for call in still_open.values())
+        records = (*self._left, *unheard, *unfinished, self._end)
         return (*unstored, Frame(self.origin, self._seq, records, header=True, open_calls=open_calls))
 
     # ------------------------------------------------------------------ waking, from any thread
