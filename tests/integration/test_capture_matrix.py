@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from temporalio.worker import SharedStateManager, Worker
+from temporalio.worker import SharedStateManager, UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import (
     CallEnded,
@@ -87,6 +87,7 @@ async def test_the_matrix_of_capture_is_up_to_date(client):
             await stack.enter_async_context(
                 Worker(
                     client,
+                    workflow_runner=UnsandboxedWorkflowRunner(),
                     task_queue=task_queue,
                     workflows=[RunActivity],
                     activities=activities,

@@ -13,7 +13,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultPayloadConverter
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from typing_extensions import TypedDict
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
@@ -229,6 +229,7 @@ async def run_typed(client, functions, interceptors) -> Ran:
     workflow_id = unique("typed")
     async with Worker(
         client,
+        workflow_runner=UnsandboxedWorkflowRunner(),
         task_queue=workflow_id,
         workflows=[RunTyped],
         activities=functions,

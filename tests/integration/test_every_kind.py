@@ -258,6 +258,7 @@ async def test_temporalio_langgraph_streams_unchanged(client, backend):
 
     async with Worker(
         client,
+        workflow_runner=UnsandboxedWorkflowRunner(),
         task_queue=queue,
         workflows=[PluginGraph],
         plugins=[LangGraphPlugin(graphs={"two-nodes": builder})],

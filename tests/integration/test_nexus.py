@@ -7,7 +7,7 @@ import nexusrpc
 import pytest
 from nexusrpc.handler import StartOperationContext, service_handler, sync_operation
 from temporalio import workflow
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -50,6 +50,7 @@ async def test_an_operation_streams_to_its_caller(client, temporal_env):
     with ThreadPoolExecutor(2) as threads:
         async with Worker(
             client,
+            workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=queue,
             workflows=[Caller],
             nexus_service_handlers=[WriterHandler()],

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenStreamingInterceptor
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -55,7 +55,11 @@ async def test_histories_replay_with_and_without_us(client, recorded_with, repla
     history = await _history(client, MemoryStreamBackend() if recorded_with else None)
     ours = [TokenStreamingInterceptor(MemoryStreamBackend())] if replayed_with else []
 
-    replayer = Replayer(workflows=[RunActivity, RunMany, Continuing, Waiting], interceptors=ours)
+    replayer = Replayer(
+        workflows=[RunActivity, RunMany, Continuing, Waiting],
+        interceptors=ours,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    )
     result = await replayer.replay_workflow(history)
 
     assert result.replay_failure is None

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
-from temporalio.worker import SharedStateManager, Worker
+from temporalio.worker import SharedStateManager, UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import (
     AttemptEnded,
@@ -40,6 +40,7 @@ async def pool_worker(client, backend, pool):
     queue = unique("pool")
     async with Worker(
         client,
+        workflow_runner=UnsandboxedWorkflowRunner(),
         task_queue=queue,
         workflows=[RunActivity],
         activities=[answer_in_process, fail_in_process],

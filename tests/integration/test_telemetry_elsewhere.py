@@ -8,7 +8,7 @@ import pytest
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin
-from temporalio.worker import SharedStateManager, Worker
+from temporalio.worker import SharedStateManager, UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
 from temporal_token_interceptor import telemetry_names as names
@@ -35,6 +35,7 @@ async def test_what_a_process_pool_says_is_told_by_the_worker(client):
         traced = Client(**{**client.config(), "plugins": [OpenTelemetryPlugin(add_temporal_spans=True)]})
         async with Worker(
             traced,
+            workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=queue,
             workflows=[RunActivity],
             activities=[answer_in_process],
@@ -66,6 +67,7 @@ async def test_an_operations_calls_are_told(client, temporal_env):
     with sdk_installed() as told, ThreadPoolExecutor(2) as threads:
         async with Worker(
             client,
+            workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=queue,
             workflows=[Caller],
             nexus_service_handlers=[WriterHandler()],
@@ -89,6 +91,7 @@ async def test_without_a_transport_the_model_calls_are_told(client):
     with sdk_installed() as told:
         async with Worker(
             client,
+            workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=queue,
             workflows=[RunActivity],
             activities=[answer_with_custom_data],

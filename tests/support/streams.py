@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import Interceptor, Worker
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import (
     AttemptStarted,
@@ -45,6 +45,9 @@ async def streaming_worker(
     with ThreadPoolExecutor(max_workers=16) as threads:
         async with Worker(
             client,
+            # The sandbox imports workflows anew for each worker, and of hundreds in one process some workers
+            # meet a race of CPython 3.11's imports. test_plugin.py and the README's programs run sandboxed.
+            workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=task_queue,
             workflows=[RunActivity, RunBeating, RunMany, Continuing, Waiting],
             activities=activities,
