@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import (
     ConfigurationError,
@@ -56,6 +56,7 @@ def a_worker(client: Client, *plugins: TokenStreamingPlugin, **options: Any) -> 
             workflows=[RunActivity],
             activities=[answer],
             plugins=list(plugins),
+            workflow_runner=UnsandboxedWorkflowRunner(),  # many workers; see tests/support/streams.py
             **options,
         )
 
