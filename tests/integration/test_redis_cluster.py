@@ -1,15 +1,19 @@
 """A Redis Cluster is a transport like the others; `tests/faults` kills its nodes."""
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
-from temporal_token_interceptor import RedisStreamBackend
+from temporal_token_interceptor import RedisStreamBackend, TokenStreamError
 from temporal_token_interceptor.protocol import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from tests.support.cluster import a_cluster
+from tests.support.rights import CLUSTER_READER, CLUSTER_WRITER
 from tests.support.streams import unique
+
+PASSWORD = unique("password")
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +23,9 @@ async def cluster(redis_binary):
 
 
 @asynccontextmanager
-async def a_backend(cluster):
+async def a_backend(cluster, **user):
     async with (
-        cluster.client() as client,
+        cluster.client(**user) as client,
         RedisStreamBackend(client=client, patience=timedelta(seconds=30)) as backend,
     ):
         yield backend
@@ -45,3 +49,29 @@ async def test_runs_spread_over_the_nodes(cluster):
 
     assert sum(map(len, found.values())) >= 100
     assert all(len(keys) > 15 for keys in found.values()), found
+
+
+async def test_writers_and_readers_of_a_cluster_need_few_rights(cluster):
+    """I give each a user on every node, as documented; neither can do what the other does."""
+    for node in cluster.nodes:
+        for name, rights in (("writer", CLUSTER_WRITER), ("reader", CLUSTER_READER)):
+            await node.ask("ACL", "SETUSER", name, "reset", "on", f">{PASSWORD}", "~tti:v1:*", *rights)
+    stream = StreamKey("default", unique("rights"), "run")
+    async with (
+        a_backend(cluster, username="writer", password=PASSWORD) as writer,
+        a_backend(cluster, username="reader", password=PASSWORD) as reader,
+    ):
+        async with asyncio.timeout(10), aclosing(reader.read(stream)) as entries:
+            await writer.write(stream, b"there")
+            assert [entry.data for entry in await anext(entries)] == [b"there"]
+            coming = asyncio.ensure_future(anext(entries))
+            await writer.write(stream, b"comes")
+            assert [entry.data for entry in await coming] == [b"comes"]
+            writer.keep(stream)
+            while await reader.newest_run(stream.namespace, stream.workflow_id) != "run":  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+        with pytest.raises(TokenStreamError, match="refuses"):
+            await reader.write(stream, b"forged")
+        with pytest.raises(TokenStreamError, match="refuses"):
+            await writer.last_id(stream)

@@ -87,11 +87,10 @@ class Cluster:
         self.nodes = nodes
         self.turn = asyncio.Lock()
 
-    def client(self) -> RedisCluster:
+    def client(self, **options: Any) -> RedisCluster:
         """Return a client, to be closed, that finds the cluster by any node that is up."""
-        return RedisCluster(
-            startup_nodes=[ClusterNode("127.0.0.1", node.port) for node in self.nodes if node.is_up]
-        )
+        up = [ClusterNode("127.0.0.1", node.port) for node in self.nodes if node.is_up]
+        return RedisCluster(startup_nodes=up, **options)
 
     async def master_of(self, key: str) -> Node:
         """Return the node that has a key, as the others see it."""
