@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Self
 
 import temporalio.client
@@ -59,22 +60,28 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         self._interceptor()  # to hear of unusable options now, and not when a worker starts
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None, **more: Any) -> Self:
+    def from_environment(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        backend: TokenSink | Callable[[], TokenSink] | None = None,
+        **more: Any,
+    ) -> Self:
         """Return a plugin for Redis as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
 
         Args:
             environ: Instead of `os.environ`.
+            backend: Instead of a Redis at `REDIS_URL`, such as one with a `client` of your own.
             more: Options that come before those of the environment.
 
         Raises:
             ConfigurationError: a variable cannot be used; the message names it.
         """
-        redis = environment.options(environment.REDIS, environ)
-        RedisStreamBackend(**redis)  # to hear of unusable options now; nothing connects
-        return cls(
-            lambda: RedisStreamBackend(**redis),
-            **(environment.options(environment.INTERCEPTOR, environ) | more),
-        )
+        if backend is None:
+            RedisStreamBackend.from_environment(environ)  # to hear of unusable options now; nothing connects
+            redis = environment.options(environment.REDIS, environ)
+            backend = partial(RedisStreamBackend, **redis)
+        return environment.made(partial(cls, backend), environment.INTERCEPTOR, environ, **more)
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
         """Leave the client as it is: Temporal passes this plugin on to its workers."""
