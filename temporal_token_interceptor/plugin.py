@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any, Self
@@ -48,14 +48,15 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     Args:
         backend: Where the tokens go; or a function that makes it, such as `lambda: RedisStreamBackend(url)`,
             for processes that start workers again after the last has stopped: it is called for the first.
+            None: the tokens go into the activities' results, as `TokenStreamingInterceptor` says.
         options: Those of `TokenStreamingInterceptor`.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
     """
 
-    def __init__(self, backend: TokenSink | Callable[[], TokenSink], **options: Any) -> None:
-        self._backend = _SharedSink(backend)
+    def __init__(self, backend: TokenSink | Callable[[], TokenSink] | None = None, **options: Any) -> None:
+        self._backend = None if backend is None else _SharedSink(backend)
         self._options = options
         self._interceptor()  # to hear of unusable options now, and not when a worker starts
 
@@ -116,7 +117,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002
         """Run a worker with the backend open, and close it after the last one."""
-        async with self._backend.lent():
+        async with nullcontext() if self._backend is None else self._backend.lent():
             await next(worker)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -141,7 +142,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     def __repr__(self) -> str:
         """Tell the state."""
-        return f"<TokenStreamingPlugin {self._backend!r}>"
+        return f"<TokenStreamingPlugin to {'custom_data' if self._backend is None else repr(self._backend)}>"
 
 
 def _opened(runner: WorkflowRunner | None) -> Any:
@@ -160,6 +161,7 @@ def _opened(runner: WorkflowRunner | None) -> Any:
             "temporal_token_interceptor",
             "langgraph",
             "langsmith",
+            "deepagents",  # looks at its own files when an agent is made
             *providers,
         ),
     )
@@ -175,8 +177,8 @@ class _SharedSink:
             self._make = backend
         else:
             raise ConfigurationError(
-                "backend must be a TokenSink such as RedisStreamBackend(...), or a function that makes one, "
-                f"not {type(backend).__name__}"
+                "backend must be a TokenSink such as RedisStreamBackend(...), a function that makes one, or "
+                f"None, not {type(backend).__name__}"
             )
         self._sink: TokenSink | None = None
         self._workers = 0
