@@ -26,6 +26,8 @@ check: .venv/.installed  ## Lint, formatting and types
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
+	@$(PY) -m pyright
+	@$(PY) -m tests.support.type_completeness
 
 bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks

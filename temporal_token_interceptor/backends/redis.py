@@ -87,7 +87,7 @@ class RedisStreamBackend:
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
         keys, outage = Keys(channel_prefix), Outage()
-        self.keep_interval = timedelta(seconds=stream_ttl_seconds / 3)
+        self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / 3)
         seconds = patience.total_seconds()
         self._writer: RedisWriter | ClusterWriter
         if isinstance(self._client, RedisCluster):
