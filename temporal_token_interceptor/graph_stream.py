@@ -14,6 +14,7 @@ from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.surroundings import SurroundingsObserver
 
 GraphMode = Literal["values", "updates", "custom", "tasks", "checkpoints", "debug"]
+"""LangGraph's stream modes; tokens (`messages`) need none."""
 
 _MODES = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debug"})
 

@@ -9,7 +9,10 @@ from typing import Literal, get_args
 from temporal_token_interceptor.errors import ConfigurationError
 
 Kind = Literal["text", "reasoning", "tool_call", "block", "tool", "node", "custom"]
+"""What `kinds` may name."""
+
 Content = Literal["tool_input", "tool_output", "node_output", "media"]
+"""What `capture` may name."""
 
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 """What can be chosen by `kinds`. That a model call began and ended is always told."""
