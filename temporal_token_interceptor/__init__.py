@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
+    from temporal_token_interceptor.protocol import StreamKey
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.summary import summary_events
@@ -99,6 +100,7 @@ _HOMES = {
     "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
     "plugin": ("TokenStreamingPlugin",),
+    "protocol": ("StreamKey",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "summary": ("summary_events",),
@@ -132,6 +134,7 @@ __all__ = [
     "RunContinued",
     "Snapshot",
     "StreamEnded",
+    "StreamKey",
     "StreamNotFound",
     "TokenCapturingHandler",
     "TokenEvent",

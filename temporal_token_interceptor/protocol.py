@@ -38,7 +38,13 @@ _T = TypeVar("_T")
 
 
 class StreamKey(NamedTuple):
-    """Names the stream of one workflow run, whatever the transport."""
+    """Names the stream of one workflow run, whatever the transport.
+
+    Attributes:
+        namespace: The Temporal namespace.
+        workflow_id: The workflow; `activity:<activity_id>` for a standalone activity.
+        run_id: The run.
+    """
 
     namespace: str
     workflow_id: str
