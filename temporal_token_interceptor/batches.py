@@ -1,20 +1,91 @@
-"""Awaiting the batches of a source in the reader's own task, until something else happens or time is up."""
+"""A stream's batches, in the reader's own task, up to the end that it has once its run has closed."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from contextlib import aclosing
+from typing import Any, Protocol
 
 from temporal_token_interceptor.backends.base import Entry
 from temporal_token_interceptor.errors import TransportUnavailable
+from temporal_token_interceptor.protocol import StreamKey
+
+logger = logging.getLogger(__name__)
+
+# How often a reader looks for the end of a closed stream whose last entries it is not handed.
+_DRAIN_LOOKS = 3
 
 # How long a reader that knows where the stream ends waits to be handed the next entries up to there, before
 # it looks whether that end still exists.
 _DRAIN_TIMEOUT = 5.0
 
 
-class Before:
+class Entries(Protocol):
+    """Where the entries of a run come from: a `TokenSource`, or Temporal's history."""
+
+    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over the entries after an id, as they come, in batches that are never empty."""
+        ...
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry, or an empty string."""
+        ...
+
+
+class Passage:
+    """One reader's way through the entries of a run.
+
+    Args:
+        stream: The run.
+        entries: Where they come from.
+
+    Attributes:
+        last: The id of the entry that was read last, or an empty string.
+        is_short: Whether entries that are known to have been there were not read.
+    """
+
+    def __init__(self, stream: StreamKey, entries: Entries) -> None:
+        self.last = ""
+        self.is_short = False
+        self._stream = stream
+        self._entries = entries
+
+    async def batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over batches, up to the entry that is the last one once the run has closed.
+
+        Args:
+            closing: Done when the run has closed.
+
+        Raises:
+            TransportUnavailable: whoever has the entries was away for too long.
+        """
+        entries = self._entries
+        async with aclosing(entries.read(self._stream)) as live:
+            before = _Before(closing)
+            while (batch := await before.next(live)) is not None:
+                self.last = batch[-1].id
+                yield batch
+        end = await entries.last_id(self._stream)
+        self.is_short = end < self.last  # what was read is gone: others may be
+        looks = 0
+        while self.last < end:
+            async with aclosing(entries.read(self._stream, self.last)) as rest:
+                while (batch := await _in_time(rest)) is not None:
+                    self.last = batch[-1].id
+                    yield batch
+                    if self.last >= end:
+                        return
+            looks += 1
+            end = await entries.last_id(self._stream)
+            if looks == _DRAIN_LOOKS or end <= self.last:
+                self.is_short = True
+                logger.warning("stream %r could not be read to its end", self._stream.name)
+                return
+
+
+class _Before:
     """Awaits batches in the reader's own task, until a future is done.
 
     A task for each batch, and `asyncio.wait`, would cost more than all the rest of reading it.
@@ -44,7 +115,7 @@ class Before:
             self._waiting.reschedule(closing.get_loop().time())
 
 
-async def in_time(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
+async def _in_time(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
     """Return the next batch; None, and the source is spent, if it does not come in time."""
     try:
         async with asyncio.timeout(_DRAIN_TIMEOUT):

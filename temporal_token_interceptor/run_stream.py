@@ -15,11 +15,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
-from temporal_token_interceptor.batches import Before, in_time
+from temporal_token_interceptor.batches import Entries, Passage
 from temporal_token_interceptor.encryption import FrameCodec, is_sealed
 from temporal_token_interceptor.errors import ProtocolError, StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
@@ -29,9 +29,6 @@ from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
 
 logger = logging.getLogger(__name__)
-
-# How often a reader looks for the end of a closed stream whose last entries it is not handed.
-_DRAIN_LOOKS = 3
 
 OnRetry = Literal["reset", "hold", "annotate"]
 """What a reader is shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
@@ -61,18 +58,6 @@ class ReaderStatistics:
     duplicates: int = 0
     superseded: int = 0
     gaps: int = 0
-
-
-class Entries(Protocol):
-    """Where the entries of a run come from: a `TokenSource`, or Temporal's history."""
-
-    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
-        """Iterate over the entries after an id, as they come, in batches that are never empty."""
-        ...
-
-    async def last_id(self, stream: StreamKey) -> str:
-        """Return the id of the newest entry, or an empty string."""
-        ...
 
 
 class RunStream:
@@ -112,8 +97,13 @@ class RunStream:
         self._telemetry = telemetry
         self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
         self._held = Held(stream.run_id, before) if on_retry == "hold" else None
-        self._last = ""
-        self._is_short = False
+        self._sent = None if source is None else Passage(stream, source)
+        self._told = None if history is None else Passage(stream, history)
+        self._passages = tuple(passage for passage in (self._sent, self._told) if passage is not None)
+
+    @property
+    def _last(self) -> str:
+        return max((passage.last for passage in self._passages), default="")
 
     @property
     def end(self) -> str:
@@ -172,30 +162,30 @@ class RunStream:
             self._place = Cursor(self._stream.run_id, newest, _READ)
 
     async def _stored(self, closing: asyncio.Future[Any], *, heals: bool = True) -> AsyncGenerator[Event]:
-        history = self._history if heals else None
-        if self._source is not None:
+        told = self._told if heals else None
+        if self._source is not None and self._sent is not None:
             try:
-                async with aclosing(self._sent(self._source, closing)) as sent:
+                async with aclosing(self._follow(self._source, self._sent, closing)) as sent:
                     async for event in sent:
                         yield event
             except TransportUnavailable:
-                if self._last or history is None or self._resumes_in_transport():
+                if self._last or told is None or self._resumes_in_transport():
                     raise
                 logger.warning("reading stream %r from Temporal's history instead", self._stream.name)
                 # What the transport has and cannot tell now is not in history.
                 yield self._gap("transport", str(Cursor(self._stream.run_id, "", _CUT)))
-        if history is not None and (not self._last or self._attempts.unsettled()):
-            async with aclosing(self._told(history, closing)) as told:
-                async for event in told:
+        if told is not None and (not self._last or self._attempts.unsettled()):
+            async with aclosing(self._heal(told, closing)) as healed:
+                async for event in healed:
                     yield event
 
-    async def _told(self, history: Entries, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
+    async def _heal(self, told: Passage, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
         """Iterate over what results told: whole attempts, or last words, that no transport took.
 
         What a transport has, too, is known by its numbers.
         """
         try:
-            async with aclosing(self._batches(history, closing)) as batches:
+            async with aclosing(told.batches(closing)) as batches:
                 async for batch in batches:
                     for entry in batch:
                         for event in self._news(entry):
@@ -204,20 +194,22 @@ class RunStream:
             if self._source is None:
                 raise
             logger.warning("the history of %r cannot be read: %s", self._stream.name, error)
-            self._is_short = True
+            told.is_short = True
 
     def _resumes_in_transport(self) -> bool:
         place = self._place
         return place is not None and bool(place.entry) and not place.entry.startswith(HISTORY)
 
-    async def _sent(self, source: TokenSource, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
+    async def _follow(
+        self, source: TokenSource, sent: Passage, closing: asyncio.Future[Any]
+    ) -> AsyncGenerator[Event]:
         """Iterate over what workers sent."""
         if await self._has_lost_its_place(source):
             yield self._gap("transport", str(Cursor(self._stream.run_id, "", _CUT)))
             self._place = Cursor(self._stream.run_id, "", _CUT)
         now = asyncio.get_running_loop().time
         before, arrived = "", now()
-        async with aclosing(self._batches(source, closing)) as batches:
+        async with aclosing(sent.batches(closing)) as batches:
             async for stored in batches:
                 batch = await self._opened(stored) if _sealed(stored) else stored
                 if before:
@@ -270,38 +262,12 @@ class RunStream:
             cursor = str(Cursor(self._stream.run_id, self._last, position))
             yield Gap(missing=None, reason="lost", origin=origin, cursor=cursor)
             position += 1
-        if self._is_short:
+        if any(passage.is_short for passage in self._passages):
             yield Gap(
                 missing=None,
                 reason="transport",
                 cursor=str(Cursor(self._stream.run_id, self._last, position)),
             )
-
-    async def _batches(
-        self, entries: Entries, closing: asyncio.Future[Any]
-    ) -> AsyncGenerator[Sequence[Entry]]:
-        """Iterate over batches, up to the entry that is the last one once the run has closed."""
-        async with aclosing(entries.read(self._stream)) as live:
-            before = Before(closing)
-            while (batch := await before.next(live)) is not None:
-                self._last = batch[-1].id
-                yield batch
-        end = await entries.last_id(self._stream)
-        self._is_short |= entries is self._source and end < self._last  # what was read is gone: others may be
-        looks = 0
-        while self._last < end:
-            async with aclosing(entries.read(self._stream, self._last)) as rest:
-                while (batch := await in_time(rest)) is not None:
-                    self._last = batch[-1].id
-                    yield batch
-                    if self._last >= end:
-                        return
-            looks += 1
-            end = await entries.last_id(self._stream)
-            if looks == _DRAIN_LOOKS or end <= self._last:
-                self._is_short = True
-                logger.warning("stream %r could not be read to its end", self._stream.name)
-                return
 
     def _gap(self, reason: Literal["trimmed", "transport"], cursor: str) -> Gap:
         self._statistics.gaps += 1
