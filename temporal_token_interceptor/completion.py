@@ -179,6 +179,17 @@ class Completion(Patient):
                 del self._watches[key]
                 watch.asking.cancel()
 
+    async def history_length(self, workflow_id: str, run_id: str) -> int:
+        """Return how many events the history of a run has.
+
+        Raises:
+            StreamNotFound: no such run.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+        return (await self.patiently(handle.describe)).history_length
+
     async def _closed(self, workflow_id: str, run_id: str) -> Closed:
         handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
 

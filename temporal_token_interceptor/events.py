@@ -85,8 +85,8 @@ GapReason = Literal["overflow", "lost", "trimmed", "mismatch", "unreadable", "tr
 
 `overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
 expired before this reader came. `mismatch`: the call has ended, and its text, as read, is not what the
-worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost the
-stream, such as a restart that emptied Redis, or could not be read to its end.
+worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost what
+it had taken, such as a restart that emptied Redis; or it, or the history, could not be read to its end.
 """
 
 TextKind = Literal["text", "reasoning"]
@@ -233,7 +233,7 @@ class Gap(EventBase):
     """Something is missing here, and this is all that is known about it.
 
     Attributes:
-        missing: How many tokens (where the reason is `overflow` or `mismatch`) or frames (else); None if
+        missing: How many tokens (of `overflow`, `mismatch` and `transport`) or frames (else); None if
             nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.

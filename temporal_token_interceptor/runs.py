@@ -59,6 +59,7 @@ class Runs:
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
         self._data_converter = client.data_converter if client is not None else None
         self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
+        self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
 
     async def follow(
         self,
@@ -103,7 +104,7 @@ class Runs:
                 place,
                 self.statistics,
                 self._codec(key),
-                history=None if standalone else self._history(),
+                history=None if standalone else self._history(key),
                 on_retry=on_retry,
                 before=before,
                 telemetry=telemetry,
@@ -115,7 +116,7 @@ class Runs:
                 async with aclosing(stream.events(closing)) as events:
                     async for event in events:
                         yield event
-                closed = await closing
+                closed = await closing or Closed("unknown")
             finally:
                 closing.cancel()
             if closed.next_run_id is None:
@@ -139,12 +140,18 @@ class Runs:
     def stream(self, workflow_id: str, run_id: str) -> RunStream:
         """Return the stream of a run, from its start."""
         key = StreamKey(self._namespace, workflow_id, run_id)
-        return RunStream(key, self._source, None, self.statistics, self._codec(key), history=self._history())
+        return RunStream(
+            key, self._source, None, self.statistics, self._codec(key), history=self._history(key)
+        )
 
-    def _history(self) -> RunHistory | None:
+    def _history(self, stream: StreamKey) -> RunHistory | None:
+        """Return the history of a run: the same for all its subscribers, who share what was read in it."""
         if self._client is None or self._workflows is None:
             return None
-        return RunHistory(self._client, self._workflows)
+        history = self._histories.get(stream)
+        if history is None:
+            history = self._histories[stream] = RunHistory(self._client, self._workflows, stream)
+        return history
 
     def _codec(self, stream: StreamKey) -> FrameCodec:
         """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
@@ -183,8 +190,8 @@ class Runs:
         run_id: str,
         until: asyncio.Future[object] | None,
         completion: Completion | ActivityCompletion | None,
-    ) -> Closed:
-        """Wait for whichever comes first: the run closes, or the caller has had enough."""
+    ) -> Closed | None:
+        """Return how the run closed, once it has; None if the caller has had enough before."""
         waiting: set[asyncio.Future[Any]] = set()
         asking: asyncio.Task[Closed] | None = None
         if completion is not None:
@@ -194,7 +201,7 @@ class Runs:
             waiting.add(until)
         try:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return await asking if asking in done and asking is not None else Closed("unknown")
+            return await asking if asking in done and asking is not None else None
         finally:
             if asking is not None:
                 asking.cancel()
