@@ -54,9 +54,10 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
+    from temporal_token_interceptor.protocol import StreamKey
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
-    from temporal_token_interceptor.summary import summary_events
+    from temporal_token_interceptor.summary_reader import summary_events
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
 # Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
@@ -99,9 +100,10 @@ _HOMES = {
     "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
     "plugin": ("TokenStreamingPlugin",),
+    "protocol": ("StreamKey",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
-    "summary": ("summary_events",),
+    "summary_reader": ("summary_events",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -132,6 +134,7 @@ __all__ = [
     "RunContinued",
     "Snapshot",
     "StreamEnded",
+    "StreamKey",
     "StreamNotFound",
     "TokenCapturingHandler",
     "TokenEvent",
