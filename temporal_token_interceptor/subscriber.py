@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from temporal_token_interceptor import environment
 from temporal_token_interceptor.activity_completion import PREFIX
 from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.errors import ConfigurationError
@@ -64,6 +66,27 @@ class TokenSubscriber:
         self._namespace = client.namespace if client is not None else namespace
         self._runs = Runs(client, backend, self._namespace, start_timeout=start_timeout, patience=patience)
         self.statistics = self._runs.statistics
+
+    @classmethod
+    def from_environment(
+        cls,
+        client: Client | None,
+        backend: TokenSource | None = None,
+        environ: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Self:
+        """Return a subscriber whose options are those of the environment; see docs/operations.md.
+
+        Args:
+            client: As of the constructor.
+            backend: As of the constructor, such as `RedisStreamBackend.from_environment()`.
+            environ: Instead of `os.environ`.
+            more: Options that come before those of the environment.
+
+        Raises:
+            ConfigurationError: a variable cannot be used; the message names it.
+        """
+        return environment.made(partial(cls, client, backend), environment.SUBSCRIBER, environ, **more)
 
     def subscribe(
         self,

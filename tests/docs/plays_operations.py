@@ -1,6 +1,8 @@
 """What docs/operations.md shows."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from temporalio import activity
@@ -21,6 +23,27 @@ async def one_line_on_the_client_installs_all_of_it(stage: Stage, block: Block) 
     """With the environment set, a plain worker of that client streams, and a reader finds it."""
     names = {"Client": Client, "ClientConfig": ClientConfig, "TokenStreamingPlugin": TokenStreamingPlugin}
     client = (await block.run(**names))["client"]
+
+    async with answering(client) as workflow_id, RedisStreamBackend.from_environment() as backend:
+        assert await TokenSubscriber(client, backend).text(workflow_id) == "In operation"
+
+
+@play("docs/operations.md", "async with RedisStreamBackend.from_environment() as backend:")
+async def a_reading_process_needs_no_option_in_code(stage: Stage, block: Block) -> None:
+    """With the same environment, a backend and a subscriber read what that worker says."""
+    client = await Client.connect(
+        **ClientConfig.load_client_connect_config(), plugins=[TokenStreamingPlugin.from_environment()]
+    )
+
+    async with answering(client) as workflow_id:
+        names = {"client": client, "workflow_id": workflow_id}
+        names |= {"RedisStreamBackend": RedisStreamBackend, "TokenSubscriber": TokenSubscriber}
+        assert (await block.run(**names))["answer"] == "In operation"
+
+
+@asynccontextmanager
+async def answering(client: Client) -> AsyncIterator[str]:
+    """The id of a workflow that speaks; its worker runs as long as the block lasts."""
     workflow_id = unique("operations")
 
     @activity.defn
@@ -35,8 +58,7 @@ async def one_line_on_the_client_installs_all_of_it(stage: Stage, block: Block) 
             activities=[answer],
             workflow_runner=UnsandboxedWorkflowRunner(),
         ),
-        RedisStreamBackend.from_environment() as backend,
         asyncio.timeout(20),
     ):
         await client.start_workflow(RunActivity.run, "answer", id=workflow_id, task_queue=workflow_id)
-        assert await TokenSubscriber(client, backend).text(workflow_id) == "In operation"
+        yield workflow_id

@@ -16,6 +16,7 @@ from temporal_token_interceptor import (
     ConfigurationError,
     MemoryStreamBackend,
     RedisStreamBackend,
+    StreamNotFound,
     TokenStreamingInterceptor,
     TokenStreamingPlugin,
     TokenSubscriber,
@@ -201,6 +202,18 @@ def test_what_cannot_be_used_is_named_without_its_value(of, name, text):
     told = "".join(traceback.format_exception(refused.value)).partition("ConfigurationError")[2]
     assert not any(value in told for value in ("s3cret", "77123", "9" * 40))
     assert refused.value.__suppress_context__
+
+
+async def test_a_reader_is_made_of_the_environment(client):
+    """Backend and subscriber of one environment read without any option in code."""
+    environ = {"TTI_START_TIMEOUT_SECONDS": "0.05", "TEMPORAL_NAMESPACE": "unheard-of"}
+    subscriber = TokenSubscriber.from_environment(client, MemoryStreamBackend(), environ)
+
+    with pytest.raises(StreamNotFound, match=r"0\.05 s"):
+        await anext(subscriber.subscribe("nobody-started-me"))
+
+    with pytest.raises(ConfigurationError, match="TTI_START_TIMEOUT_SECONDS"):
+        TokenSubscriber.from_environment(client, None, {"TTI_START_TIMEOUT_SECONDS": "s3cret"})
 
 
 def test_what_is_wrong_in_code_is_not_blamed_on_a_variable():
