@@ -136,10 +136,18 @@ class Runs:
             raise StreamNotFound(f"the transport knows no run of workflow {workflow_id!r}")
         return run
 
-    def stream(self, workflow_id: str, run_id: str) -> RunStream:
+    def stream(self, workflow_id: str, run_id: str, *, on_retry: OnRetry = "reset") -> RunStream:
         """Return the stream of a run, from its start."""
         key = StreamKey(self._namespace, workflow_id, run_id)
-        return RunStream(key, self._source, None, self.statistics, self._codec(key), history=self._history())
+        return RunStream(
+            key,
+            self._source,
+            None,
+            self.statistics,
+            self._codec(key),
+            history=self._history(),
+            on_retry=on_retry,
+        )
 
     def _history(self) -> RunHistory | None:
         if self._client is None or self._workflows is None:

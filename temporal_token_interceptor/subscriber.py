@@ -20,6 +20,8 @@ from temporal_token_interceptor.telemetry_reader import subscription_telemetry
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from temporal_token_interceptor.views import Messages
+
 
 class TokenSubscriber:
     """Reads what workflows say, live: each token once, in order per model call, or a `Gap`.
@@ -177,6 +179,54 @@ class TokenSubscriber:
                     case TokenEvent():
                         pieces.setdefault(event.origin.attempt_id, []).append(event.token)
         return "".join(piece for attempt in pieces.values() for piece in attempt)
+
+    def messages(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Literal["beginning", "now"] = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        subgraphs: bool = False,
+        until: Awaitable[object] | None = None,
+    ) -> Messages:
+        """Iterate over `(chunk, metadata)`, as over `graph.astream(..., stream_mode="messages")`.
+
+        When Temporal retries an activity, a `RemoveMessage` takes back each message of the attempt that
+        failed, as in LangGraph's own state, before the new attempt speaks under new ids.
+
+        The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
+        missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at the end.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `metadata["cursor"]` of a chunk: goes on right after it. Only good for the same options.
+            start: As for `subscribe`.
+            on_retry: `"hold"`: nothing of an attempt before it has succeeded, then all of it at once.
+            subgraphs: Whether to show what is said within subgraphs, too; `metadata["path"]` says where.
+            until: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            StreamNotFound: no such namespace, or the workflow was not started in time.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
+        """
+        # A process that only reads events loads no LangChain.
+        from temporal_token_interceptor.views import messages  # noqa: PLC0415
+
+        if on_retry not in ("reset", "hold"):
+            raise ConfigurationError(f"on_retry must be reset or hold, not {on_retry!r}")
+        return messages(
+            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=on_retry, until=until),
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=on_retry).so_far(),
+            cursor=cursor,
+            subgraphs=subgraphs,
+        )
 
     def _check_end(self, until: Awaitable[object] | None) -> None:
         if self._client is None and until is None:
