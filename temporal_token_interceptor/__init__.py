@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.backends.memory import MemoryStreamBackend
     from temporal_token_interceptor.backends.redis import RedisStreamBackend
     from temporal_token_interceptor.errors import (
+        CallNotCompleted,
         CodecMismatch,
         ConfigurationError,
         InvalidCursor,
@@ -68,6 +69,7 @@ _HOMES = {
     "backends.memory": ("MemoryStreamBackend",),
     "backends.redis": ("RedisStreamBackend",),
     "errors": (
+        "CallNotCompleted",
         "CodecMismatch",
         "ConfigurationError",
         "InvalidCursor",
@@ -115,6 +117,7 @@ __all__ = [
     "AttemptStarted",
     "Call",
     "CallEnded",
+    "CallNotCompleted",
     "CallStarted",
     "CallText",
     "CodecMismatch",

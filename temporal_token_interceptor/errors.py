@@ -68,3 +68,19 @@ class TokensMissing(TokenStreamError):
     def __str__(self) -> str:
         why = ", ".join(sorted(set(self.reasons)))
         return f"something is missing in {len(self.reasons)} places of the stream ({why})"
+
+
+class CallNotCompleted(TokenStreamError):
+    """A model's call has no whole message. If its activity is tried again, that makes a call of its own.
+
+    Attributes:
+        reason: The exception's class name if the call failed; `unfinished` if it was cut off with its
+            attempt, `superseded` if a newer attempt replaces it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the model's call did not complete: {self.reason}"

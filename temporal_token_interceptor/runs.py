@@ -125,6 +125,23 @@ class Runs:
             before = stream.standing if closed.again else {}
             yield RunContinued(run_id=run, cursor=str(Cursor(run)))
 
+    async def result(self, workflow_id: str, run_id: str | None, result_type: type | None) -> Any:
+        """Return the result of a workflow, of the run that a subscription ends with; wait for it to close.
+
+        Raises:
+            StreamNotFound: not started in time, or no such namespace.
+            ConfigurationError: there is no client to ask.
+            TransportUnavailable: Temporal was away for too long.
+            Exception: what the workflow's handle raises: it did not complete.
+        """
+        if self._client is None or self._workflows is None:
+            raise ConfigurationError("without a Temporal client there is no result")
+        run = run_id or await self._workflows.newest_run(workflow_id, start_timeout=self._start_timeout)
+        while (closed := await self._workflows.closed(workflow_id, run)).next_run_id is not None:
+            run = closed.next_run_id
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run, result_type=result_type)
+        return await handle.result(follow_runs=False)
+
     async def newest(self, workflow_id: str) -> str:
         """Return the newest run of a workflow, waiting for nothing.
 

@@ -20,6 +20,7 @@ from temporal_token_interceptor.telemetry_reader import subscription_telemetry
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from temporal_token_interceptor.run_view import WorkflowRun
     from temporal_token_interceptor.views import Messages
 
 
@@ -219,13 +220,40 @@ class TokenSubscriber:
         # A process that only reads events loads no LangChain.
         from temporal_token_interceptor.views import messages  # noqa: PLC0415
 
-        if on_retry not in ("reset", "hold"):
-            raise ConfigurationError(f"on_retry must be reset or hold, not {on_retry!r}")
+        shown = _of_views(on_retry)
         return messages(
-            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=on_retry, until=until),
-            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=on_retry).so_far(),
+            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=shown, until=until),
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
             cursor=cursor,
             subgraphs=subgraphs,
+        )
+
+    def run(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        *,
+        on_retry: Literal["reset", "hold"] = "reset",
+        result_type: type | None = None,
+        until: Awaitable[object] | None = None,
+    ) -> WorkflowRun:
+        """Return a workflow as streams of its model calls, tools and updates, and its result.
+
+        For `async with`, as LangGraph's `astream_events(version="v3")` gives a run. A call that a retry
+        replaces raises `CallNotCompleted`; if it had ended already, it is marked `superseded`.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            on_retry: As for `messages`.
+            result_type: What `await run.output` is to be read as, as for Temporal's workflow handle.
+            until: As for `subscribe`.
+        """
+        from temporal_token_interceptor.run_view import WorkflowRun  # noqa: PLC0415
+
+        return WorkflowRun(
+            self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until),
+            lambda: self._runs.result(workflow_id, run_id, result_type),
         )
 
     def _check_end(self, until: Awaitable[object] | None) -> None:
@@ -259,3 +287,10 @@ class TokenSubscriber:
             telemetry=telemetry,
         )
         return events if telemetry is None else telemetry.over(events)
+
+
+def _of_views(on_retry: OnRetry) -> OnRetry:
+    """Return a policy that shows one attempt of an activity at a time."""
+    if on_retry == "annotate":
+        raise ConfigurationError("on_retry must be reset or hold: `subscribe` alone can show all attempts")
+    return on_retry

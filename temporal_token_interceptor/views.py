@@ -99,8 +99,7 @@ class Chunks:
     def __init__(self, *, subgraphs: bool = False, cursor: str = "") -> None:
         self._subgraphs = subgraphs
         self._runs: list[dict[str, _Attempt]] = [{}]  # by attempt id: of the run before, and of this one
-        self._gaps: deque[Gap] = deque(maxlen=_GAPS_KEPT)
-        self._ended = StreamEnded(status="unknown")
+        self._ending = Ending()
         self._cursor = cursor
 
     def read(self, event: Event) -> list[Message]:
@@ -122,14 +121,15 @@ class Chunks:
             case AttemptStarted(origin=origin, supersedes=superseded):
                 said = [] if superseded is None else self._removals(superseded, event)
                 self._runs[-1][origin.attempt_id] = _Attempt(is_whole=True)
+            case Gap(call=Call() as call) if not self._shows(call):
+                return []  # nobody here misses it
             case Gap():
                 said = self._gap(event)
             case RunContinued():
                 self._runs = [self._runs[-1], {}]
-            case StreamEnded():
-                self._ended = event
             case _:
                 pass
+        self._ending.note(event)
         self._cursor = event.cursor
         return said
 
@@ -143,17 +143,8 @@ class Chunks:
         return any(run[origin.attempt_id].is_whole for run in self._runs if origin.attempt_id in run)
 
     def end(self) -> None:
-        """Raise if the stream did not end well.
-
-        Raises:
-            WorkflowNotCompleted: as Temporal says.
-            TokensMissing: something did not arrive, and was not superseded.
-        """
-        status, cursor = self._ended.status, self._ended.cursor
-        if status not in ("completed", "unknown"):
-            raise WorkflowNotCompleted(status, cursor)
-        if self._gaps:
-            raise TokensMissing(tuple(gap.reason for gap in self._gaps), cursor)
+        """Raise if the stream did not end well; see `Ending.check`."""
+        self._ending.check()
 
     # ------------------------------------------------------------------ one event
 
@@ -192,9 +183,6 @@ class Chunks:
         return [(chunk, {**metadata, **_present(facts)}) for chunk, metadata in said]
 
     def _gap(self, gap: Gap) -> list[Message]:
-        if gap.call is not None and not self._shows(gap.call):
-            return []
-        self._gaps.append(gap)
         facts: Metadata = {"langgraph_node": "", "gap": gap, "cursor": gap.cursor}
         if gap.origin is None:
             return [(AIMessageChunk(content=""), facts)]
@@ -208,7 +196,6 @@ class Chunks:
 
         Only the last removal has a new cursor: whoever resumes before it gets all of them again.
         """
-        self._gaps = deque((gap for gap in self._gaps if gap.origin != superseded), _GAPS_KEPT)
         drawn = [
             message
             for run in self._runs
@@ -233,6 +220,39 @@ class Chunks:
         return drawn
 
 
+class Ending:
+    """Knows, at the end of a stream, whether somebody who read it has all that was said."""
+
+    def __init__(self) -> None:
+        self._gaps: deque[Gap] = deque(maxlen=_GAPS_KEPT)
+        self._ended = StreamEnded(status="unknown")
+
+    def note(self, event: Event) -> None:
+        """Take in one event. What a superseded attempt missed, nobody misses."""
+        match event:
+            case Gap():
+                self._gaps.append(event)
+            case AttemptStarted(supersedes=Origin() as superseded):
+                self._gaps = deque((gap for gap in self._gaps if gap.origin != superseded), _GAPS_KEPT)
+            case StreamEnded():
+                self._ended = event
+            case _:
+                pass
+
+    def check(self) -> None:
+        """Raise if the stream did not end well.
+
+        Raises:
+            WorkflowNotCompleted: as Temporal says.
+            TokensMissing: something did not arrive, and was not superseded.
+        """
+        status, cursor = self._ended.status, self._ended.cursor
+        if status not in ("completed", "unknown"):
+            raise WorkflowNotCompleted(status, cursor)
+        if self._gaps:
+            raise TokensMissing(tuple(gap.reason for gap in self._gaps), cursor)
+
+
 class _Attempt:
     """What a viewer has of an attempt."""
 
@@ -245,8 +265,7 @@ class _Drawn:
     """What a viewer has of a call."""
 
     def __init__(self, origin: Origin, call: Call) -> None:
-        # As LangChain names the chunks of a run; a call whose start was lost has no run that we know.
-        self.id = f"lc_run--{call.run_id or f'{origin.attempt_id}-{call.ordinal}'}"
+        self.id = message_id(origin, call)
         self.reasoning_from: int | None = None
         self.metadata: Metadata = {
             **(call.metadata or {}),
@@ -265,6 +284,11 @@ class _Drawn:
             "path": call.path,
             "call_id": call.id,
         }
+
+
+def message_id(origin: Origin, call: Call) -> str:
+    """Return the id that LangChain gives the chunks of a call; one of ours if the call's start was lost."""
+    return f"lc_run--{call.run_id or f'{origin.attempt_id}-{call.ordinal}'}"
 
 
 def _of_attempt(origin: Origin) -> Metadata:

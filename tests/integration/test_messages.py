@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, RemoveMessage
 from temporalio import activity
+from temporalio.client import WorkflowFailureError
 
 from temporal_token_interceptor import (
     ConfigurationError,
@@ -338,3 +339,69 @@ def test_what_cannot_be_used_is_refused_at_the_call(client):
         subscriber.messages("any", start="later")
     with pytest.raises(ConfigurationError, match="until"):
         TokenSubscriber(None, MemoryStreamBackend()).messages("any")
+
+
+# ---------------------------------------------------------------------- the run as an object
+
+
+async def test_a_run_streams_calls_and_tools_and_has_the_result(client, backend):
+    """An agent with a tool, in an activity that is tried twice: I read its calls, its tools, its result."""
+    failed: list[int] = []
+
+    @activity.defn
+    async def ask(argument: Any) -> Any:
+        state = await GRAPHS["`create_agent` with a tool"]().ainvoke(QUESTION)
+        if not failed:
+            failed.append(activity.info().attempt)
+            raise ValueError("not this time")
+        return state["messages"][-1].text
+
+    workflow_id = unique("run-view")
+    async with streaming_worker(client, backend, [ask]) as queue:
+        await started(client, queue, "ask", workflow_id)
+        async with TokenSubscriber(client, backend).run(workflow_id, result_type=str) as run:
+            texts = [(await call.text, await call.tool_calls, call) async for call in run.messages]
+            tools = [tool async for tool in run.tool_calls]
+            result = await run.output
+
+    assert [text for text, _, call in texts if not call.superseded] == ["", "It is tea."]
+    assert [call.origin.attempt for _, _, call in texts] == [1, 1, 2, 2]
+    assert [[one["name"] for one in calls] for _, calls, _ in texts] == [["search"], [], ["search"], []]
+    assert [type(tool).__name__ for tool in tools] == ["ToolStarted", "ToolEnded"] * 2
+    assert result == "It is tea."
+
+
+async def test_the_output_of_a_run_is_that_of_the_last_run(client, backend):
+    """The workflow continues as new twice: what I await is what the last run returned."""
+    workflow_id = unique("run-continued")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(
+            Continuing.run, args=["answer", 2], id=workflow_id, task_queue=queue
+        )
+        subscriber = TokenSubscriber(client, backend)
+        async with subscriber.run(workflow_id, handle.first_execution_run_id) as run:
+            texts = [await call.text async for call in run.messages]
+            result = await run.output
+
+    assert (texts, result) == ([TEXT] * 3, 0)
+
+
+async def test_the_output_of_a_run_that_failed_is_its_failure(client, backend):
+    """`await run.output` raises what Temporal's own handle raises; and the streams say that it failed."""
+    workflow_id = unique("run-failed")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
+        await handle.signal(Waiting.end, "fail")
+        async with TokenSubscriber(client, backend).run(workflow_id) as run:
+            with pytest.raises(WorkflowFailureError):
+                await run.output
+            call = await anext(run.messages)
+            assert await call.text == TEXT
+            with pytest.raises(WorkflowNotCompleted):
+                await anext(run.messages)
+
+
+async def test_without_temporal_a_run_has_no_output():
+    subscriber = TokenSubscriber(None, MemoryStreamBackend())
+    with pytest.raises(ConfigurationError, match="client"):
+        await subscriber.run("any", until=asyncio.Future()).output
