@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     )
     from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.model_call import ModelCall
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
+    from temporal_token_interceptor.run_view import WorkflowRun
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.summary import summary_events
@@ -104,7 +106,9 @@ _HOMES = {
     ),
     "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
+    "model_call": ("ModelCall",),
     "plugin": ("TokenStreamingPlugin",),
+    "run_view": ("WorkflowRun",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "summary": ("summary_events",),
@@ -130,6 +134,7 @@ __all__ = [
     "GraphEvent",
     "InvalidCursor",
     "MemoryStreamBackend",
+    "ModelCall",
     "NodeEnded",
     "NodeStarted",
     "Origin",
@@ -154,6 +159,7 @@ __all__ = [
     "ToolStarted",
     "TransportUnavailable",
     "WorkflowNotCompleted",
+    "WorkflowRun",
     "create_token_handler",
     "stream_graph",
     "summary_events",

@@ -51,6 +51,9 @@ _T = TypeVar("_T")
 # Of what nobody reads, each stream keeps so many items.
 _KEPT = 1_000
 
+# How many events are read for one that was asked for: to switch tasks for each costs as much as all the rest.
+_AHEAD = 64
+
 Lifecycle = AttemptStarted | AttemptEnded | RunContinued | Gap | StreamEnded
 
 
@@ -164,20 +167,25 @@ class WorkflowRun:
 
     async def _read(self) -> None:
         error: Exception | None = None
+        ahead = await self._asked()
         try:
             async with aclosing(self._events) as events:
-                while True:
-                    await self._hungry.wait()
-                    self._hungry.clear()
-                    event = await anext(events, None)
-                    if event is None:
-                        break
+                async for event in events:
                     self._take(event)
                     self._wake()
+                    ahead -= 1
+                    if not ahead:
+                        ahead = await self._asked()
             self._ending.check()
         except Exception as raised:  # noqa: BLE001 - whoever reads gets it
             error = raised
         self._finish(error)
+
+    async def _asked(self) -> int:
+        """Wait until somebody waits; return how many events may be read then."""
+        await self._hungry.wait()
+        self._hungry.clear()
+        return _AHEAD
 
     def _wake(self) -> None:
         advanced, self._advanced = self._advanced, asyncio.Event()
