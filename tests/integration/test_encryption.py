@@ -231,7 +231,17 @@ async def test_many_subscribers_of_a_run_open_each_frame_once(client, redis_url,
         await ours.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
 
     subscriber = TokenSubscriber(with_codec(client, codec), backend)
-    texts = await asyncio.gather(*(subscriber.text(workflow_id) for _ in range(100)))
+    everybody = asyncio.Barrier(100)  # what nobody looks at any more is forgotten
+
+    async def view() -> str:
+        tokens = []
+        async for token in subscriber.tokens(workflow_id):
+            if not tokens:
+                await everybody.wait()
+            tokens.append(token.token)
+        return "".join(tokens)
+
+    texts = await asyncio.gather(*(view() for _ in range(100)))
 
     assert texts == ["".join(WORDS)] * 100
     assert codec.opened == await frames(backend, ours, workflow_id)
