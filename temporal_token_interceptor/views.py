@@ -69,19 +69,15 @@ async def messages(
         TokensMissing: at the end: the workflow completed, but something that it said did not arrive.
     """
     chunks = Chunks(subgraphs=subgraphs, cursor=cursor or "")
-    place = None if cursor is None else Cursor.parse(cursor)
+    run_id = None if cursor is None else Cursor.parse(cursor).run_id
     async with aclosing(events):
         async for event in events:
-            if (
-                place is not None
-                and isinstance(event, AttemptStarted)
-                and (before := event.supersedes) is not None
-                and before.run_id == place.run_id
-                and not chunks.knows_all(before)
-            ):
+            before = event.supersedes if isinstance(event, AttemptStarted) else None
+            if before is not None and before.run_id == run_id and not chunks.knows_all(before):
+                # All that it said was shown: up to the cursor to somebody else, and then to us.
                 async with aclosing(past(before)) as said:
                     async for earlier in said:
-                        if _is_up_to(place, earlier) and earlier.origin == before:
+                        if earlier.origin == before:
                             chunks.recall(earlier)
             for message in chunks.read(event):
                 yield message
@@ -303,8 +299,3 @@ def _of_attempt(origin: Origin) -> Metadata:
 
 def _present(facts: Metadata) -> Metadata:
     return {name: value for name, value in facts.items() if value not in (None, [], False)}
-
-
-def _is_up_to(place: Cursor, event: Event) -> bool:
-    there = Cursor.parse(event.cursor)
-    return (there.entry, there.position) <= (place.entry, place.position)

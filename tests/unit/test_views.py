@@ -263,8 +263,8 @@ async def read(*events: Event, earlier: tuple[Event, ...] = (), cursor: str | No
 
 async def test_a_reader_that_resumes_removes_what_the_reader_before_it_showed():
     """I reloaded the page in mid-answer; then the worker died. The old half goes away all the same."""
-    other = a_token("never seen here", 9, ordinal=2, run_id="later-a1")
-    earlier = (AttemptStarted(origin=FIRST, **at(0)), a_token("ha", 1), a_token("lf", 2), other)
+    other = a_token("of another activity", 2, replace(FIRST, activity_id="2", attempt_id="c1"))
+    earlier = (AttemptStarted(origin=FIRST, **at(0)), a_token("ha", 1), other, a_token("lf", 2))
     rest = (a_retry(5), a_token("whole", 6, SECOND))
 
     got, _, asked = await read(*rest, earlier=earlier, cursor=at(2)["cursor"])
