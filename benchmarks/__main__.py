@@ -8,29 +8,37 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 
-from benchmarks.measure import Figure
+from benchmarks.measure import Figure, Size
 
 # Name: module and function. Imported when run: this file is imported by the child processes too, and
 # readers must not load LangChain.
 BENCHMARKS = {
-    "telemetry": ("telemetry", "figures"),
     "capture": ("capture", "figures"),
+    "telemetry": ("telemetry", "figures"),
+    "codec": ("codec", "figures"),
     "delivery": ("delivery", "figures"),
-    "load": ("load", "worker_figures"),
-    "fanout": ("load", "fanout_figures"),
-    "crowd": ("load", "crowd_figures"),
-    "memory": ("load", "memory_figures"),
+    "load": ("load", "figures"),
+    "calls": ("load", "call_figures"),
+    "fanout": ("audience", "fanout_figures"),
+    "crowd": ("audience", "crowd_figures"),
+    "subscribers": ("audience", "subscriber_figures"),
+    "memory": ("memory", "figures"),
+    "history": ("history", "figures"),
+    "growth": ("growth", "figures"),
+    "costs": ("costs", "figures"),
+    "peers": ("delivery", "peer_figures"),
+    "workflow_streams": ("peers.workflow_streams", "figures"),
 }
 
 
-async def measure(names: list[str]) -> list[Figure]:
+async def measure(names: list[str], size: Size) -> list[Figure]:
     """Run benchmarks and print their figures as they come."""
     figures: list[Figure] = []
     for name in names:
         module, function = BENCHMARKS[name]
-        benchmark: Callable[[], AsyncIterator[Figure]]
+        benchmark: Callable[[Size], AsyncIterator[Figure]]
         benchmark = getattr(import_module(f"benchmarks.{module}"), function)
-        async for figure in benchmark():
+        async for figure in benchmark(size):
             print(figure.line(), flush=True)
             figures.append(figure)
     return figures
@@ -68,7 +76,7 @@ def main() -> int:
     names: list[str] = parser.parse_args().names
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
-    figures = asyncio.run(measure(names or list(BENCHMARKS)))
+    figures = asyncio.run(measure(names or list(BENCHMARKS), Size()))
     print(f"\n{table(figures)}", file=sys.stderr)
     return int(any(figure.ok is False for figure in figures))
 
