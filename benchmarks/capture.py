@@ -114,12 +114,14 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
     yielding = Model(tokens=tokens, yielding=True)
     tool_calls = Model(tokens=tokens, tool=True)
     reasoning = Model(tokens=tokens, piece=[{"type": "reasoning", "reasoning": "word ", "index": 0}])
+    blocks = Model(tokens=tokens, piece=[{"type": "text", "text": "word ", "index": 0}])  # as Anthropic's
     for name, model, ask, budget in (
         ("ainvoke", text, _ainvoke, RATIO),
         ("invoke", text, _invoke, RATIO),
         ("invoke_process", text, _invoke_process, None),
         ("ainvoke_yielding", yielding, _ainvoke, None),
         ("ainvoke_tool_calls", tool_calls, _ainvoke, None),
+        ("ainvoke_text_blocks", blocks, _ainvoke, None),
         ("ainvoke_reasoning", reasoning, _ainvoke, None),
     ):
         rounds = size.count(ROUNDS if budget else ROUNDS // 3)
