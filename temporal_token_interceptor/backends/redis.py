@@ -36,6 +36,7 @@ _BLOCK_MS = 4_000
 _CONNECT_SECONDS = 5.0
 _CONNECTIONS = 3
 _DEFAULT_URL = "redis://localhost:6379"
+_TOO_MUCH = 2**31  # what Redis refuses is far above; so many seconds are 68 years
 
 
 class RedisStreamBackend:
@@ -75,8 +76,10 @@ class RedisStreamBackend:
         client: Redis | RedisCluster | None = None,
     ) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("stream_ttl_seconds", stream_ttl_seconds)):
-            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _TOO_MUCH:
+                raise ConfigurationError(
+                    f"{name} must be a positive whole number below {_TOO_MUCH}, not {value!r}"
+                )
         if not isinstance(patience, timedelta) or patience <= timedelta(0):
             raise ConfigurationError(f"patience must be a positive timedelta, not {patience!r}")
         if not isinstance(channel_prefix, str) or not channel_prefix or {"{", "}"} & {*channel_prefix}:
@@ -116,13 +119,17 @@ class RedisStreamBackend:
         self._reader = RedisReader(desk, follower, keys, outage, patience=seconds)
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **more: Any) -> Self:
         """Return a backend as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+
+        Args:
+            environ: Instead of `os.environ`.
+            more: Options that come before those of the environment, such as a `client` of a cluster.
 
         Raises:
             ConfigurationError: a variable cannot be used; the message names it.
         """
-        return cls(**environment.options(environment.REDIS, environ))
+        return environment.made(cls, environment.REDIS, environ, **more)
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once Redis has it. See `TokenSink.write`."""

@@ -21,6 +21,7 @@ from examples.demo import WHEN, WHERE
 from examples.demo.model import ANSWER, CUT_SHORT, OPENING, REPORT
 from examples.demo.page import PaperPage, TerminalPage, page_on
 from temporal_token_interceptor import Origin
+from tests.support.processes import alive
 
 CHECKOUT = Path(__file__).parents[2]
 ESCAPE = "\x1b"
@@ -226,21 +227,6 @@ def demo(directory, **streams):
 def skip_without_servers(process, told):
     if process.wait(timeout=20) == 1 and "The demo needs a server" in told and not os.environ.get("CI"):
         pytest.skip(told)
-
-
-def alive(mark, session):
-    """The command lines of a demo's processes: by their session, or by the mark (Redis erases its own)."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (directory / "environ").read_bytes()
-            command = (directory / "cmdline").read_text().replace("\0", " ")
-            ours = os.getsid(int(directory.name)) == session or mark.encode() in environment
-        except OSError:  # somebody else's, or gone
-            continue
-        if ours and command:  # a process that has ended and waits to be noticed has none
-            found.append(command)
-    return found
 
 
 def read_all(descriptor):
