@@ -35,8 +35,8 @@ from temporal_token_interceptor.protocol import StreamKey
 _BLOCK_MS = 4_000
 _CONNECT_SECONDS = 5.0
 _CONNECTIONS = 3
-_DEFAULT_URL = "redis://localhost:6379"
 _TOO_MUCH = 2**31  # what Redis refuses is far above; so many seconds are 68 years
+_DEFAULT_URL = "redis://localhost:6379"
 
 
 class RedisStreamBackend:
