@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.protocol import StreamKey
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
-    from temporal_token_interceptor.summary import summary_events
+    from temporal_token_interceptor.summary_reader import summary_events
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
 # Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
@@ -103,7 +103,7 @@ _HOMES = {
     "protocol": ("StreamKey",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
-    "summary": ("summary_events",),
+    "summary_reader": ("summary_events",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -219,7 +219,7 @@ class Gap(EventBase):
     """Something is missing here, and this is all that is known about it.
 
     Attributes:
-        missing: How many tokens (where the reason is `overflow` or `mismatch`) or frames (else); None if
+        missing: How many tokens (of `overflow`, `mismatch` and `transport`) or frames (else); None if
             nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 HISTORY = "h"
-"""Begins the ids of entries that were read from Temporal's history: they sort after those of a transport."""
+"""Begins the ids of entries that were read from Temporal's history; no transport's begins so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,8 @@ class EventBase:
     @property
     def from_history(self) -> bool:
         """Whether Temporal's history told it, because no transport had it: late, and all at once."""
-        return self.cursor.rpartition("~")[0].rpartition("~")[2].startswith(HISTORY)
+        entry = self.cursor.rpartition("~")[0].rpartition("~")[2]
+        return entry.rpartition("+")[2].startswith(HISTORY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

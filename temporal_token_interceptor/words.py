@@ -29,6 +29,6 @@ GapReason = Literal["overflow", "lost", "trimmed", "mismatch", "unreadable", "tr
 
 `overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
 expired before this reader came. `mismatch`: the call has ended, and its text, as read, is not what the
-worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost the
-stream, such as a restart that emptied Redis, or could not be read to its end.
+worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost what
+it had taken, such as a restart that emptied Redis; or it, or the history, could not be read to its end.
 """
