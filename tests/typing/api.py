@@ -73,6 +73,7 @@ from temporal_token_interceptor.testing import (
     Law,
     Piece,
     ScriptedChatModel,
+    StreamingActivityEnvironment,
     check_transport,
     tool_call,
 )
@@ -352,6 +353,15 @@ def models() -> list[BaseChatModel]:
     ScriptedChatModel.saying(1)  # type: ignore[arg-type]
     tool_call("search", {}, id="t-1")  # type: ignore[arg-type]
     return [ScriptedChatModel(script=lambda messages: [str(len(messages))])]
+
+
+async def without_a_server(activity: Callable[[str], Awaitable[str]]) -> list[Event]:
+    environment = StreamingActivityEnvironment(nodes=["agent"], force_streaming=False)
+    assert_type(await environment.run(activity, "?"), Any)
+    assert_type(environment.tokens, list[str])
+    StreamingActivityEnvironment(node=["agent"])  # type: ignore[call-arg]
+    environment.text = ""  # type: ignore[misc]
+    return environment.events
 
 
 async def conformance(make: Callable[[], AbstractAsyncContextManager[BothHalves]]) -> None:
