@@ -51,6 +51,43 @@ async def test_runs_spread_over_the_nodes(cluster):
     assert all(len(keys) > 15 for keys in found.values()), found
 
 
+async def test_connections_do_not_grow_with_streams(cluster):
+    """At a node a worker has at most two connections and a reader three, however many runs there are."""
+    streams = [StreamKey("default", unique("connections"), "run") for _ in range(60)]
+    most = {"worker": 0, "viewer": 0}
+    async with (
+        a_backend(cluster, client_name="worker") as writer,
+        a_backend(cluster, client_name="viewer") as reader,
+    ):
+
+        async def write(stream):
+            for number in range(30):
+                await writer.write(stream, b"%d" % number)
+
+        async def read(stream):
+            read = 0
+            async with aclosing(reader.read(stream)) as entries:
+                while read < 30:
+                    read += len(await anext(entries))
+
+        async def count(done):
+            while not done.is_set():
+                for node in cluster.nodes:
+                    clients = (await node.ask("CLIENT", "LIST")).decode()
+                    for name, so_far in most.items():
+                        most[name] = max(so_far, clients.count(f"name={name} "))
+
+        done = asyncio.Event()
+        counting = asyncio.create_task(count(done))
+        async with asyncio.timeout(30):
+            await asyncio.gather(*map(write, streams), *map(read, streams))
+        done.set()
+        await counting
+
+    assert 1 <= most["worker"] <= 2
+    assert 2 <= most["viewer"] <= 3
+
+
 async def test_writers_and_readers_of_a_cluster_need_few_rights(cluster):
     """I give each a user on every node, as documented; neither can do what the other does."""
     for node in cluster.nodes:
