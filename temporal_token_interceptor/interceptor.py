@@ -164,7 +164,7 @@ class TokenStreamingInterceptor(Interceptor):
         self._data_converter = data_converter
         self._heartbeat = heartbeat
         self._stall_timeout = None if stall_timeout is None else stall_timeout.total_seconds()
-        self._summaries = None if summary == "off" else ResultSummaries()
+        self._summaries = ResultSummaries(backend, enabled=summary != "off")
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
         self._pools = ProcessPools(
@@ -226,9 +226,10 @@ class TokenStreamingInterceptor(Interceptor):
                         result = await next.execute_activity(input)
             except BaseException as error:
                 await attempt.finish(outcome_of(error), will_retry=will_retry(info, error))
+                self._summaries.leave(attempt)
                 raise
             await attempt.finish("completed_provisional")
-            return result if self._summaries is None else self._summaries.attach(result, attempt, input)
+            return self._summaries.attach(result, attempt, input)
 
     def _captures(self, activity_type: str) -> bool:
         return self._activities is None or activity_type in self._activities
@@ -289,8 +290,10 @@ class TokenStreamingInterceptor(Interceptor):
                     result = await next.execute_nexus_operation_start(input)
             except BaseException as error:
                 await attempt.finish("cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
+                self._summaries.leave(attempt)
                 raise
             await attempt.finish("completed_provisional")
+            self._summaries.leave(attempt)
             return result
 
     @contextmanager

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from redis.asyncio import Redis
@@ -105,8 +105,8 @@ class Outage:
         self._away, self._back = asyncio.Event(), asyncio.Event()
         self.middle_began, self.last_began = asyncio.Event(), asyncio.Event()
 
-    def activities(self, *, place: bool = True) -> list[Any]:
-        """The activities; the result of the middle one has a `custom_data`, or not."""
+    def activities(self, middle: Literal["answers", "placeless", "fails"] = "answers") -> list[Any]:
+        """The activities; the middle one's result has a `custom_data`, or has none, or there is no result."""
 
         async def says(name: str) -> str:
             words = [f"{name} {number}, " for number in range(5)]
@@ -117,16 +117,19 @@ class Outage:
             return Answer(await says("first"))
 
         @activity.defn(name="middle")
-        async def middle(argument: Any) -> Answer:
+        async def answers(argument: Any) -> Answer:
             self.middle_began.set()
             await self._away.wait()
             return Answer(await says("middle"))
 
         @activity.defn(name="middle")
         async def placeless(argument: Any) -> str:
-            self.middle_began.set()
-            await self._away.wait()
-            return await says("middle")
+            return (await answers(argument)).text
+
+        @activity.defn(name="middle")
+        async def fails(argument: Any) -> None:
+            await answers(argument)
+            raise LookupError("gone")
 
         @activity.defn
         async def last(argument: Any) -> Answer:
@@ -134,7 +137,7 @@ class Outage:
             await self._back.wait()
             return Answer(await says("last"))
 
-        return [first, middle if place else placeless, last]
+        return [first, {"answers": answers, "placeless": placeless, "fails": fails}[middle], last]
 
     async def strike(self) -> None:
         """Let Redis fail for as long as the middle activity runs."""
@@ -211,6 +214,30 @@ async def test_an_activity_that_redis_missed_is_healed_in_a_run_that_it_did_not(
     assert {e.node_name for e in late if isinstance(e, TokenEvent) and e.from_history} == {"middle"}
     for place, rest in enumerate(resumed, 1):
         assert rest == late[place:]
+
+
+@pytest.mark.parametrize("way_out", ["placeless", "fails"])
+async def test_what_no_result_holds_is_told_when_redis_is_back(client, server, way_out):
+    """The step has no `custom_data`, or failed for good: its words come late, through Redis."""
+    outage = Outage(server, "full")
+    workflow_id = unique("late")
+    async with (
+        RedisStreamBackend(server.url) as backend,
+        streaming_worker(
+            client, backend, outage.activities(way_out), flush_timeout=timedelta(milliseconds=200)
+        ) as queue,
+    ):
+        names = ["first", "middle", "last"]
+        await client.start_workflow(RunInTurn.run, names, id=workflow_id, task_queue=queue)
+        live, _ = await asyncio.gather(read_all(client, backend, workflow_id), outage.strike())
+        late = await read_all(client, backend, workflow_id)
+
+    for events in (live, late):
+        assert standing_text(events) == THREE
+        assert not [event for event in events if isinstance(event, Gap)]
+        assert not [event for event in events if isinstance(event, TokenEvent) and event.from_history]
+    ends = {e.origin.activity_type: e.outcome for e in late if isinstance(e, AttemptEnded)}
+    assert ends["middle"] == ("failed" if way_out == "fails" else "completed_provisional")
 
 
 async def test_a_cursor_from_history_hides_nothing_that_redis_is_told_later(client, server):
