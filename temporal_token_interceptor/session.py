@@ -139,8 +139,10 @@ class Session:
 
         The first may have been stored all the same: whoever reads it twice knows by its number.
         """
-        # How long they waited is no news of the way to a transport.
-        unstored = () if self._unstored is None else (replace(self._unstored, waiting_since=None),)
+        # With a header; and how long it waited is no news of the way to a transport.
+        unstored = (
+            () if self._unstored is None else (replace(self._unstored, header=True, waiting_since=None),)
+        )
         if self._end is None or not (self._left or unstored):
             return ()
         if self._rest is None and not (unstored and self._end in unstored[0].records):
@@ -193,16 +195,15 @@ class Session:
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None or self._sealing_failed
         open_calls = self._calls.open
         records = self._calls.add(records)
-        self._unstored = Frame(
+        frame = self._unstored = Frame(
             self.origin,
             self._seq,
             records,
-            header=True,
+            header=header,
             open_calls=open_calls,
             traceparent=self.telemetry.traceparent,
             waiting_since=self.telemetry.taken(),
         )
-        frame = self._unstored if header else replace(self._unstored, header=False)
         if self._keeper is None:
             self._keep()
         self.tally.add(records)
