@@ -130,9 +130,13 @@ class RunStream:
             TransportUnavailable: the transport was away for too long.
             CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
-        async with aclosing(self._stored(closing)) as stored:
-            async for event in stored:
-                yield event
+        try:
+            async with aclosing(self._stored(closing)) as stored:
+                async for event in stored:
+                    yield event
+        finally:
+            self._statistics.duplicates += self._attempts.statistics.duplicates
+            self._statistics.superseded += self._attempts.statistics.superseded
         for event in self._tail():
             if not self._where.is_known(event.cursor):
                 self._statistics.gaps += isinstance(event, Gap)
