@@ -284,6 +284,40 @@ async def test_a_cursor_from_history_hides_nothing_that_redis_is_told_later(clie
         assert rest == rests[5][place:]
 
 
+async def test_what_was_out_of_reach_is_read_when_it_is_not(client, server):
+    """I could not reach Redis, and was told how much I missed. I come back when I can, and get it."""
+    workflow_id = unique("in-reach-again")
+    outage = Outage(server, "full")
+    async with (
+        RedisStreamBackend(server.url) as backend,
+        RedisStreamBackend("redis://127.0.0.1:1", patience=timedelta(seconds=0.3)) as unreachable,
+        streaming_worker(client, backend, outage.activities()) as queue,
+    ):
+        names = ["first", "middle", "last"]
+        handle = await client.start_workflow(RunInTurn.run, names, id=workflow_id, task_queue=queue)
+        told = []
+        async with aclosing(TokenSubscriber(client, unreachable).subscribe(workflow_id)) as events:
+            async for event in events:
+                told.append(event)
+                if isinstance(event, AttemptEnded):
+                    break
+        live = [
+            asyncio.ensure_future(read_all(client, backend, workflow_id, cursor=event.cursor))
+            for event in told
+        ]
+        outage.begin()
+        outage.over()
+        await handle.result()
+        rests = await asyncio.gather(*live)
+
+    missing = [event.missing for event in told if isinstance(event, Gap)]
+    assert kinds(told) == ["Gap", "AttemptStarted", "Gap", "AttemptEnded"]
+    assert missing == [None, 5]
+    for rest in rests:
+        assert standing_text(rest) == THREE
+        assert not [event for event in rest if isinstance(event, Gap)]
+
+
 async def test_from_now_on_holds_for_what_history_tells_too(client, server):
     """I want what comes: a step that fell into an outage before I came is left out, a later one is healed."""
     workflow_id = unique("now-healed")
