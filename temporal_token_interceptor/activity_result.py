@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 # How long the end of a stream may be held up by a look at the history, or by the decoding of one result.
-# Temporal ends a history at 50 MB: one of 20 MB takes less than a second on a loopback socket.
+# A look takes 3 ms for a short history and 0.2 s for one of 19 MB, on loopback; Temporal ends one at 50 MB.
 _LOOK_SECONDS = 30.0
 
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -150,3 +151,26 @@ class Pulse:
                     self._recorder.skip()
         except Exception:  # ours: the activity must not suffer
             logger.exception("an activity has no pulse any more")
+
+
+def pulse_of(
+    info: activity.Info,
+    heartbeat: Heartbeat,
+    outbound: ActivityOutboundInterceptor | None,
+    *,
+    captured: Callable[[], int],
+    stall_timeout: float | None,
+) -> AbstractAsyncContextManager[object]:
+    """Return the pulse of an activity, to be run around it; one that never beats where there is to be none.
+
+    Args:
+        info: The activity.
+        heartbeat: The user's choice.
+        outbound: A `HeartbeatRecorder` where there is to be a pulse.
+        captured: How much was captured so far: a sign of life.
+        stall_timeout: Seconds without one after which the pulse stops.
+    """
+    interval = pulse_interval(info, heartbeat)
+    if not isinstance(outbound, HeartbeatRecorder) or interval is None:
+        return nullcontext()
+    return Pulse(outbound, interval, captured=captured, stall_timeout=stall_timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -31,10 +31,11 @@ from temporal_token_interceptor.activity_info import (
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.client_converter import ClientConverter
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin
-from temporal_token_interceptor.heartbeat import Heartbeat, HeartbeatRecorder, Pulse, pulse_interval
+from temporal_token_interceptor.heartbeat import Heartbeat, HeartbeatRecorder, pulse_interval, pulse_of
 from temporal_token_interceptor.nexus import operation_type, origin_of
 from temporal_token_interceptor.pool_activities import ProcessPools, leaves_the_process
 from temporal_token_interceptor.protocol import StreamKey
@@ -80,8 +81,8 @@ class TokenStreamingInterceptor(Interceptor):
             the same code of its author as not streaming it. True: wherever the model can stream. False:
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
             tag `tti:noforce` leaves a single call alone.
-        data_converter: The client's. If it has a payload codec, frames are sealed with it, and readers need
-            it to open them. None: frames are plain JSON. `TokenStreamingPlugin` passes it by itself.
+        data_converter: If it has a payload codec, frames are sealed with it, and readers need it to open
+            them. None: that of the worker's client. `DataConverter.default` leaves frames plain.
         heartbeat: `"auto"`: an activity with a `heartbeat_timeout` beats by itself, at a third of it, so that
             a slow first token does not trip it; your own latest details are repeated, never replaced. An
             interval: every activity beats, at that interval or the third, whichever is shorter. `"off"`:
@@ -161,10 +162,10 @@ class TokenStreamingInterceptor(Interceptor):
             nodes=nodes, tags=tags, kinds=kinds, capture=capture, metadata_keys=metadata_keys
         )
         self._force_streaming = force_streaming
-        self._data_converter = data_converter
+        self._converter = ClientConverter(data_converter)
         self._heartbeat = heartbeat
         self._stall_timeout = None if stall_timeout is None else stall_timeout.total_seconds()
-        self._summaries = None if summary == "off" else ResultSummaries()
+        self._summaries = ResultSummaries(backend, enabled=summary != "off")
         self._flush_timeout = flush_timeout
         self._budget = Budget(max_buffered_bytes)
         self._pools = ProcessPools(
@@ -198,14 +199,15 @@ class TokenStreamingInterceptor(Interceptor):
         self,
         next: ActivityInboundInterceptor,  # noqa: A002
         input: ExecuteActivityInput,  # noqa: A002
-        recorder: HeartbeatRecorder | None = None,
+        outbound: ActivityOutboundInterceptor | None = None,
     ) -> Any:
         """Run an activity attempt, streaming what its models say."""
         info = activity.info()
         if not self._captures(info.activity_type):
             return await next.execute_activity(input)
         try:
-            attempt = self._attempt(origin_of_activity(info), runtime_meter(activity.metric_meter))
+            converter = self._converter.of_activity(outbound)
+            attempt = self._attempt(origin_of_activity(info), runtime_meter(activity.metric_meter), converter)
             observer = Observer(
                 attempt.buffer,
                 default_node=info.activity_type,
@@ -213,7 +215,13 @@ class TokenStreamingInterceptor(Interceptor):
                 telemetry=attempt.telemetry,
                 thrown_in=_THROWN_IN,
             )
-            pulse = self._pulse(info, recorder, attempt)
+            pulse = pulse_of(
+                info,
+                self._heartbeat,
+                outbound,
+                captured=lambda: attempt.buffer.received,
+                stall_timeout=self._stall_timeout,
+            )
         except Exception:  # ours: the activity must not suffer
             logger.exception("activity %r runs without streaming", info.activity_type)
             return await next.execute_activity(input)
@@ -226,14 +234,17 @@ class TokenStreamingInterceptor(Interceptor):
                         result = await next.execute_activity(input)
             except BaseException as error:
                 await attempt.finish(outcome_of(error), will_retry=will_retry(info, error))
+                self._summaries.leave(attempt)
                 raise
             await attempt.finish("completed_provisional")
-            return result if self._summaries is None else self._summaries.attach(result, attempt, input)
+            return self._summaries.attach(result, attempt, input)
 
     def _captures(self, activity_type: str) -> bool:
         return self._activities is None or activity_type in self._activities
 
-    def _attempt(self, origin: Origin, meter: RuntimeMeter | None) -> Session | Recording:
+    def _attempt(
+        self, origin: Origin, meter: RuntimeMeter | None, converter: DataConverter | None
+    ) -> Session | Recording:
         if self._backend is None:
             return Recording(origin)
         return Session(
@@ -241,21 +252,8 @@ class TokenStreamingInterceptor(Interceptor):
             self._backend,
             budget=self._budget,
             flush_timeout=self._flush_timeout,
-            codec=FrameCodec.of(self._data_converter, StreamKey.of(origin)),
+            codec=FrameCodec.of(converter, StreamKey.of(origin)),
             telemetry=attempt_telemetry(origin, self._backend, self._budget, meter, thrown_in=_THROWN_IN),
-        )
-
-    def _pulse(
-        self, info: activity.Info, recorder: HeartbeatRecorder | None, attempt: Session | Recording
-    ) -> AbstractAsyncContextManager[object]:
-        interval = pulse_interval(info, self._heartbeat)
-        if recorder is None or interval is None:
-            return nullcontext()
-        return Pulse(
-            recorder,
-            interval,
-            captured=lambda: attempt.buffer.received,
-            stall_timeout=self._stall_timeout,
         )
 
     def intercept_nexus_operation(
@@ -276,7 +274,8 @@ class TokenStreamingInterceptor(Interceptor):
         if origin is None or self._backend is None or not self._captures(kind):
             return await next.execute_nexus_operation_start(input)
         try:
-            attempt = self._attempt(origin, runtime_meter(nexus.metric_meter))
+            converter = self._converter.of_operation()
+            attempt = self._attempt(origin, runtime_meter(nexus.metric_meter), converter)
             observer = Observer(
                 attempt.buffer, default_node=kind, selection=self._selection, telemetry=attempt.telemetry
             )
@@ -289,8 +288,10 @@ class TokenStreamingInterceptor(Interceptor):
                     result = await next.execute_nexus_operation_start(input)
             except BaseException as error:
                 await attempt.finish("cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
+                self._summaries.leave(attempt)
                 raise
             await attempt.finish("completed_provisional")
+            self._summaries.leave(attempt)
             return result
 
     @contextmanager
@@ -312,14 +313,14 @@ class _StreamingActivity(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, interceptor: TokenStreamingInterceptor) -> None:  # noqa: A002
         super().__init__(next)
         self._interceptor = interceptor
-        self._recorder: HeartbeatRecorder | None = None
+        self._outbound: ActivityOutboundInterceptor | None = None
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
-        self._recorder = self._interceptor._recorder(outbound)
-        super().init(self._recorder or outbound)
+        self._outbound = self._interceptor._recorder(outbound) or outbound
+        super().init(self._outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        return await self._interceptor._execute(self.next, input, self._recorder)
+        return await self._interceptor._execute(self.next, input, self._outbound)
 
 
 class _StreamingOperation(NexusOperationInboundInterceptor):

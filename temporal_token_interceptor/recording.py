@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from temporal_token_interceptor.buffer import Budget, Buffer
+from temporal_token_interceptor.call_checks import CallChecks
 from temporal_token_interceptor.events import AttemptEnded, Frame, Origin, Outcome
 from temporal_token_interceptor.summary import Tally
 from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY
@@ -45,7 +46,8 @@ class Recording:
         """Put what was said, and how the attempt ended, into a frame; into none if nothing was said."""
         if records := self.buffer.take(sys.maxsize):
             end = AttemptEnded(outcome=outcome, will_retry=will_retry)
-            self.undelivered = (Frame(self.origin, 0, (*records, end), header=True),)
+            checked = CallChecks().add(records)
+            self.undelivered = (Frame(self.origin, 0, (*checked, end), header=True),)
 
     def __repr__(self) -> str:
         """Tell the state."""

@@ -1,4 +1,7 @@
-"""Puts what there is to tell of an attempt into its activity's result; never the reason that one fails."""
+"""Tells what there is to tell of an attempt that ended: in its activity's result, or to the transport, later.
+
+Never the reason that an activity fails.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Any
 from temporalio import activity
 from temporalio.worker import ExecuteActivityInput
 
+from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.custom_data import attached
+from temporal_token_interceptor.late import LateFrames
 from temporal_token_interceptor.recording import Recording
 from temporal_token_interceptor.session import Session
 from temporal_token_interceptor.summary import item_of
@@ -17,15 +22,36 @@ logger = logging.getLogger(__name__)
 
 
 class ResultSummaries:
-    """Attaches summaries, and says once for each activity type that has no place for what must be told."""
+    """Attaches summaries, and says once for each activity type that has no place for what must be told.
 
-    def __init__(self) -> None:
+    Args:
+        sink: Takes later what no result holds; None where there is no transport.
+        enabled: Whether results may be changed.
+    """
+
+    def __init__(self, sink: TokenSink | None, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._late = None if sink is None else LateFrames(sink)
         self._placeless: set[str] = set()  # activity types; a worker has not many
 
     def attach(self, result: Any, attempt: Session | Recording, input: ExecuteActivityInput) -> Any:  # noqa: A002
         """Return the result with what there is to tell in its `custom_data`, or just the result."""
         if not (attempt.undelivered or attempt.tally.call_count):
             return result
+        changed = self._changed(result, attempt, input) if self._enabled else result
+        if changed is result:
+            self.leave(attempt)
+        return changed
+
+    def leave(self, attempt: Session | Recording) -> None:
+        """Let an attempt without a result be told when the transport takes it again."""
+        try:
+            if self._late is not None and isinstance(attempt, Session):
+                self._late.leave(attempt.undelivered, attempt.codec)
+        except Exception:  # ours: the activity must not suffer
+            logger.exception("what was left of an attempt is not told")
+
+    def _changed(self, result: Any, attempt: Session | Recording, input: ExecuteActivityInput) -> Any:  # noqa: A002
         error: Exception | None = None
         try:
             changed = attached(

@@ -130,9 +130,13 @@ class RunStream:
             TransportUnavailable: the transport was away for too long.
             CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
-        async with aclosing(self._stored(closing)) as stored:
-            async for event in stored:
-                yield event
+        try:
+            async with aclosing(self._stored(closing)) as stored:
+                async for event in stored:
+                    yield event
+        finally:
+            self._statistics.duplicates += self._attempts.statistics.duplicates
+            self._statistics.superseded += self._attempts.statistics.superseded
         for event in self._tail():
             if not self._where.is_known(event.cursor):
                 self._statistics.gaps += isinstance(event, Gap)
@@ -223,19 +227,20 @@ class RunStream:
             self._told.is_short = True
 
     async def _results(self, history: RunHistory, *, up_to: str | None = None) -> AsyncGenerator[Event]:
+        # Who resumes may have been given by the transport what it has no more, or be given it yet.
+        counts = up_to is None and not self._where.resumed
         for result in await history.results():
             if up_to is None or result.id <= up_to:
-                for entry in await self._missing(result):
+                for entry in await self._missing(result, counts=counts):
                     for event in self._news(self._told, entry):
                         yield event
 
-    async def _missing(self, result: Result) -> Sequence[Entry]:
+    async def _missing(self, result: Result, *, counts: bool) -> Sequence[Entry]:
         """Return what a result tells of an attempt that did not say here how it completed."""
         if self._attempts.is_settled(result.activity_id, result.attempt, result.started_time):
             return ()
         told = await result.told()
-        # Who resumes may have been given by the transport what it has no more.
-        return [*told.frames, *(() if self._where.resumed else told.counted)]
+        return [*told.frames, *(told.counted if counts else ())]
 
     async def _follow(
         self, source: TokenSource, closing: asyncio.Future[Closed | None]

@@ -22,28 +22,28 @@ from typing import Self
 
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.buffer import Budget, Buffer
-from temporal_token_interceptor.digest import TextCheck, TextDigest
+from temporal_token_interceptor.call_checks import CallChecks
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,
-    Call,
-    CallEnded,
-    CallStarted,
     Frame,
     Gap,
     Origin,
     Outcome,
     Record,
-    TextRun,
 )
 from temporal_token_interceptor.protocol import StreamKey, encode
 from temporal_token_interceptor.summary import Tally
 from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, NoTelemetry
+from temporal_token_interceptor.waiting import joined
 
 logger = logging.getLogger(__name__)
 
 _FRAME_BYTES = 256 * 1024
+
+# How long an activity that ended waits for a sink that does not heed its cancellation.
+_STOP_SECONDS = 1.0
 
 # A reader that comes after the start of a long stream was trimmed can begin at any header.
 _HEADER_EVERY = 64
@@ -89,7 +89,7 @@ class Session:
         self.buffer = Buffer(budget, self._wake)
         self._sink = sink
         self._stream = StreamKey.of(origin)
-        self._codec = codec
+        self.codec = codec
         self._sealing_failed = False
         self._flush_timeout = flush_timeout.total_seconds()
         self._loop = asyncio.get_running_loop()
@@ -97,10 +97,10 @@ class Session:
         self._ready = asyncio.Event()
         self._end: AttemptEnded | None = None
         self._seq = 0
-        self._open_calls: dict[int, Call] = {}
-        self._said: dict[int, TextDigest] = {}
+        self._calls = CallChecks()
         self._unstored: Frame | None = None
         self._left: tuple[Record, ...] = ()
+        self._rest: Frame | None = None
         self._heard: int | None = None
         self._keeper: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -139,23 +139,20 @@ class Session:
 
         The first may have been stored all the same: whoever reads it twice knows by its number.
         """
-        unstored = () if self._unstored is None else (replace(self._unstored, header=True),)
+        # With a header; and how long it waited is no news of the way to a transport.
+        unstored = (
+            () if self._unstored is None else (replace(self._unstored, header=True, waiting_since=None),)
+        )
         if self._end is None or not (self._left or unstored):
             return ()
-        if unstored and self._end in unstored[0].records:
-            return unstored
-        # After a failure of the sink nothing more is kept, and what was said since is not even counted.
-        unheard = (Gap(missing=None, reason="overflow"),) if self.buffer.received != self._heard else ()
-        open_calls = tuple(self._open_calls.values())
-        still_open = dict(self._open_calls)
-        for record in self._left:
-            if isinstance(record, CallStarted):
-                still_open[record.call.ordinal] = record.call
-            elif isinstance(record, CallEnded):
-                still_open.pop(record.call.ordinal, None)
-        unfinished = (CallEnded(call=call, unfinished=True) for call in still_open.values())
-        records = (*self._left, *unheard, *unfinished, self._end)
-        return (*unstored, Frame(self.origin, self._seq, records, header=True, open_calls=open_calls))
+        if self._rest is None and not (unstored and self._end in unstored[0].records):
+            # After a failure of the sink nothing more is kept, and what was said since is not even counted.
+            unheard = (Gap(missing=None, reason="overflow"),) if self.buffer.received != self._heard else ()
+            open_calls = self._calls.open
+            left = (*self._calls.add(self._left), *unheard)
+            records = (*left, *self._calls.add(self._calls.unfinished()), self._end)
+            self._rest = Frame(self.origin, self._seq, records, header=True, open_calls=open_calls)
+        return unstored if self._rest is None else (*unstored, self._rest)
 
     # ------------------------------------------------------------------ waking, from any thread
 
@@ -184,8 +181,7 @@ class Session:
             if self._seq:
                 # A cancellation thrown into the thread of a sync activity may have hit the very callback that
                 # was to end a call.
-                unfinished = [CallEnded(call=call, unfinished=True) for call in self._open_calls.values()]
-                await self._send((*unfinished, self._end))
+                await self._send((*self._calls.unfinished(), self._end))
         except TokenStreamError as error:
             logger.warning("tokens of %s are not delivered: %s", self._named(), error)
         except Exception:  # ours, or the sink's: either way the activity must not suffer
@@ -194,9 +190,11 @@ class Session:
             self._give_up()
 
     async def _send(self, records: tuple[Record, ...]) -> None:
+        if self._task is None:  # let go by `_stop`: somebody else tells what is left
+            raise asyncio.CancelledError
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None or self._sealing_failed
-        open_calls = tuple(self._open_calls.values())
-        records = self._account(records)
+        open_calls = self._calls.open
+        records = self._calls.add(records)
         frame = self._unstored = Frame(
             self.origin,
             self._seq,
@@ -212,8 +210,8 @@ class Session:
         self._seq += 1  # also if it is never stored: then a reader sees the jump
         self.statistics.undelivered += 1
         data = encode(frame)
-        if self._codec is not None:
-            sealed = await self._sealed(self._codec, data)
+        if self.codec is not None:
+            sealed = await self._sealed(self.codec, data)
             if sealed is None:
                 return
             data = sealed
@@ -222,26 +220,6 @@ class Session:
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
         self.telemetry.stored(records)
-
-    def _account(self, records: tuple[Record, ...]) -> tuple[Record, ...]:
-        """Note which calls are open and what they said; return the records with a check before each end."""
-        checked: list[Record] = []
-        for record in records:
-            if isinstance(record, TextRun):
-                if record.kind == "text":
-                    said = self._said.get(record.call)
-                    if said is None:
-                        said = self._said[record.call] = TextDigest()
-                    said.add("".join(record.texts), record.count)
-            elif isinstance(record, CallStarted):
-                self._open_calls[record.call.ordinal] = record.call
-            elif isinstance(record, CallEnded):
-                ordinal = record.call.ordinal
-                self._open_calls.pop(ordinal, None)
-                if (said := self._said.pop(ordinal, None)) is not None:
-                    checked.append(TextCheck(ordinal, said.count, said.hexdigest()))
-            checked.append(record)
-        return tuple(checked)
 
     async def _sealed(self, codec: FrameCodec, data: bytes) -> bytes | None:
         """Seal a frame; or give it up, and never store it plain. A reader sees the jump."""
@@ -272,10 +250,8 @@ class Session:
         if self._task is None:
             return
         task, self._task = self._task, None
-        if not task.done():
-            task.cancel()
         with _cancelled_too_late():
-            await task
+            await joined(task, _STOP_SECONDS)
         self._give_up()  # again, for a task that was cancelled before it began
         if self.statistics.undelivered:
             logger.info(

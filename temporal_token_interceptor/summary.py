@@ -143,7 +143,7 @@ def enclosed(frames: Sequence[Frame], room: int) -> Item | None:
         lambda: frames,
         lambda: [_joined(frame) for frame in frames],
         lambda: _cut([_joined(frame) for frame in frames], room),
-        lambda: [_outline(frame) for frame in frames],
+        lambda: [outline(frame) for frame in frames],
     )
     for way in ways:
         item = _item(way())
@@ -231,7 +231,7 @@ def _gaps(missing: dict[int | None, int], ordinal: int | None) -> list[Record]:
     ]
 
 
-def _outline(frame: Frame) -> Frame:
+def outline(frame: Frame) -> Frame:
     """Say only how much there was, and how it ended."""
     pieces = sum(map(_pieces, frame.records))
     ends = tuple(record for record in frame.records if isinstance(record, AttemptEnded))

@@ -32,13 +32,13 @@ async def unless(stop: asyncio.Future[Any] | None, asking: Coroutine[Any, Any, _
         await joined(task)
 
 
-async def joined(task: asyncio.Future[Any]) -> None:
-    """Cancel a task of one's own, and return once it is over, or after five seconds.
+async def joined(task: asyncio.Future[Any], timeout: float = _JOIN_SECONDS) -> None:  # noqa: ASYNC109
+    """Cancel a task of one's own, and return once it is over, or after so many seconds.
 
     What it raised is not raised here, and asyncio does not log it.
     """
     task.cancel()
-    await asyncio.wait({task}, timeout=_JOIN_SECONDS)
+    await asyncio.wait({task}, timeout=timeout)
     if not task.done():
         logger.warning("%r goes on although it was cancelled", task)
     elif not task.cancelled():

@@ -17,7 +17,13 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.converter import DataConverter
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ActivityOutboundInterceptor,
+    Interceptor,
+    UnsandboxedWorkflowRunner,
+    Worker,
+)
 
 from temporal_token_interceptor import (
     CodecMismatch,
@@ -25,6 +31,7 @@ from temporal_token_interceptor import (
     RedisStreamBackend,
     StreamEnded,
     TokenEvent,
+    TokenStreamingInterceptor,
     TokenStreamingPlugin,
     TokenSubscriber,
     ToolCallChunk,
@@ -250,6 +257,60 @@ async def test_a_key_service_that_fails_costs_a_gap_and_never_the_secret(
     stored = await dump(redis_client, workflow_id)
     assert not [secret for secret in SECRETS if secret in stored or secret.decode() in caplog.text]
     assert "(ConnectionError)" in caplog.text
+
+
+class Nobody(Interceptor):
+    """Somebody else's interceptor, which wraps what ours is given."""
+
+    def intercept_activity(self, next):  # noqa: A002
+        class Wrapping(ActivityInboundInterceptor):
+            def init(self, outbound):
+                super().init(ActivityOutboundInterceptor(outbound))
+
+        return Wrapping(next)
+
+
+@pytest.mark.parametrize("others", [[], [Nobody()]], ids=["alone", "behind-another"])
+@pytest.mark.parametrize("name", ["answer", "answer_in_thread"])
+async def test_an_interceptor_alone_seals_with_the_codec_of_the_workers_client(
+    client, backend, redis_client, name, others
+):
+    """I did not tell it of my codec. What I encrypt stays encrypted, also what sync activities say."""
+    ours = with_codec(client, AesCodec("k1"))
+    workflow_id = unique("untold")
+    with ThreadPoolExecutor() as threads:
+        async with Worker(
+            ours,
+            task_queue=workflow_id,
+            workflows=[RunActivity],
+            activities=[answer, answer_in_thread],
+            activity_executor=threads,
+            interceptors=[*others, TokenStreamingInterceptor(backend)],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        ):
+            await ours.execute_workflow(RunActivity.run, args=[name], id=workflow_id, task_queue=workflow_id)
+
+    stored = await dump(redis_client, workflow_id)
+    assert stored
+    assert not [secret for secret in SECRETS if secret in stored]
+    assert standing_text(await read_all(ours, backend, workflow_id)) == "".join(WORDS)
+
+
+async def test_a_converter_that_is_given_is_the_one_that_seals(client, backend, redis_client):
+    """I said that frames may be plain, and so they are, whatever my client encrypts."""
+    ours = with_codec(client, AesCodec("k1"))
+    workflow_id = unique("given")
+    async with Worker(
+        ours,
+        task_queue=workflow_id,
+        workflows=[RunActivity],
+        activities=[answer],
+        interceptors=[TokenStreamingInterceptor(backend, data_converter=DataConverter.default)],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
+        await ours.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=workflow_id)
+
+    assert b"magenta" in await dump(redis_client, workflow_id)
 
 
 async def test_many_subscribers_of_a_run_open_each_frame_once(client, redis_url, backend):

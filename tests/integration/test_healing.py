@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from redis.asyncio import Redis
@@ -105,8 +105,8 @@ class Outage:
         self._away, self._back = asyncio.Event(), asyncio.Event()
         self.middle_began, self.last_began = asyncio.Event(), asyncio.Event()
 
-    def activities(self, *, place: bool = True) -> list[Any]:
-        """The activities; the result of the middle one has a `custom_data`, or not."""
+    def activities(self, middle: Literal["answers", "placeless", "fails"] = "answers") -> list[Any]:
+        """The activities; the middle one's result has a `custom_data`, or has none, or there is no result."""
 
         async def says(name: str) -> str:
             words = [f"{name} {number}, " for number in range(5)]
@@ -117,16 +117,19 @@ class Outage:
             return Answer(await says("first"))
 
         @activity.defn(name="middle")
-        async def middle(argument: Any) -> Answer:
+        async def answers(argument: Any) -> Answer:
             self.middle_began.set()
             await self._away.wait()
             return Answer(await says("middle"))
 
         @activity.defn(name="middle")
         async def placeless(argument: Any) -> str:
-            self.middle_began.set()
-            await self._away.wait()
-            return await says("middle")
+            return (await answers(argument)).text
+
+        @activity.defn(name="middle")
+        async def fails(argument: Any) -> None:
+            await answers(argument)
+            raise LookupError("gone")
 
         @activity.defn
         async def last(argument: Any) -> Answer:
@@ -134,7 +137,7 @@ class Outage:
             await self._back.wait()
             return Answer(await says("last"))
 
-        return [first, middle if place else placeless, last]
+        return [first, {"answers": answers, "placeless": placeless, "fails": fails}[middle], last]
 
     async def strike(self) -> None:
         """Let Redis fail for as long as the middle activity runs."""
@@ -213,6 +216,30 @@ async def test_an_activity_that_redis_missed_is_healed_in_a_run_that_it_did_not(
         assert rest == late[place:]
 
 
+@pytest.mark.parametrize("way_out", ["placeless", "fails"])
+async def test_what_no_result_holds_is_told_when_redis_is_back(client, server, way_out):
+    """The step has no `custom_data`, or failed for good: its words come late, through Redis."""
+    outage = Outage(server, "full")
+    workflow_id = unique("late")
+    async with (
+        RedisStreamBackend(server.url) as backend,
+        streaming_worker(
+            client, backend, outage.activities(way_out), flush_timeout=timedelta(milliseconds=200)
+        ) as queue,
+    ):
+        names = ["first", "middle", "last"]
+        await client.start_workflow(RunInTurn.run, names, id=workflow_id, task_queue=queue)
+        live, _ = await asyncio.gather(read_all(client, backend, workflow_id), outage.strike())
+        late = await read_all(client, backend, workflow_id)
+
+    for events in (live, late):
+        assert standing_text(events) == THREE
+        assert not [event for event in events if isinstance(event, Gap)]
+        assert not [event for event in events if isinstance(event, TokenEvent) and event.from_history]
+    ends = {e.origin.activity_type: e.outcome for e in late if isinstance(e, AttemptEnded)}
+    assert ends["middle"] == ("failed" if way_out == "fails" else "completed_provisional")
+
+
 async def test_a_cursor_from_history_hides_nothing_that_redis_is_told_later(client, server):
     """I read on from Redis where history had stood in for it: nothing is missing, and nothing comes twice."""
     workflow_id = unique("back-from-history")
@@ -255,6 +282,40 @@ async def test_a_cursor_from_history_hides_nothing_that_redis_is_told_later(clie
         assert standing_text(live_words) == THREE.partition("first 4, ")[2]
     for place, rest in second:
         assert rest == rests[5][place:]
+
+
+async def test_what_was_out_of_reach_is_read_when_it_is_not(client, server):
+    """I could not reach Redis, and was told how much I missed. I come back when I can, and get it."""
+    workflow_id = unique("in-reach-again")
+    outage = Outage(server, "full")
+    async with (
+        RedisStreamBackend(server.url) as backend,
+        RedisStreamBackend("redis://127.0.0.1:1", patience=timedelta(seconds=0.3)) as unreachable,
+        streaming_worker(client, backend, outage.activities()) as queue,
+    ):
+        names = ["first", "middle", "last"]
+        handle = await client.start_workflow(RunInTurn.run, names, id=workflow_id, task_queue=queue)
+        told = []
+        async with aclosing(TokenSubscriber(client, unreachable).subscribe(workflow_id)) as events:
+            async for event in events:
+                told.append(event)
+                if isinstance(event, AttemptEnded):
+                    break
+        live = [
+            asyncio.ensure_future(read_all(client, backend, workflow_id, cursor=event.cursor))
+            for event in told
+        ]
+        outage.begin()
+        outage.over()
+        await handle.result()
+        rests = await asyncio.gather(*live)
+
+    missing = [event.missing for event in told if isinstance(event, Gap)]
+    assert kinds(told) == ["Gap", "AttemptStarted", "Gap", "AttemptEnded"]
+    assert missing == [None, 5]
+    for rest in rests:
+        assert standing_text(rest) == THREE
+        assert not [event for event in rest if isinstance(event, Gap)]
 
 
 async def test_from_now_on_holds_for_what_history_tells_too(client, server):

@@ -254,6 +254,23 @@ async def test_an_end_comes_also_before_the_workflow(client, backend):
         assert await waiting == StreamEnded(status="unknown")
 
 
+async def test_statistics_tell_what_was_dropped(backend):
+    """I count what readers met: an entry that is there twice, and one of an attempt that was replaced."""
+    key = StreamKey("default", unique("counts"), "run")
+    old, new = an_origin(attempt_id="a1"), an_origin(attempt_id="a2", attempt=2, started=60)
+    for origin, seq in ((old, 0), (old, 0), (new, 0), (old, 1)):
+        await backend.write(key, encode(Frame(origin, seq, (), header=seq == 0)))
+    enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    enough.set_result(None)
+    subscriber = TokenSubscriber(None, backend)
+
+    async for _ in subscriber.subscribe(key.workflow_id, "run", until=enough):
+        pass
+
+    counted = subscriber.statistics
+    assert (counted.entries, counted.duplicates, counted.superseded) == (4, 1, 1)
+
+
 # ---------------------------------------------------------------------- policies
 
 

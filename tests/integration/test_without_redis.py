@@ -242,6 +242,24 @@ async def test_a_result_without_a_place_is_named_in_the_log_once(client, caplog)
     assert kinds(await read_all(client, None, workflow_id)) == ["StreamEnded"]
 
 
+async def test_who_reads_without_the_workers_redis_is_told_how_much_is_in_it(client, redis_url):
+    """My workers write to Redis, and my reader was not told of it: not a word comes, and I learn how many."""
+    workflow_id = unique("not-told")
+    async with (
+        RedisStreamBackend(redis_url) as redis,
+        worker_for(client, redis, [answer]) as queue,
+    ):
+        await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        events = await read_all(client, None, workflow_id)
+        seen = await read_all(client, redis, workflow_id)
+        going_on = await read_all(client, None, workflow_id, cursor=seen[4].cursor)
+
+    assert kinds(events) == ["AttemptStarted", "Gap", "AttemptEnded", "StreamEnded"]
+    assert [(e.missing, e.reason) for e in events if isinstance(e, Gap)] == [(len(WORDS), "transport")]
+    assert events[0].origin == seen[0].origin
+    assert kinds(going_on) == ["StreamEnded"]  # who has read in Redis may have read it
+
+
 # ---------------------------------------------------------------------- where Redis should have been
 
 

@@ -1,6 +1,7 @@
 """One attempt's pipeline, with a sink that the test holds in its hand: no server, and no waiting for time."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -557,7 +558,9 @@ async def test_what_was_stored_and_what_was_left_are_the_whole_attempt(stage, si
         for entry, packet in enumerate([*stored, *left])
         for event in attempts.read(f"{entry:03}", packet)
     ]
+    checks = {tuple(form) for packet in (*stored, *left) for form in packet.events if form[0] == "check"}
     assert "".join(event.token for event in events if isinstance(event, TokenEvent)) == "0 1 2 3 "
+    assert [check[:3] for check in checks] == [("check", 0, 4)]  # and it agrees: there is no gap
     assert not [event for event in events if isinstance(event, Gap)]
     assert isinstance(events[-1], AttemptEnded)
     assert not attempts.unended()
@@ -603,3 +606,29 @@ async def test_a_call_is_checked_before_its_end(stage, sink):
     kinds = [form[0] for form in forms]
     assert kinds[kinds.index("call_end") - 1] == "check"
     assert ["check", 0, 2, digest.hexdigest()] in forms
+
+
+async def test_a_sink_that_does_not_heed_its_cancellation_holds_no_activity_up(sink, caplog):
+    """Somebody's transport swallows cancellations: my activity ends, and what was left is told elsewhere."""
+    swallowed = asyncio.Event()
+
+    async def stubborn(stream: StreamKey, data: bytes) -> None:
+        sink.begun.append(decode(data))
+        while not swallowed.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await swallowed.wait()
+
+    sink.write = stubborn
+    session = Session(an_origin(), sink, budget=Budget(2**20), flush_timeout=AT_ONCE)
+    async with asyncio.timeout(5), session:
+        say(session, "a")
+        await asyncio.sleep(0)
+        await session.finish("completed_provisional")
+
+    assert "although it was cancelled" in caplog.text
+    left = [frame.seq for frame in session.undelivered]
+    task = next(task for task in asyncio.all_tasks() if task.get_name().startswith("token-stream"))
+    swallowed.set()
+    await asyncio.wait({task}, timeout=5)
+    assert [packet.seq for packet in sink.begun] == [0]  # nothing that was told elsewhere is sent again
+    assert left == [0, 1]
