@@ -58,10 +58,11 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.model_call import ModelCall
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
+    from temporal_token_interceptor.protocol import StreamKey
     from temporal_token_interceptor.run_view import WorkflowRun
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
-    from temporal_token_interceptor.summary import summary_events
+    from temporal_token_interceptor.summary_reader import summary_events
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
 # Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
@@ -108,10 +109,11 @@ _HOMES = {
     "interceptor": ("TokenStreamingInterceptor",),
     "model_call": ("ModelCall",),
     "plugin": ("TokenStreamingPlugin",),
+    "protocol": ("StreamKey",),
     "run_view": ("WorkflowRun",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
-    "summary": ("summary_events",),
+    "summary_reader": ("summary_events",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -144,6 +146,7 @@ __all__ = [
     "RunContinued",
     "Snapshot",
     "StreamEnded",
+    "StreamKey",
     "StreamNotFound",
     "TokenCapturingHandler",
     "TokenEvent",

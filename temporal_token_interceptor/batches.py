@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from temporal_token_interceptor.backends.base import Entry
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.whereabouts import Reach
 
 logger = logging.getLogger(__name__)
 
@@ -34,55 +35,41 @@ class Entries(Protocol):
         ...
 
 
-class Passage:
-    """One reader's way through the entries of a run.
+async def batches(
+    entries: Entries, stream: StreamKey, reach: Reach, closing: asyncio.Future[Any]
+) -> AsyncGenerator[Sequence[Entry]]:
+    """Iterate over a stream's batches, up to the entry that is the last one once the run has closed.
 
     Args:
-        stream: The run.
         entries: Where they come from.
+        stream: The run.
+        reach: Is told how far it came.
+        closing: Done when the run has closed.
 
-    Attributes:
-        last: The id of the entry that was read last, or an empty string.
-        is_short: Whether entries that are known to have been there were not read.
+    Raises:
+        TransportUnavailable: whoever has the entries was away for too long.
     """
-
-    def __init__(self, stream: StreamKey, entries: Entries) -> None:
-        self.last = ""
-        self.is_short = False
-        self._stream = stream
-        self._entries = entries
-
-    async def batches(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Sequence[Entry]]:
-        """Iterate over batches, up to the entry that is the last one once the run has closed.
-
-        Args:
-            closing: Done when the run has closed.
-
-        Raises:
-            TransportUnavailable: whoever has the entries was away for too long.
-        """
-        entries = self._entries
-        async with aclosing(entries.read(self._stream)) as live:
-            before = _Before(closing)
-            while (batch := await before.next(live)) is not None:
-                self.last = batch[-1].id
+    async with aclosing(entries.read(stream)) as live:
+        before = _Before(closing)
+        while (batch := await before.next(live)) is not None:
+            reach.last = batch[-1].id
+            yield batch
+    end = await entries.last_id(stream)
+    reach.is_short = end < reach.last  # what was read is gone: others may be
+    looks = 0
+    while reach.last < end:
+        async with aclosing(entries.read(stream, reach.last)) as rest:
+            while (batch := await _in_time(rest)) is not None:
+                reach.last = batch[-1].id
                 yield batch
-        end = await entries.last_id(self._stream)
-        self.is_short = end < self.last  # what was read is gone: others may be
-        looks = 0
-        while self.last < end:
-            async with aclosing(entries.read(self._stream, self.last)) as rest:
-                while (batch := await _in_time(rest)) is not None:
-                    self.last = batch[-1].id
-                    yield batch
-                    if self.last >= end:
-                        return
-            looks += 1
-            end = await entries.last_id(self._stream)
-            if looks == _DRAIN_LOOKS or end <= self.last:
-                self.is_short = True
-                logger.warning("stream %r could not be read to its end", self._stream.name)
-                return
+                if reach.last >= end:
+                    return
+        looks += 1
+        end = await entries.last_id(stream)
+        if looks == _DRAIN_LOOKS or end <= reach.last:
+            reach.is_short = True
+            logger.warning("stream %r could not be read to its end", stream.name)
+            return
 
 
 class _Before:

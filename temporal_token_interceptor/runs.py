@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -17,11 +17,12 @@ from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.completion import Closed, Completion
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
-from temporal_token_interceptor.events import Event, Origin, RunContinued, StreamEnded
+from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
 from temporal_token_interceptor.history import RunHistory
 from temporal_token_interceptor.protocol import Cursor, StreamKey
 from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics, RunStream
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
+from temporal_token_interceptor.waiting import joined, unless
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -59,6 +60,7 @@ class Runs:
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
         self._data_converter = client.data_converter if client is not None else None
         self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
+        self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
 
     async def follow(
         self,
@@ -86,44 +88,47 @@ class Runs:
         """
         completion = self._activities if standalone else self._workflows
         stop = None if until is None else asyncio.ensure_future(until)
-        run = (
-            place.run_id
-            if place
-            else run_id or await self._newest_run(workflow_id, self._start_timeout, stop, completion)
-        )
-        if run is None:  # the caller had enough before there was anything
-            yield StreamEnded(status="unknown")
-            return
-        before: Mapping[str, Origin] = {}
-        while True:
-            key = StreamKey(self._namespace, workflow_id, run)
-            stream = RunStream(
-                key,
-                self._source,
-                place,
-                self.statistics,
-                self._codec(key),
-                history=None if standalone else self._history(),
-                on_retry=on_retry,
-                before=before,
-                telemetry=telemetry,
-            )
-            if skips:
-                await stream.skip()
-            closing = asyncio.ensure_future(self._closed(workflow_id, run, stop, completion))
-            try:
-                async with aclosing(stream.events(closing)) as events:
-                    async for event in events:
-                        yield event
-                closed = await closing
-            finally:
-                closing.cancel()
-            if closed.next_run_id is None:
-                yield StreamEnded(status=closed.status, cursor=stream.end)
-                return
-            run, place, skips = closed.next_run_id, None, False
-            before = stream.standing if closed.again else {}
-            yield RunContinued(run_id=run, cursor=str(Cursor(run)))
+        try:
+            run = place.run_id if place else run_id
+            run = run or await self._newest_run(workflow_id, self._start_timeout, stop, completion)
+            status: Status = "unknown"
+            end = ""
+            before: Mapping[str, Origin] = {}
+            while run is not None:
+                key = StreamKey(self._namespace, workflow_id, run)
+                stream = RunStream(
+                    key,
+                    self._source,
+                    place,
+                    self.statistics,
+                    self._codec(key),
+                    history=None if standalone else self._history(key),
+                    on_retry=on_retry,
+                    before=before,
+                    telemetry=telemetry,
+                )
+                if skips:
+                    await stream.skip()
+                closing = asyncio.ensure_future(_closed(workflow_id, run, stop, completion))
+                try:
+                    async with aclosing(stream.events(closing)) as events:
+                        async for event in events:
+                            yield event
+                    closed = await closing or Closed("unknown")
+                finally:
+                    await joined(closing)
+                status, end, run = closed.status, stream.end, closed.next_run_id
+                if run is not None:
+                    place, skips = None, False
+                    before = stream.standing if closed.again else {}
+                    yield RunContinued(run_id=run, cursor=str(Cursor(run)))
+            if stop is not until and stop is not None and stop.done() and not stop.cancelled():
+                await stop  # nobody else hears what a coroutine raises
+            yield StreamEnded(status=status, cursor=end)
+        finally:
+            # A future that was passed is the caller's; a coroutine is run here, and by nobody else.
+            if stop is not until and stop is not None:
+                await joined(stop)
 
     async def result(self, workflow_id: str, run_id: str | None, result_type: type | None) -> Any:
         """Return the result of a workflow, of the run that a subscription ends with; wait for it to close.
@@ -148,10 +153,8 @@ class Runs:
         Raises:
             StreamNotFound: no such workflow, or nobody knows it yet.
         """
-        run = await self._newest_run(workflow_id, timedelta(0), None, self._workflows)
-        if run is None:
-            raise StreamNotFound(f"the transport knows no run of workflow {workflow_id!r}")
-        return run
+        ask = self._asked_transport if self._workflows is None else self._workflows.newest_run
+        return await ask(workflow_id, start_timeout=timedelta(0))
 
     def stream(self, workflow_id: str, run_id: str, *, on_retry: OnRetry = "reset") -> RunStream:
         """Return the stream of a run, from its start."""
@@ -162,14 +165,18 @@ class Runs:
             None,
             self.statistics,
             self._codec(key),
-            history=self._history(),
+            history=self._history(key),
             on_retry=on_retry,
         )
 
-    def _history(self) -> RunHistory | None:
+    def _history(self, stream: StreamKey) -> RunHistory | None:
+        """Return the history of a run: the same for all its subscribers, who share what was read in it."""
         if self._client is None or self._workflows is None:
             return None
-        return RunHistory(self._client, self._workflows)
+        history = self._histories.get(stream)
+        if history is None:
+            history = self._histories[stream] = RunHistory(self._client, self._workflows, stream)
+        return history
 
     def _codec(self, stream: StreamKey) -> FrameCodec:
         """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
@@ -186,14 +193,19 @@ class Runs:
         completion: Completion | ActivityCompletion | None,
     ) -> str | None:
         """Return the newest run, waiting for it to begin; None if `stop` comes first."""
-        if completion is not None:
-            return await completion.newest_run(workflow_id, start_timeout=start_timeout)
+        ask = self._asked_transport if completion is None else completion.newest_run
+        if run := await unless(stop, ask(workflow_id, start_timeout=start_timeout)):
+            return run
+        with suppress(StreamNotFound):
+            return await ask(workflow_id, start_timeout=timedelta(0))
+        return None
+
+    async def _asked_transport(self, workflow_id: str, *, start_timeout: timedelta) -> str:
+        """Return the newest run that the transport knows, waiting for one."""
         if self._source is None:
             raise ConfigurationError("without a backend, only workflows can be read: from their history")
         deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
         while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:
-            if stop is not None and stop.done():
-                return None
             if asyncio.get_running_loop().time() >= deadline:
                 raise StreamNotFound(
                     f"the transport has heard nothing of workflow {workflow_id!r} in namespace "
@@ -202,24 +214,16 @@ class Runs:
             await asyncio.sleep(_POINTER_PAUSE)
         return run
 
-    async def _closed(
-        self,
-        workflow_id: str,
-        run_id: str,
-        until: asyncio.Future[object] | None,
-        completion: Completion | ActivityCompletion | None,
-    ) -> Closed:
-        """Wait for whichever comes first: the run closes, or the caller has had enough."""
-        waiting: set[asyncio.Future[Any]] = set()
-        asking: asyncio.Task[Closed] | None = None
-        if completion is not None:
-            asking = asyncio.ensure_future(completion.closed(workflow_id, run_id))
-            waiting.add(asking)
-        if until is not None:
-            waiting.add(until)
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return await asking if asking in done and asking is not None else Closed("unknown")
-        finally:
-            if asking is not None:
-                asking.cancel()
+
+async def _closed(
+    workflow_id: str,
+    run_id: str,
+    stop: asyncio.Future[object] | None,
+    completion: Completion | ActivityCompletion | None,
+) -> Closed | None:
+    """Return how the run closed, once it has; None if the caller has had enough before."""
+    if completion is not None:
+        return await unless(stop, completion.closed(workflow_id, run_id))
+    if stop is not None:
+        await asyncio.wait({stop})
+    return None

@@ -92,7 +92,9 @@ class TokenSubscriber:
             on_retry: `"reset"`: `AttemptStarted.supersedes` says which text to take back. `"hold"`: nothing
                 of an attempt before it has succeeded, then all of it at once; what failed is never shown.
                 `"annotate"`: everything, also what superseded attempts go on to say, by `origin`.
-            until: Ends the subscription when done, once what is there has been read.
+            until: Ends the subscription when done, once what is there has been read. A coroutine is the
+                subscription's: cancelled when that ends, and what it raises is raised here. A future or a
+                task stays yours: neither cancelled nor asked for its result.
 
         Raises:
             InvalidCursor: at once, before anything is read.

@@ -36,6 +36,7 @@ _BLOCK_MS = 4_000
 _CONNECT_SECONDS = 5.0
 _CONNECTIONS = 3
 _TOO_MUCH = 2**31  # what Redis refuses is far above; so many seconds are 68 years
+_DEFAULT_URL = "redis://localhost:6379"
 
 
 class RedisStreamBackend:
@@ -55,7 +56,7 @@ class RedisStreamBackend:
             `TransportUnavailable`. Writers wait for as long as their activity runs.
         client: Your own `redis.asyncio.Redis`, instead of a URL, with any settings (also one that a Sentinel
             made); its pool must have three connections to lend. Or a `RedisCluster`, which is polled: see
-            `redis_cluster`. It is not closed by `close`.
+            docs/operations.md. It is not closed by `close`, and no URL may be passed beside it.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
@@ -66,7 +67,7 @@ class RedisStreamBackend:
 
     def __init__(
         self,
-        redis_url: str = "redis://localhost:6379",
+        redis_url: str = _DEFAULT_URL,
         channel_prefix: str = "tti:v1:",
         stream_maxlen: int = 10_000,
         stream_ttl_seconds: int = 3_600,
@@ -89,12 +90,14 @@ class RedisStreamBackend:
         if client is not None and not isinstance(client, Redis | RedisCluster):
             kind = f"{type(client).__module__}.{type(client).__qualname__}"
             raise ConfigurationError(f"client must be a redis.asyncio.Redis or RedisCluster, not a {kind}")
+        if client is not None and redis_url != _DEFAULT_URL:
+            raise ConfigurationError("redis_url and client cannot both be used: pass one of them")
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
         keys, outage = Keys(channel_prefix), Outage()
         self._keys = keys
         self._by_hand = HandPublisher(self)
-        self.keep_interval = timedelta(seconds=stream_ttl_seconds / 3)
+        self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / 3)
         seconds = patience.total_seconds()
         self._writer: RedisWriter | ClusterWriter
         if isinstance(self._client, RedisCluster):

@@ -737,6 +737,13 @@ def test_impossible_arguments_are_refused_by_name(argument, value):
         RedisStreamBackend(**{argument: value})
 
 
+async def test_a_url_beside_a_client_is_refused():
+    """I pass both: one of them would be ignored, so I am told."""
+    async with Redis() as redis:
+        with pytest.raises(ConfigurationError, match="redis_url and client cannot both"):
+            RedisStreamBackend("redis://elsewhere:6379", client=redis)
+
+
 async def test_a_client_with_too_few_connections_is_refused():
     """A client that cannot lend three connections would stop somewhere; it is refused at construction."""
     async with Redis(max_connections=2) as client:
