@@ -40,7 +40,10 @@ Metadata = dict[str, Any]
 """What LangGraph says of a chunk, and what we add; docs/langgraph.md has the keys."""
 
 Message = tuple[AIMessageChunk | RemoveMessage, Metadata]
+"""A chunk, or the removal of what chunks with its id have said, and where it comes from."""
+
 Messages = AsyncGenerator[Message]
+"""What `TokenSubscriber.messages` returns."""
 
 _SAYS = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock
 
