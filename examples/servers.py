@@ -63,7 +63,9 @@ async def temporal_server() -> AsyncIterator[WorkflowEnvironment]:
     try:
         environment = await WorkflowEnvironment.start_local(
             dev_server_existing_path=binary,
-            dev_server_log_level="error",  # at "warn" it complains about its own shutdown
+            # Even at "error" it complains, on a full machine, that it is not up while it comes up. If it does
+            # not come up, that is raised here.
+            dev_server_log_level="never",
             dev_server_startup_timeout=START_TIMEOUT,
             # Activities without a workflow. On in newer servers; the one that the SDK downloads may be older.
             # And no banner on somebody else's standard output.

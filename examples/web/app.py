@@ -2,6 +2,9 @@
 
 All tabs share one subscriber, and with it two connections to Redis. An event's id is its cursor: a browser
 that lost its connection sends the last one back (`Last-Event-ID`), and gets exactly the rest.
+
+Browsers open six connections to a site over HTTP/1.1, and a stream is one: for more tabs, put a proxy with
+HTTP/2 in front.
 """
 
 import asyncio
