@@ -5,16 +5,19 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults check bench leak clean
+.PHONY: help demo test docs-test faults check bench leak clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
 
 demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, in this terminal
 	@$(PY) -m examples.demo
 
 test: .venv/.installed  ## Run the tests against a real Temporal and a real Redis
 	@$(PY) -m pytest
+
+docs-test: .venv/.installed  ## Run every snippet of the pages, follow every link; `make test` does it, too
+	@$(PY) -m pytest tests/docs
 
 faults: .venv/.installed  ## Inject every fault 30 times on real servers, and print a table
 	@$(PY) -m tests.faults
@@ -23,6 +26,8 @@ check: .venv/.installed  ## Lint, formatting and types
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
+	@$(PY) -m pyright
+	@$(PY) -m tests.support.type_completeness
 
 bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks

@@ -225,11 +225,15 @@ def _free_port() -> int:
 
 
 def find_redis() -> str:
-    """Return the path of a Redis binary.
+    """Return the path of a Redis binary: that of `TTI_TEST_REDIS_SERVER`, one on PATH, or PyPI's.
 
     Raises:
         ServerUnavailable: no Redis binary was found.
     """
+    if named := os.environ.get("TTI_TEST_REDIS_SERVER"):
+        if found := shutil.which(named):
+            return found
+        raise ServerUnavailable(f"TTI_TEST_REDIS_SERVER={named!r} is no program that can be run")
     if found := shutil.which("redis-server"):
         return found
     try:

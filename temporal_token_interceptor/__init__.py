@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.backends.memory import MemoryStreamBackend
     from temporal_token_interceptor.backends.redis import RedisStreamBackend
     from temporal_token_interceptor.errors import (
+        CallNotCompleted,
         CodecMismatch,
         ConfigurationError,
         InvalidCursor,
         ProtocolError,
         StreamNotFound,
+        TokensMissing,
         TokenStreamError,
         TransportUnavailable,
+        WorkflowNotCompleted,
     )
     from temporal_token_interceptor.events import (
         AttemptEnded,
@@ -53,10 +56,13 @@ if TYPE_CHECKING:
     )
     from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.model_call import ModelCall
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
+    from temporal_token_interceptor.protocol import StreamKey
+    from temporal_token_interceptor.run_view import WorkflowRun
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
-    from temporal_token_interceptor.summary import summary_events
+    from temporal_token_interceptor.summary_reader import summary_events
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
 
 # Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
@@ -66,13 +72,16 @@ _HOMES = {
     "backends.memory": ("MemoryStreamBackend",),
     "backends.redis": ("RedisStreamBackend",),
     "errors": (
+        "CallNotCompleted",
         "CodecMismatch",
         "ConfigurationError",
         "InvalidCursor",
         "ProtocolError",
         "StreamNotFound",
+        "TokensMissing",
         "TokenStreamError",
         "TransportUnavailable",
+        "WorkflowNotCompleted",
     ),
     "events": (
         "AttemptEnded",
@@ -98,10 +107,13 @@ _HOMES = {
     ),
     "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
+    "model_call": ("ModelCall",),
     "plugin": ("TokenStreamingPlugin",),
+    "protocol": ("StreamKey",),
+    "run_view": ("WorkflowRun",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
-    "summary": ("summary_events",),
+    "summary_reader": ("summary_events",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -111,6 +123,7 @@ __all__ = [
     "AttemptStarted",
     "Call",
     "CallEnded",
+    "CallNotCompleted",
     "CallStarted",
     "CallText",
     "CodecMismatch",
@@ -123,6 +136,7 @@ __all__ = [
     "GraphEvent",
     "InvalidCursor",
     "MemoryStreamBackend",
+    "ModelCall",
     "NodeEnded",
     "NodeStarted",
     "Origin",
@@ -132,6 +146,7 @@ __all__ = [
     "RunContinued",
     "Snapshot",
     "StreamEnded",
+    "StreamKey",
     "StreamNotFound",
     "TokenCapturingHandler",
     "TokenEvent",
@@ -141,10 +156,13 @@ __all__ = [
     "TokenStreamingInterceptor",
     "TokenStreamingPlugin",
     "TokenSubscriber",
+    "TokensMissing",
     "ToolCallChunk",
     "ToolEnded",
     "ToolStarted",
     "TransportUnavailable",
+    "WorkflowNotCompleted",
+    "WorkflowRun",
     "create_token_handler",
     "stream_graph",
     "summary_events",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 
 from temporal_token_interceptor.digest import TextDigest
@@ -139,6 +140,22 @@ class Attempts:
         """Return the attempt that stands of each activity, by activity id."""
         newest = {activity_id: attempt.origin for activity_id, attempt in self._newest.items()}
         return {**self._before, **newest}
+
+    def is_settled(self, activity_id: str, attempt: int, started_time: datetime | None) -> bool:
+        """Whether the attempt of an activity that Temporal has a result of said that it completed.
+
+        Args:
+            activity_id: The activity.
+            attempt: The number of the attempt.
+            started_time: When it began; None if only its number is known.
+        """
+        newest = self._newest.get(activity_id)
+        return (
+            newest is not None
+            and newest.completed
+            and newest.origin.attempt == attempt
+            and started_time in (None, newest.origin.started_time)
+        )
 
     def unsettled(self) -> bool:
         """Whether an activity's newest attempt has not said that it completed: another may have followed."""

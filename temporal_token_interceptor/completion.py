@@ -20,6 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Status
+from temporal_token_interceptor.waiting import joined
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +178,18 @@ class Completion(Patient):
             watch.waiting -= 1
             if not watch.waiting:
                 del self._watches[key]
-                watch.asking.cancel()
+                await joined(watch.asking)
+
+    async def history_length(self, workflow_id: str, run_id: str) -> int:
+        """Return how many events the history of a run has.
+
+        Raises:
+            StreamNotFound: no such run.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+        return (await self.patiently(handle.describe)).history_length
 
     async def _closed(self, workflow_id: str, run_id: str) -> Closed:
         handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)

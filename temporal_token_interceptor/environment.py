@@ -1,17 +1,35 @@
 """Options from the environment: each has one name in code and one here.
 
-`docs/operations.md` has the table; a test holds the two together. Temporal's own (`TEMPORAL_*`) are read by
-its SDK: `temporalio.envconfig.ClientConfig.load_client_connect_config()`.
+`docs/operations.md` has the table; a test holds the two together, and another one that no option is left out.
+Temporal's own (`TEMPORAL_*`) are read by its SDK:
+`temporalio.envconfig.ClientConfig.load_client_connect_config()`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from temporal_token_interceptor.errors import ConfigurationError
+
+_Made = TypeVar("_Made")
+
+
+class Variable(NamedTuple):
+    """What a variable sets.
+
+    Attributes:
+        option: The name of the argument.
+        takes: What may stand in it, for whoever reads the documentation or an error.
+        read: Makes the argument of it; raises ValueError where it cannot. Whether the argument can be used is
+            decided where it is in code, too: by the constructor.
+    """
+
+    option: str
+    takes: str
+    read: Callable[[str], Any]
 
 
 def _seconds(text: str) -> timedelta:
@@ -19,48 +37,112 @@ def _seconds(text: str) -> timedelta:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:  # what captures nothing, and that nobody means by a comma
+        raise ValueError("no name")
+    return names
 
 
 def _forced(text: str) -> str | bool:
     return text.lower() if text.lower() == "auto" else {"true": True, "false": False}[text.lower()]
 
 
-_Variables = Mapping[str, tuple[str, Callable[[str], Any]]]
+def _beats(text: str) -> str | timedelta:
+    return text.lower() if text.lower() in ("auto", "off") else _seconds(text)
 
-REDIS: _Variables = {
-    "REDIS_URL": ("redis_url", str),
-    "TTI_CHANNEL_PREFIX": ("channel_prefix", str),
-    "TTI_STREAM_MAXLEN": ("stream_maxlen", int),
-    "TTI_STREAM_TTL_SECONDS": ("stream_ttl_seconds", int),
-    "TTI_PATIENCE_SECONDS": ("patience", _seconds),
+
+_NAMES = "names, separated by commas"
+
+REDIS: Mapping[str, Variable] = {
+    "REDIS_URL": Variable("redis_url", "`redis://`, `rediss://` or `unix://`, with redis-py's options", str),
+    "TTI_CHANNEL_PREFIX": Variable("channel_prefix", "text without braces", str),
+    "TTI_STREAM_MAXLEN": Variable("stream_maxlen", "a whole number above 0", int),
+    "TTI_STREAM_TTL_SECONDS": Variable("stream_ttl_seconds", "a whole number above 0", int),
+    "TTI_PATIENCE_SECONDS": Variable("patience", "seconds above 0", _seconds),
 }
 """What `RedisStreamBackend` takes."""
 
-INTERCEPTOR: _Variables = {
-    "TTI_NODES": ("nodes", _names),
-    "TTI_ACTIVITIES": ("activities", _names),
-    "TTI_FORCE_STREAMING": ("force_streaming", _forced),
-    "TTI_FLUSH_TIMEOUT_SECONDS": ("flush_timeout", _seconds),
-    "TTI_MAX_BUFFERED_BYTES": ("max_buffered_bytes", int),
+INTERCEPTOR: Mapping[str, Variable] = {
+    "TTI_NODES": Variable("nodes", _NAMES, _names),
+    "TTI_ACTIVITIES": Variable("activities", _NAMES, _names),
+    "TTI_TAGS": Variable("tags", _NAMES, _names),
+    "TTI_KINDS": Variable(
+        "kinds", "some of `text,reasoning,tool_call,block,tool,node,custom`, separated by commas", _names
+    ),
+    "TTI_CAPTURE": Variable(
+        "capture", "some of `tool_input,tool_output,node_output,media`, separated by commas", _names
+    ),
+    "TTI_METADATA_KEYS": Variable("metadata_keys", _NAMES, _names),
+    "TTI_FORCE_STREAMING": Variable("force_streaming", "`auto`, `true` or `false`", _forced),
+    "TTI_HEARTBEAT": Variable("heartbeat", "`auto`, `off`, or seconds above 0", _beats),
+    "TTI_STALL_TIMEOUT_SECONDS": Variable("stall_timeout", "seconds above 0", _seconds),
+    "TTI_SUMMARY": Variable("summary", "`auto` or `off`", str.lower),
+    "TTI_FLUSH_TIMEOUT_SECONDS": Variable("flush_timeout", "seconds, 0 or more", _seconds),
+    "TTI_GENAI_SPANS": Variable("genai_spans", "`auto`, `on` or `off`", str.lower),
+    "TTI_MAX_BUFFERED_BYTES": Variable("max_buffered_bytes", "a whole number above 0", int),
 }
-"""What `TokenStreamingInterceptor` takes."""
+"""What `TokenStreamingInterceptor` takes, and `TokenStreamingPlugin` for it."""
+
+SUBSCRIBER: Mapping[str, Variable] = {
+    "TEMPORAL_NAMESPACE": Variable("namespace", "a name", str),
+    "TTI_START_TIMEOUT_SECONDS": Variable("start_timeout", "seconds, 0 or more", _seconds),
+    "TTI_PATIENCE_SECONDS": Variable("patience", "seconds above 0", _seconds),
+}
+"""What `TokenSubscriber` takes."""
 
 
-def options(variables: _Variables, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the options that the environment sets, as keyword arguments; what is unset or empty is left out.
+def options(
+    variables: Mapping[str, Variable], environ: Mapping[str, str] | None = None, *, but: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the options that the environment sets, as keyword arguments.
+
+    Args:
+        variables: Which are looked for; what is unset or empty is left out.
+        environ: Instead of `os.environ`.
+        but: Options that are set otherwise: their variables are not looked at.
 
     Raises:
         ConfigurationError: a variable cannot be read; names it, and not its value, which may be a secret.
     """
     environ = os.environ if environ is None else environ
     found: dict[str, Any] = {}
-    for variable, (option, read) in variables.items():
-        if text := environ.get(variable):
+    for name, variable in variables.items():
+        text = environ.get(name)
+        if text and variable.option not in but:
             try:
-                found[option] = read(text)
+                found[variable.option] = variable.read(text)
             except (ValueError, KeyError, OverflowError):
-                raise ConfigurationError(
-                    f"the environment variable {variable} cannot be used for {option}; see docs/operations.md"
-                ) from None
+                raise _unusable(name, variable) from None
     return found
+
+
+def made(
+    make: Callable[..., _Made],
+    variables: Mapping[str, Variable],
+    environ: Mapping[str, str] | None = None,
+    **more: Any,
+) -> _Made:
+    """Return what `make` makes of the options that the environment sets, and of more, which come first.
+
+    Raises:
+        ConfigurationError: a variable cannot be used: names it, not its value. Or more cannot.
+    """
+    found = options(variables, environ, but=more)
+    try:
+        return make(**found, **more)
+    except ConfigurationError:
+        make(**more)  # raises if it is not the environment's fault
+        for name, variable in variables.items():
+            if variable.option in found:
+                try:
+                    make(**{variable.option: found[variable.option]}, **more)
+                except ConfigurationError:
+                    raise _unusable(name, variable) from None
+        raise
+
+
+def _unusable(name: str, variable: Variable) -> ConfigurationError:
+    return ConfigurationError(
+        f"the environment variable {name} must be {variable.takes} (it sets {variable.option}); "
+        "correct it or unset it; see docs/operations.md"
+    )

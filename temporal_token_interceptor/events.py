@@ -25,6 +25,7 @@ from temporal_token_interceptor.graph_events import (
     ToolStarted,
 )
 from temporal_token_interceptor.origin import NO_CALL, NO_ORIGIN, AttemptEvent, Call, EventBase, Origin
+from temporal_token_interceptor.words import GapReason, Outcome, Status
 
 __all__ = [
     "NO_CALL",
@@ -59,35 +60,6 @@ __all__ = [
     "ToolEnded",
     "ToolStarted",
 ]
-
-Outcome = Literal[
-    "completed_provisional",
-    "failed",
-    "cancelled",
-    "paused",
-    "reset",
-    "timed_out",
-    "abandoned",
-    "worker_shutdown",
-    "async_pending",
-]
-"""How a worker says that an attempt ended. Provisional: what Temporal records is the truth.
-
-`abandoned`: Temporal no longer waits for this attempt and does not say why. It timed out, the activity was
-reset, or its workflow has closed.
-"""
-
-Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
-"""How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""
-
-GapReason = Literal["overflow", "lost", "trimmed", "mismatch", "unreadable", "transport"]
-"""Why something is missing.
-
-`overflow`: the worker's buffer was full. `lost`: a frame never arrived. `trimmed`: the stream was cut or
-expired before this reader came. `mismatch`: the call has ended, and its text, as read, is not what the
-worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost the
-stream, such as a restart that emptied Redis, or could not be read to its end.
-"""
 
 TextKind = Literal["text", "reasoning"]
 
@@ -145,14 +117,24 @@ class AttemptStarted(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallStarted(AttemptEvent):
-    """A model call began."""
+    """A model call began.
+
+    Attributes:
+        call: The call: its node, path, model, tags.
+    """
 
     call: Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasoningEvent(AttemptEvent):
-    """A piece of a model's reasoning; never part of the answer's text."""
+    """A piece of a model's reasoning; never part of the answer's text.
+
+    Attributes:
+        token: The text.
+        index: Its position among the reasoning chunks of its call, from 0.
+        call: The model call.
+    """
 
     token: str
     index: int
@@ -185,6 +167,10 @@ class ContentBlock(AttemptEvent):
     Images, audio, video and files come as references: type, `mime_type`, `id`, `url`, and `size` in bytes in
     place of the bytes, which are sent only if the worker was told so (`capture={"media"}`). Annotations of
     a text come as a text block that has no text.
+
+    Attributes:
+        block: The block.
+        call: The model call.
     """
 
     block: Mapping[str, Any]
@@ -233,7 +219,7 @@ class Gap(EventBase):
     """Something is missing here, and this is all that is known about it.
 
     Attributes:
-        missing: How many tokens (where the reason is `overflow` or `mismatch`) or frames (else); None if
+        missing: How many tokens (of `overflow`, `mismatch` and `transport`) or frames (else); None if
             nobody can know.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.
@@ -248,7 +234,11 @@ class Gap(EventBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContinued(EventBase):
-    """The workflow goes on in another run: continued as new, retried, on a schedule, or reset."""
+    """The workflow goes on in another run: continued as new, retried, on a schedule, or reset.
+
+    Attributes:
+        run_id: The run that it goes on in.
+    """
 
     origin: None = None
     run_id: str
@@ -256,7 +246,12 @@ class RunContinued(EventBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnded(EventBase):
-    """The last event of every subscription: how the workflow closed, as Temporal says."""
+    """The last event of every subscription: how the workflow closed, as Temporal says.
+
+    Attributes:
+        status: See `Status`. It is Temporal's word, with its spelling: `canceled`, where an `Outcome` is
+            `cancelled`.
+    """
 
     origin: None = None
     status: Status

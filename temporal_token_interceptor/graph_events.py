@@ -72,7 +72,11 @@ class ToolEnded(PlacedEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted(PlacedEvent):
-    """A graph began a node."""
+    """A graph began a node.
+
+    Attributes:
+        run_id: LangChain's run id; the same in `NodeEnded`.
+    """
 
     run_id: str = ""
 

@@ -6,7 +6,7 @@ handed only to whoever streams the graph. So the author says so, in place of `gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from temporal_token_interceptor._langchain import current_observer
@@ -14,6 +14,7 @@ from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.surroundings import SurroundingsObserver
 
 GraphMode = Literal["values", "updates", "custom", "tasks", "checkpoints", "debug"]
+"""LangGraph's stream modes; tokens (`messages`) need none."""
 
 _MODES = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debug"})
 
@@ -21,8 +22,9 @@ _MODES = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debu
 class Graph(Protocol):
     """A compiled graph, as far as it is needed here."""
 
-    def astream(self, input: Any, config: Any = None, **options: Any) -> Any:  # noqa: A002 - LangGraph's name
-        """Run the graph and iterate over what it says."""
+    @property
+    def astream(self) -> Callable[..., Any]:
+        """Runs the graph; returns an iterator over what it says. LangGraph's own signature has overloads."""
         ...
 
 

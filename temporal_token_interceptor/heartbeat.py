@@ -24,6 +24,7 @@ from temporalio.worker import ActivityOutboundInterceptor
 logger = logging.getLogger(__name__)
 
 Heartbeat = Literal["auto", "off"] | timedelta
+"""Who beats by itself; see `TokenStreamingInterceptor`."""
 
 
 def pulse_interval(info: activity.Info, heartbeat: Heartbeat) -> float | None:

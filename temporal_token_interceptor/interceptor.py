@@ -40,7 +40,7 @@ from temporal_token_interceptor.pool_activities import ProcessPools, leaves_the_
 from temporal_token_interceptor.protocol import StreamKey
 from temporal_token_interceptor.recording import Recording
 from temporal_token_interceptor.result_summary import ResultSummaries
-from temporal_token_interceptor.selection import Selection, names
+from temporal_token_interceptor.selection import Content, Kind, Selection, names
 from temporal_token_interceptor.session import Session
 from temporal_token_interceptor.telemetry_models import GenAISpans, models_reported
 from temporal_token_interceptor.telemetry_writer import RuntimeMeter, attempt_telemetry
@@ -112,8 +112,8 @@ class TokenStreamingInterceptor(Interceptor):
         nodes: Collection[str] | None = None,
         activities: Collection[str] | None = None,
         tags: Collection[str] | None = None,
-        kinds: Collection[str] | None = None,
-        capture: Collection[str] = (),
+        kinds: Collection[Kind] | None = None,
+        capture: Collection[Content] = (),
         metadata_keys: Collection[str] = (),
         force_streaming: Literal["auto"] | bool = "auto",
         data_converter: DataConverter | None = None,
@@ -183,7 +183,7 @@ class TokenStreamingInterceptor(Interceptor):
         """Wrap an activity attempt. Temporal calls this once for each."""
         return _StreamingActivity(next, self)
 
-    def recorder(self, outbound: ActivityOutboundInterceptor) -> HeartbeatRecorder | None:
+    def _recorder(self, outbound: ActivityOutboundInterceptor) -> HeartbeatRecorder | None:
         """Return what remembers the user's heartbeats; None for an activity that gets no pulse."""
         try:
             info = activity.info()
@@ -194,7 +194,7 @@ class TokenStreamingInterceptor(Interceptor):
             logger.exception("an activity has no pulse")
             return None
 
-    async def execute(
+    async def _execute(
         self,
         next: ActivityInboundInterceptor,  # noqa: A002
         input: ExecuteActivityInput,  # noqa: A002
@@ -265,7 +265,7 @@ class TokenStreamingInterceptor(Interceptor):
         """Wrap a Nexus operation. Temporal calls this once for each."""
         return _StreamingOperation(next, self)
 
-    async def start_operation(
+    async def _start_operation(
         self,
         next: NexusOperationInboundInterceptor,  # noqa: A002
         input: ExecuteNexusOperationStartInput,  # noqa: A002
@@ -315,11 +315,11 @@ class _StreamingActivity(ActivityInboundInterceptor):
         self._recorder: HeartbeatRecorder | None = None
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
-        self._recorder = self._interceptor.recorder(outbound)
+        self._recorder = self._interceptor._recorder(outbound)
         super().init(self._recorder or outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        return await self._interceptor.execute(self.next, input, self._recorder)
+        return await self._interceptor._execute(self.next, input, self._recorder)
 
 
 class _StreamingOperation(NexusOperationInboundInterceptor):
@@ -335,7 +335,7 @@ class _StreamingOperation(NexusOperationInboundInterceptor):
         self,
         input: ExecuteNexusOperationStartInput,  # noqa: A002
     ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
-        return await self._interceptor.start_operation(self.next, input)
+        return await self._interceptor._start_operation(self.next, input)
 
 
 def _is_positive(value: object) -> bool:

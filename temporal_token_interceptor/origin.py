@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 HISTORY = "h"
-"""Begins the ids of entries that were read from Temporal's history: they sort after those of a transport."""
+"""Begins the ids of entries that were read from Temporal's history; no transport's begins so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,18 @@ class Origin:
     `attempt_id` does, and `started_time` (the Temporal server's clock, never the worker's) orders the
     attempts of one activity.
 
-    Source: `temporalio.activity.info()`; `attempt_id` is the first 16 hex digits of sha256(task token).
+    Attributes:
+        namespace: The Temporal namespace.
+        workflow_id: The workflow; `activity:<activity_id>` for a standalone activity.
+        workflow_type: Its type; empty for a standalone activity.
+        run_id: The run of the workflow, or of the standalone activity.
+        activity_id: The activity; `nexus:<request id>` for a Nexus operation.
+        activity_type: Its type; `<service>/<operation>` for a Nexus operation.
+        attempt: Temporal's number of the attempt, from 1.
+        attempt_id: Tells attempts apart: the first 16 hex digits of the task token's SHA-256.
+        started_time: When Temporal's server started it; of a Nexus operation, by the worker's clock.
+
+    Source: `temporalio.activity.info()`.
     """
 
     namespace: str
@@ -84,14 +95,19 @@ NO_CALL = Call(ordinal=-1, node_name="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventBase:
-    """What every event has: the cursor that resumes right after it."""
+    """What every event has.
+
+    Attributes:
+        cursor: Resumes right after the event.
+    """
 
     cursor: str = ""
 
     @property
     def from_history(self) -> bool:
         """Whether Temporal's history told it, because no transport had it: late, and all at once."""
-        return self.cursor.rpartition("~")[0].rpartition("~")[2].startswith(HISTORY)
+        entry = self.cursor.rpartition("~")[0].rpartition("~")[2]
+        return entry.rpartition("+")[2].startswith(HISTORY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, Self
+from functools import partial
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 import temporalio.client
 import temporalio.worker
 from temporalio.client import ClientConfig, WorkflowHistory
+from temporalio.converter import DataConverter
 from temporalio.service import ConnectConfig, ServiceClient
 from temporalio.worker import (
     Replayer,
@@ -31,8 +33,30 @@ from temporal_token_interceptor import environment
 from temporal_token_interceptor.backends.base import TokenSink
 from temporal_token_interceptor.backends.redis import RedisStreamBackend
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
+from temporal_token_interceptor.heartbeat import Heartbeat
 from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
 from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.selection import Content, Kind
+from temporal_token_interceptor.telemetry_models import GenAISpans
+
+
+class StreamingOptions(TypedDict, total=False):
+    """The options of `TokenStreamingInterceptor`, for those who pass them on."""
+
+    nodes: Collection[str] | None
+    activities: Collection[str] | None
+    tags: Collection[str] | None
+    kinds: Collection[Kind] | None
+    capture: Collection[Content]
+    metadata_keys: Collection[str]
+    force_streaming: Literal["auto"] | bool
+    data_converter: DataConverter | None
+    heartbeat: Heartbeat
+    stall_timeout: timedelta | None
+    summary: Literal["auto", "off"]
+    flush_timeout: timedelta
+    genai_spans: GenAISpans
+    max_buffered_bytes: int
 
 
 class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
@@ -47,34 +71,45 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     Args:
         backend: Where the tokens go; or a function that makes it, such as `lambda: RedisStreamBackend(url)`,
             for processes that start workers again after the last has stopped: it is called for the first.
+            None: the tokens go into the activities' results, as `TokenStreamingInterceptor` says.
         options: Those of `TokenStreamingInterceptor`.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
     """
 
-    def __init__(self, backend: TokenSink | Callable[[], TokenSink], **options: Any) -> None:
-        self._backend = _SharedSink(backend)
-        self._options = options
+    def __init__(
+        self,
+        backend: TokenSink | Callable[[], TokenSink] | None = None,
+        **options: Unpack[StreamingOptions],
+    ) -> None:
+        self._backend = None if backend is None else _SharedSink(backend)
+        self._options: dict[str, Any] = {**options}
         self._interceptor()  # to hear of unusable options now, and not when a worker starts
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None, **more: Any) -> Self:
+    def from_environment(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        backend: TokenSink | Callable[[], TokenSink] | None = None,
+        **more: Unpack[StreamingOptions],
+    ) -> Self:
         """Return a plugin for Redis as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
 
         Args:
             environ: Instead of `os.environ`.
+            backend: Instead of a Redis at `REDIS_URL`, such as one with a `client` of your own.
             more: Options that come before those of the environment.
 
         Raises:
             ConfigurationError: a variable cannot be used; the message names it.
         """
-        redis = environment.options(environment.REDIS, environ)
-        RedisStreamBackend(**redis)  # to hear of unusable options now; nothing connects
-        return cls(
-            lambda: RedisStreamBackend(**redis),
-            **(environment.options(environment.INTERCEPTOR, environ) | more),
-        )
+        if backend is None:
+            RedisStreamBackend.from_environment(environ)  # to hear of unusable options now; nothing connects
+            redis = environment.options(environment.REDIS, environ)
+            backend = partial(RedisStreamBackend, **redis)
+        return environment.made(partial(cls, backend), environment.INTERCEPTOR, environ, **more)
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
         """Leave the client as it is: Temporal passes this plugin on to its workers."""
@@ -109,7 +144,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002
         """Run a worker with the backend open, and close it after the last one."""
-        async with self._backend.lent():
+        async with nullcontext() if self._backend is None else self._backend.lent():
             await next(worker)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -134,7 +169,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     def __repr__(self) -> str:
         """Tell the state."""
-        return f"<TokenStreamingPlugin {self._backend!r}>"
+        return f"<TokenStreamingPlugin to {'custom_data' if self._backend is None else repr(self._backend)}>"
 
 
 def _opened(runner: WorkflowRunner | None) -> Any:
@@ -153,6 +188,7 @@ def _opened(runner: WorkflowRunner | None) -> Any:
             "temporal_token_interceptor",
             "langgraph",
             "langsmith",
+            "deepagents",  # looks at its own files when an agent is made
             *providers,
         ),
     )
@@ -168,8 +204,8 @@ class _SharedSink:
             self._make = backend
         else:
             raise ConfigurationError(
-                "backend must be a TokenSink such as RedisStreamBackend(...), or a function that makes one, "
-                f"not {type(backend).__name__}"
+                "backend must be a TokenSink such as RedisStreamBackend(...), a function that makes one, or "
+                f"None, not {type(backend).__name__}"
             )
         self._sink: TokenSink | None = None
         self._workers = 0

@@ -21,6 +21,7 @@ import orjson
 
 from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
 from temporal_token_interceptor.events import Call, Frame, Origin
+from temporal_token_interceptor.origin import HISTORY
 from temporal_token_interceptor.wire import Wire, record_to_wire
 from temporal_token_interceptor.wire_origin import (
     BROKEN,
@@ -37,7 +38,13 @@ _T = TypeVar("_T")
 
 
 class StreamKey(NamedTuple):
-    """Names the stream of one workflow run, whatever the transport."""
+    """Names the stream of one workflow run, whatever the transport.
+
+    Attributes:
+        namespace: The Temporal namespace.
+        workflow_id: The workflow; `activity:<activity_id>` for a standalone activity.
+        run_id: The run.
+    """
 
     namespace: str
     workflow_id: str
@@ -70,13 +77,29 @@ _PLAIN = " !\"#$&'()*+,:;<=>?@[]\\^`|"
 class Cursor(NamedTuple):
     """A place in a stream: resuming continues with the event right after it.
 
-    `entry` sorts as a string within a run; empty is before the first entry. `position` counts the
-    events that an entry unfolds into.
+    A run is read in two places, a transport and Temporal's history, and a reader stands in both. `entry` has
+    the id of the entry that was read last, behind that of the other place, if something was read there:
+    `b`, `h7`, `b+h7`, `h7+b`; empty is before the first. `position` counts the events that it unfolds into.
     """
 
     run_id: str
     entry: str = ""
     position: int = 0
+
+    @property
+    def sent(self) -> str:
+        """The entry of the transport that was read last; empty for none."""
+        return next((part for part in self.entry.split("+") if not part.startswith(HISTORY)), "")
+
+    @property
+    def told(self) -> str:
+        """The entry of the history that was read last; empty for none."""
+        return next((part for part in self.entry.split("+") if part.startswith(HISTORY)), "")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the event came from the history."""
+        return self.entry.rpartition("+")[2].startswith(HISTORY)
 
     def __str__(self) -> str:
         """Return the opaque form that events carry and `subscribe(cursor=...)` accepts."""

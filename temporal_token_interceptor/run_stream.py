@@ -15,23 +15,25 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
+from temporal_token_interceptor.activity_result import Result
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
-from temporal_token_interceptor.batches import Before, in_time
+from temporal_token_interceptor.batches import Entries, batches
+from temporal_token_interceptor.completion import Closed
 from temporal_token_interceptor.encryption import FrameCodec, is_sealed
 from temporal_token_interceptor.errors import ProtocolError, StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
-from temporal_token_interceptor.origin import HISTORY
 from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
+from temporal_token_interceptor.whereabouts import EVERYTHING, NOTHING, Reach, Whereabouts, position_of
+
+if TYPE_CHECKING:
+    from temporal_token_interceptor.history import RunHistory
 
 logger = logging.getLogger(__name__)
-
-# How often a reader looks for the end of a closed stream whose last entries it is not handed.
-_DRAIN_LOOKS = 3
 
 OnRetry = Literal["reset", "hold", "annotate"]
 """What a reader is shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
@@ -43,10 +45,9 @@ _decoded = lru_cache(maxsize=256)(decode)
 # batch after batch cannot have been overtaken by the trimming.
 _OVERTAKEN_AFTER = 1.0
 
-# Places within the last entry: behind all that it holds; the first that a reader adds at the end; the end.
+# Places within the last entry: behind all that it holds, and the first that a reader adds at the end.
 _READ = 998_999_999
 _TAIL = 999_000_000
-_END = 999_999_999
 
 # The place of the news that the start is missing: before the first entry.
 _CUT = 1
@@ -63,18 +64,6 @@ class ReaderStatistics:
     gaps: int = 0
 
 
-class Entries(Protocol):
-    """Where the entries of a run come from: a `TokenSource`, or Temporal's history."""
-
-    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
-        """Iterate over the entries after an id, as they come, in batches that are never empty."""
-        ...
-
-    async def last_id(self, stream: StreamKey) -> str:
-        """Return the id of the newest entry, or an empty string."""
-        ...
-
-
 class RunStream:
     """The events of one run, after a cursor.
 
@@ -84,7 +73,7 @@ class RunStream:
         place: The cursor to go on from; None for the start.
         statistics: Counted into.
         codec: Opens sealed frames.
-        history: Read at the end for what no transport has: all of the run, or the last words of an attempt.
+        history: Read at the end for what no transport has, or all along where there is none.
         on_retry: What to show of attempts that did not stand.
         before: What stood at the end of a run that this one does again, by activity id.
         telemetry: Is told of each frame; None if nobody listens.
@@ -98,7 +87,7 @@ class RunStream:
         statistics: ReaderStatistics,
         codec: FrameCodec,
         *,
-        history: Entries | None = None,
+        history: RunHistory | None = None,
         on_retry: OnRetry = "reset",
         before: Mapping[str, Origin] | None = None,
         telemetry: SubscriptionTelemetry | None = None,
@@ -106,35 +95,36 @@ class RunStream:
         self._stream = stream
         self._source = source
         self._history = history
-        self._place = place
         self._statistics = statistics
         self._codec = codec
         self._telemetry = telemetry
         self._attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
         self._held = Held(stream.run_id, before) if on_retry == "hold" else None
-        self._last = ""
-        self._is_short = False
+        self._is_new = place is None or not (place.entry or place.position)
+        self._where = Whereabouts(stream.run_id, place)
+        self._sent, self._told = self._where.sent, self._where.told
+        self._is_away = False
 
     @property
     def end(self) -> str:
         """The cursor of what comes after the last entry, and after all that a reader adds to it."""
-        return str(Cursor(self._stream.run_id, self._last, _END))
+        return self._where.here(EVERYTHING)
+
+    @property
+    def here(self) -> str:
+        """The cursor of what comes after the last entry."""
+        return self._where.here(_READ)
 
     @property
     def standing(self) -> Mapping[str, Origin]:
         """The attempt that stands of each activity, by activity id."""
         return self._attempts.standing()
 
-    @property
-    def here(self) -> str:
-        """The cursor of what comes after the last entry."""
-        return str(Cursor(self._stream.run_id, self._last, _READ))
-
-    async def events(self, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
+    async def events(self, closing: asyncio.Future[Closed | None]) -> AsyncGenerator[Event]:
         """Iterate over the events, as they come, until the run has closed and all is read.
 
         Args:
-            closing: Done when the run has closed.
+            closing: Done when the run has closed; or, with None, when it is to be read no further.
 
         Raises:
             TransportUnavailable: the transport was away for too long.
@@ -144,8 +134,7 @@ class RunStream:
             async for event in stored:
                 yield event
         for event in self._tail():
-            place = self._place
-            if place is None or self._last < place.entry or self._is_after_place(self._last, event):
+            if not self._where.is_known(event.cursor):
                 self._statistics.gaps += isinstance(event, Gap)
                 yield event
 
@@ -155,70 +144,111 @@ class RunStream:
         Raises:
             TransportUnavailable: the transport was away for too long.
         """
-        now: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        now: asyncio.Future[Closed | None] = asyncio.get_running_loop().create_future()
         now.set_result(None)
         async with aclosing(self._stored(now, heals=self._source is None)) as stored:
             async for event in stored:
                 yield event
 
     async def skip(self) -> None:
-        """Leave out what is there now.
+        """Leave out what is there now, be it in the transport or in the history.
+
+        A transport that is away is not asked again: what it has would be taken for new.
 
         Raises:
-            TransportUnavailable: the transport was away for too long.
+            TransportUnavailable: the transport was away for too long, and there is no history.
         """
-        entries = self._source or self._history
-        if entries is not None and (newest := await entries.last_id(self._stream)):
-            self._place = Cursor(self._stream.run_id, newest, _READ)
-
-    async def _stored(self, closing: asyncio.Future[Any], *, heals: bool = True) -> AsyncGenerator[Event]:
-        history = self._history if heals else None
+        if self._history is not None:
+            self._told.resume(await self._history.now())
         if self._source is not None:
             try:
-                async with aclosing(self._sent(self._source, closing)) as sent:
+                self._sent.resume(await self._source.last_id(self._stream))
+            except TransportUnavailable:
+                if self._history is None:
+                    raise
+                self._is_away = True
+
+    async def _stored(
+        self, closing: asyncio.Future[Closed | None], *, heals: bool = True
+    ) -> AsyncGenerator[Event]:
+        history = self._history if heals else None
+        if self._source is not None and not self._is_away:
+            try:
+                async with aclosing(self._follow(self._source, closing)) as sent:
                     async for event in sent:
                         yield event
             except TransportUnavailable:
-                if self._last or history is None or self._resumes_in_transport():
+                if self._sent.furthest or history is None:
                     raise
-                logger.warning("reading stream %r from Temporal's history instead", self._stream.name)
-                # What the transport has and cannot tell now is not in history.
-                yield self._gap("transport", str(Cursor(self._stream.run_id, "", _CUT)))
-        if history is not None and (not self._last or self._attempts.unsettled()):
-            async with aclosing(self._told(history, closing)) as told:
-                async for event in told:
+                self._is_away = True
+        if self._is_away:
+            logger.warning("reading stream %r from Temporal's history instead", self._stream.name)
+            # What the transport has and cannot tell now is not in history.
+            yield self._gap("transport", self._where.start)
+        if history is not None:
+            async with aclosing(self._recorded(history, closing)) as recorded:
+                async for event in recorded:
                     yield event
 
-    async def _told(self, history: Entries, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
-        """Iterate over what results told: whole attempts, or last words, that no transport took.
+    def _recorded(self, history: RunHistory, closing: asyncio.Future[Closed | None]) -> AsyncGenerator[Event]:
+        """Iterate over what history tells: all along, or what is missing now."""
+        if self._source is None or self._is_away:
+            return self._follow_history(history.live(counts=not self._where.resumed), closing)
+        looks = _has_closed(closing) or not self._sent.last or self._attempts.unsettled()
+        return self._heal(history if looks else None)
+
+    async def _follow_history(
+        self, entries: Entries, closing: asyncio.Future[Closed | None]
+    ) -> AsyncGenerator[Event]:
+        """Iterate over what results tell, as activities complete."""
+        async with aclosing(batches(entries, self._stream, self._told, closing)) as told:
+            async for batch in told:
+                for entry in batch:
+                    for event in self._news(self._told, entry):
+                        yield event
+
+    async def _heal(self, history: RunHistory | None) -> AsyncGenerator[Event]:
+        """Iterate over what results tell that no transport took: whole attempts, or last words.
 
         What a transport has, too, is known by its numbers.
         """
+        if history is None:
+            return
         try:
-            async with aclosing(self._batches(history, closing)) as batches:
-                async for batch in batches:
-                    for entry in batch:
-                        for event in self._news(entry):
-                            yield event
+            async with aclosing(self._results(history)) as told:
+                async for event in told:
+                    yield event
         except (TransportUnavailable, StreamNotFound) as error:
-            if self._source is None:
-                raise
             logger.warning("the history of %r cannot be read: %s", self._stream.name, error)
-            self._is_short = True
+            self._told.is_short = True
 
-    def _resumes_in_transport(self) -> bool:
-        place = self._place
-        return place is not None and bool(place.entry) and not place.entry.startswith(HISTORY)
+    async def _results(self, history: RunHistory, *, up_to: str | None = None) -> AsyncGenerator[Event]:
+        for result in await history.results():
+            if up_to is None or result.id <= up_to:
+                for entry in await self._missing(result):
+                    for event in self._news(self._told, entry):
+                        yield event
 
-    async def _sent(self, source: TokenSource, closing: asyncio.Future[Any]) -> AsyncGenerator[Event]:
+    async def _missing(self, result: Result) -> Sequence[Entry]:
+        """Return what a result tells of an attempt that did not say here how it completed."""
+        if self._attempts.is_settled(result.activity_id, result.attempt, result.started_time):
+            return ()
+        told = await result.told()
+        # Who resumes may have been given by the transport what it has no more.
+        return [*told.frames, *(() if self._where.resumed else told.counted)]
+
+    async def _follow(
+        self, source: TokenSource, closing: asyncio.Future[Closed | None]
+    ) -> AsyncGenerator[Event]:
         """Iterate over what workers sent."""
         if await self._has_lost_its_place(source):
-            yield self._gap("transport", str(Cursor(self._stream.run_id, "", _CUT)))
-            self._place = Cursor(self._stream.run_id, "", _CUT)
+            self._sent.resume("", _CUT)
+            yield self._gap("transport", self._where.behind("", _CUT))
         now = asyncio.get_running_loop().time
         before, arrived = "", now()
-        async with aclosing(self._batches(source, closing)) as batches:
-            async for stored in batches:
+        recalls = self._history if self._where.was_told else None
+        async with aclosing(batches(source, self._stream, self._sent, closing)) as sent:
+            async for stored in sent:
                 batch = await self._opened(stored) if _sealed(stored) else stored
                 if before:
                     # Whoever was that long behind may find that the stream was trimmed, or lost, under it.
@@ -227,20 +257,22 @@ class RunStream:
                     cut = self._starts_late(batch[0])
                 if cut:
                     self._attempts.cut()
-                    yield self._gap(
-                        "trimmed", str(Cursor(self._stream.run_id, before, _READ if before else _CUT))
-                    )
+                    yield self._gap("trimmed", self._where.behind(before, _READ if before else _CUT))
                 before, arrived = batch[-1].id, now()
                 for entry in batch:
-                    for event in self._news(entry):
+                    if recalls is not None and entry.id > self._sent.mark:
+                        # History had told this before the transport was read on, and it tells on from there.
+                        async with aclosing(self._results(recalls, up_to=self._told.mark)) as recalled:
+                            async for event in recalled:
+                                yield event
+                        recalls = None
+                    for event in self._news(self._sent, entry):
                         yield event
 
     async def _has_lost_its_place(self, source: TokenSource) -> bool:
         """Whether the entry of the cursor is ahead of the whole stream: the transport began anew."""
-        place = self._place
-        if place is None or not place.entry or place.entry.startswith(HISTORY):
-            return False
-        return await source.last_id(self._stream) < place.entry
+        mark = self._sent.mark
+        return bool(mark) and await source.last_id(self._stream) < mark
 
     async def _opened(self, batch: Sequence[Entry]) -> Sequence[Entry]:
         return [
@@ -250,11 +282,10 @@ class RunStream:
 
     def _starts_late(self, first: Entry) -> bool:
         """Whether the stream's first entry shows that there were others, which this reader has not read."""
-        place = self._place
-        if place is not None and (place.entry or place.position):
-            return bool(place.entry) and place.entry < first.id
+        if self._sent.mark:
+            return self._sent.mark < first.id
         try:
-            return _decoded(first.data).seq > 0
+            return self._is_new and _decoded(first.data).seq > 0
         except ProtocolError:
             return False
 
@@ -262,60 +293,31 @@ class RunStream:
         """Yield what only the end of the stream tells."""
         position = _TAIL
         if self._held is not None:
-            for event in self._held.rest(self._last, position):
+            for event in self._held.rest(self._where.entry, position):
                 position += 1
                 yield event
         for origin in self._attempts.unended():
             # Its worker died, or could not deliver its last words: nobody can know what they were.
-            cursor = str(Cursor(self._stream.run_id, self._last, position))
-            yield Gap(missing=None, reason="lost", origin=origin, cursor=cursor)
+            yield Gap(missing=None, reason="lost", origin=origin, cursor=self._where.here(position))
             position += 1
-        if self._is_short:
-            yield Gap(
-                missing=None,
-                reason="transport",
-                cursor=str(Cursor(self._stream.run_id, self._last, position)),
-            )
-
-    async def _batches(
-        self, entries: Entries, closing: asyncio.Future[Any]
-    ) -> AsyncGenerator[Sequence[Entry]]:
-        """Iterate over batches, up to the entry that is the last one once the run has closed."""
-        async with aclosing(entries.read(self._stream)) as live:
-            before = Before(closing)
-            while (batch := await before.next(live)) is not None:
-                self._last = batch[-1].id
-                yield batch
-        end = await entries.last_id(self._stream)
-        self._is_short |= entries is self._source and end < self._last  # what was read is gone: others may be
-        looks = 0
-        while self._last < end:
-            async with aclosing(entries.read(self._stream, self._last)) as rest:
-                while (batch := await in_time(rest)) is not None:
-                    self._last = batch[-1].id
-                    yield batch
-                    if self._last >= end:
-                        return
-            looks += 1
-            end = await entries.last_id(self._stream)
-            if looks == _DRAIN_LOOKS or end <= self._last:
-                self._is_short = True
-                logger.warning("stream %r could not be read to its end", self._stream.name)
-                return
+        if self._sent.is_short or self._told.is_short:
+            yield Gap(missing=None, reason="transport", cursor=self._where.here(position))
 
     def _gap(self, reason: Literal["trimmed", "transport"], cursor: str) -> Gap:
         self._statistics.gaps += 1
         return Gap(missing=None, reason=reason, cursor=cursor)
 
-    def _news(self, entry: Entry) -> Iterator[Event]:
+    def _news(self, reach: Reach, entry: Entry) -> Iterator[Event]:
         """Return the events that an entry adds, after the cursor."""
         statistics, attempts = self._statistics, self._attempts
         statistics.entries += 1
+        where, known = self._where, reach.enter(entry.id)
+        place = where.in_sent(entry.id) if reach is self._sent else where.in_told(entry.id)
         try:
             packet = _decoded(entry.data)
-            events = attempts.read(entry.id, packet)
+            events = attempts.read(place, packet)
             if self._held is not None:
-                events = self._held.read(entry.id, events)
+                events = self._held.read(place, events)
         except ProtocolError as error:
             if not statistics.unreadable:
                 logger.warning("skipping an entry of stream %r: %s (said once)", self._stream.name, error)
@@ -324,17 +326,15 @@ class RunStream:
         if self._telemetry is not None:
             self._telemetry.packet(packet)
         for event in events:
-            if self._place is not None and not self._is_after_place(entry.id, event):
+            if known != NOTHING and position_of(event.cursor) <= known:
                 continue
             statistics.gaps += isinstance(event, Gap)
             yield event
 
-    def _is_after_place(self, entry: str, event: Event) -> bool:
-        place = self._place
-        if place is None or entry > place.entry:
-            self._place = None
-            return True
-        return entry == place.entry and Cursor.parse(event.cursor).position > place.position
+
+def _has_closed(closing: asyncio.Future[Closed | None]) -> bool:
+    """Whether the run has closed, and not only its reader had enough, or failed to learn."""
+    return closing.exception() is None and closing.result() is not None
 
 
 def _sealed(batch: Sequence[Entry]) -> bool:

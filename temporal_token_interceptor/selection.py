@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from temporal_token_interceptor.errors import ConfigurationError
 
-KINDS = frozenset({"text", "reasoning", "tool_call", "block", "tool", "node", "custom"})
+Kind = Literal["text", "reasoning", "tool_call", "block", "tool", "node", "custom"]
+"""What `kinds` may name."""
+
+Content = Literal["tool_input", "tool_output", "node_output", "media"]
+"""What `capture` may name."""
+
+KINDS: frozenset[str] = frozenset(get_args(Kind))
 """What can be chosen by `kinds`. That a model call began and ended is always told."""
 
-CONTENTS = frozenset({"tool_input", "tool_output", "node_output", "media"})
+CONTENTS: frozenset[str] = frozenset(get_args(Content))
 """What is left out unless `capture` asks for it: it is large, or was never meant for a viewer."""
 
 NO_STREAM_TAGS = frozenset({"nostream", "langsmith:nostream"})

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, get_args
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Literal, get_args
 
-from temporal_token_interceptor.activity_completion import PREFIX, ActivityCompletion
+from temporal_token_interceptor.activity_completion import PREFIX
 from temporal_token_interceptor.backends.base import TokenSource
-from temporal_token_interceptor.completion import Closed, Completion
-from temporal_token_interceptor.encryption import FrameCodec
-from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
-from temporal_token_interceptor.events import (
-    AttemptStarted,
-    Event,
-    Origin,
-    RunContinued,
-    StreamEnded,
-    TokenEvent,
-)
-from temporal_token_interceptor.history import RunHistory
-from temporal_token_interceptor.protocol import Cursor, StreamKey
-from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics, RunStream
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.events import AttemptStarted, Event, Origin, TokenEvent
+from temporal_token_interceptor.protocol import Cursor
+from temporal_token_interceptor.run_stream import OnRetry
+from temporal_token_interceptor.runs import Runs
 from temporal_token_interceptor.snapshot import Fold, Snapshot
-from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry, subscription_telemetry
+from temporal_token_interceptor.telemetry_reader import subscription_telemetry
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-# How often a client without Temporal asks the transport for a run that has not begun.
-_POINTER_PAUSE = 0.1
+    from temporal_token_interceptor.run_view import WorkflowRun
+    from temporal_token_interceptor.views import Messages
 
 
 class TokenSubscriber:
@@ -73,15 +62,11 @@ class TokenSubscriber:
         for name, value in (("start_timeout", start_timeout), ("patience", patience)):
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
-        self.statistics = ReaderStatistics()
         self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
-        self._start_timeout = start_timeout
-        self._workflows = Completion(client, patience=patience) if client is not None else None
-        self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
-        self._data_converter = client.data_converter if client is not None else None
-        self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
+        self._runs = Runs(client, backend, self._namespace, start_timeout=start_timeout, patience=patience)
+        self.statistics = self._runs.statistics
 
     def subscribe(
         self,
@@ -107,7 +92,9 @@ class TokenSubscriber:
             on_retry: `"reset"`: `AttemptStarted.supersedes` says which text to take back. `"hold"`: nothing
                 of an attempt before it has succeeded, then all of it at once; what failed is never shown.
                 `"annotate"`: everything, also what superseded attempts go on to say, by `origin`.
-            until: Ends the subscription when done, once what is there has been read.
+            until: Ends the subscription when done, once what is there has been read. A coroutine is the
+                subscription's: cancelled when that ends, and what it raises is raised here. A future or a
+                task stays yours: neither cancelled nor asked for its result.
 
         Raises:
             InvalidCursor: at once, before anything is read.
@@ -128,7 +115,6 @@ class TokenSubscriber:
             run_id,
             place,
             until,
-            self._workflows,
             on_retry=on_retry,
             skips=start == "now" and place is None,
         )
@@ -144,13 +130,8 @@ class TokenSubscriber:
             StreamNotFound: no such workflow or namespace, or nothing was said yet and no client knows it.
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
         """
-        run = run_id or await self._newest_run(workflow_id, timedelta(0), None, self._workflows)
-        if run is None:
-            raise StreamNotFound(f"the transport knows no run of workflow {workflow_id!r}")
-        key = StreamKey(self._namespace, workflow_id, run)
-        stream = RunStream(
-            key, self._source, None, self.statistics, self._codec(key), history=self._history()
-        )
+        run = run_id or await self._runs.newest(workflow_id)
+        stream = self._runs.stream(workflow_id, run)
         fold = Fold()
         async with aclosing(stream.so_far()) as events:
             async for event in events:
@@ -172,7 +153,7 @@ class TokenSubscriber:
         """
         place = None if cursor is None else Cursor.parse(cursor)
         self._check_end(until)
-        return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, self._activities)
+        return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, standalone=True)
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
@@ -202,15 +183,88 @@ class TokenSubscriber:
                         pieces.setdefault(event.origin.attempt_id, []).append(event.token)
         return "".join(piece for attempt in pieces.values() for piece in attempt)
 
-    # ------------------------------------------------------------------ following a workflow
+    def messages(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Literal["beginning", "now"] = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        subgraphs: bool = False,
+        until: Awaitable[object] | None = None,
+    ) -> Messages:
+        """Iterate over `(chunk, metadata)`, as over `graph.astream(..., stream_mode="messages")`.
+
+        When Temporal retries an activity, a `RemoveMessage` takes back each message of the attempt that
+        failed, as in LangGraph's own state, before the new attempt speaks under new ids.
+
+        The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
+        missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at the end.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `metadata["cursor"]` of a chunk: goes on right after it. Only good for the same options.
+            start: As for `subscribe`.
+            on_retry: `"hold"`: nothing of an attempt before it has succeeded, then all of it at once.
+            subgraphs: Whether to show what is said within subgraphs, too; `metadata["path"]` says where.
+            until: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            StreamNotFound: no such namespace, or the workflow was not started in time.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
+        """
+        # A process that only reads events loads no LangChain.
+        from temporal_token_interceptor.views import messages  # noqa: PLC0415
+
+        shown = _of_views(on_retry)
+        return messages(
+            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=shown, until=until),
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            cursor=cursor,
+            subgraphs=subgraphs,
+        )
+
+    def run(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        *,
+        on_retry: Literal["reset", "hold"] = "reset",
+        result_type: type | None = None,
+        until: Awaitable[object] | None = None,
+    ) -> WorkflowRun:
+        """Return a workflow as streams of its model calls, tools and updates, and its result.
+
+        For `async with`, as LangGraph's `astream_events(version="v3")` gives a run. A call that a retry
+        replaces raises `CallNotCompleted`; if it had ended already, it is marked `superseded`.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            on_retry: As for `messages`.
+            result_type: What `await run.output` is to be read as, as for Temporal's workflow handle.
+            until: As for `subscribe`.
+        """
+        from temporal_token_interceptor.run_view import WorkflowRun  # noqa: PLC0415
+
+        return WorkflowRun(
+            self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until),
+            lambda: self._runs.result(workflow_id, run_id, result_type),
+        )
 
     def _check_end(self, until: Awaitable[object] | None) -> None:
-        if self._workflows is None and until is None:
+        if self._client is None and until is None:
             raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
 
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
         place = None if cursor is None else Cursor.parse(cursor)
-        return self._subscribe(workflow_id, run_id, place, None, self._workflows)
+        return self._subscribe(workflow_id, run_id, place, None)
 
     def _subscribe(
         self,
@@ -218,130 +272,27 @@ class TokenSubscriber:
         run_id: str | None,
         place: Cursor | None,
         until: Awaitable[object] | None,
-        completion: Completion | ActivityCompletion | None,
         *,
+        standalone: bool = False,
         on_retry: OnRetry = "reset",
         skips: bool = False,
     ) -> AsyncGenerator[Event]:
         telemetry = subscription_telemetry(self._namespace, workflow_id, self._source)
-        events = self._follow(
+        events = self._runs.follow(
             workflow_id,
             run_id,
             place,
             until,
-            completion,
+            standalone=standalone,
             on_retry=on_retry,
             skips=skips,
             telemetry=telemetry,
         )
         return events if telemetry is None else telemetry.over(events)
 
-    async def _follow(
-        self,
-        workflow_id: str,
-        run_id: str | None,
-        place: Cursor | None,
-        until: Awaitable[object] | None,
-        completion: Completion | ActivityCompletion | None,
-        *,
-        on_retry: OnRetry,
-        skips: bool,
-        telemetry: SubscriptionTelemetry | None,
-    ) -> AsyncGenerator[Event]:
-        stop = None if until is None else asyncio.ensure_future(until)
-        run = (
-            place.run_id
-            if place
-            else run_id or await self._newest_run(workflow_id, self._start_timeout, stop, completion)
-        )
-        if run is None:  # the caller had enough before there was anything
-            yield StreamEnded(status="unknown")
-            return
-        before: Mapping[str, Origin] = {}
-        while True:
-            key = StreamKey(self._namespace, workflow_id, run)
-            stream = RunStream(
-                key,
-                self._source,
-                place,
-                self.statistics,
-                self._codec(key),
-                history=self._history() if completion is self._workflows else None,
-                on_retry=on_retry,
-                before=before,
-                telemetry=telemetry,
-            )
-            if skips:
-                await stream.skip()
-            closing = asyncio.ensure_future(self._closed(workflow_id, run, stop, completion))
-            try:
-                async with aclosing(stream.events(closing)) as events:
-                    async for event in events:
-                        yield event
-                closed = await closing
-            finally:
-                closing.cancel()
-            if closed.next_run_id is None:
-                yield StreamEnded(status=closed.status, cursor=stream.end)
-                return
-            run, place, skips = closed.next_run_id, None, False
-            before = stream.standing if closed.again else {}
-            yield RunContinued(run_id=run, cursor=str(Cursor(run)))
 
-    def _history(self) -> RunHistory | None:
-        if self._client is None or self._workflows is None:
-            return None
-        return RunHistory(self._client, self._workflows)
-
-    def _codec(self, stream: StreamKey) -> FrameCodec:
-        """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
-        codec = self._codecs.get(stream)
-        if codec is None:
-            codec = self._codecs[stream] = FrameCodec(self._data_converter, stream)
-        return codec
-
-    async def _newest_run(
-        self,
-        workflow_id: str,
-        start_timeout: timedelta,
-        stop: asyncio.Future[object] | None,
-        completion: Completion | ActivityCompletion | None,
-    ) -> str | None:
-        """Return the newest run, waiting for it to begin; None if `stop` comes first."""
-        if completion is not None:
-            return await completion.newest_run(workflow_id, start_timeout=start_timeout)
-        if self._source is None:
-            raise ConfigurationError("without a backend, only workflows can be read: from their history")
-        deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
-        while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:
-            if stop is not None and stop.done():
-                return None
-            if asyncio.get_running_loop().time() >= deadline:
-                raise StreamNotFound(
-                    f"the transport has heard nothing of workflow {workflow_id!r} in namespace "
-                    f"{self._namespace!r} within {start_timeout.total_seconds():g} s"
-                )
-            await asyncio.sleep(_POINTER_PAUSE)
-        return run
-
-    async def _closed(
-        self,
-        workflow_id: str,
-        run_id: str,
-        until: asyncio.Future[object] | None,
-        completion: Completion | ActivityCompletion | None,
-    ) -> Closed:
-        """Wait for whichever comes first: the run closes, or the caller has had enough."""
-        waiting: set[asyncio.Future[Any]] = set()
-        asking: asyncio.Task[Closed] | None = None
-        if completion is not None:
-            asking = asyncio.ensure_future(completion.closed(workflow_id, run_id))
-            waiting.add(asking)
-        if until is not None:
-            waiting.add(until)
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return await asking if asking in done and asking is not None else Closed("unknown")
-        finally:
-            if asking is not None:
-                asking.cancel()
+def _of_views(on_retry: OnRetry) -> OnRetry:
+    """Return a policy that shows one attempt of an activity at a time."""
+    if on_retry == "annotate":
+        raise ConfigurationError("on_retry must be reset or hold: `subscribe` alone can show all attempts")
+    return on_retry

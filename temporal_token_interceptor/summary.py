@@ -1,4 +1,4 @@
-"""What stands in `custom_data`: an item that says what an attempt's models said, in Temporal's own history.
+"""What is put into `custom_data`: an item that says what an attempt's models said, in Temporal's own history.
 
 Two items are told apart by what is in them. Frames that no transport took travel whole, in the very form
 that they have in a stream, so that readers need no second protocol; what was delivered is only counted.
@@ -8,13 +8,12 @@ Both keep to a size, and what had to be left out is counted in the item itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.digest import TextCheck
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -22,7 +21,6 @@ from temporal_token_interceptor.events import (
     CallEnded,
     CallStarted,
     ContentBlock,
-    Event,
     Frame,
     Gap,
     Origin,
@@ -30,7 +28,8 @@ from temporal_token_interceptor.events import (
     TextRun,
     ToolCallChunk,
 )
-from temporal_token_interceptor.protocol import decode, encode
+from temporal_token_interceptor.protocol import encode
+from temporal_token_interceptor.wire_origin import time_to_wire
 
 MARK: Final = "token_stream"
 """The one member of an item; under it stands `frames`, or counts."""
@@ -113,6 +112,7 @@ def counted(origin: Origin, tally: Tally, room: int) -> Item | None:
         body = {
             "attempt": origin.attempt,
             "attempt_id": origin.attempt_id,
+            "started_time": time_to_wire(origin.started_time),
             "token_count": tally.token_count,
             "call_count": tally.call_count,
             "calls": calls,
@@ -284,37 +284,3 @@ def _pieces(record: Record) -> int:
             return missing
         case _:
             return 0
-
-
-# ------------------------------------------------------------------ reading
-
-
-def frames_in(result: object) -> Iterator[bytes]:
-    """Find the frames in an activity's result, as plain data; each in the form of a stream's entry."""
-    lists = result.values() if isinstance(result, Mapping) else ()
-    for items in lists:
-        for item in items if isinstance(items, list) else ():
-            yield from _frames_of(item)
-
-
-def summary_events(item: object) -> list[Event]:
-    """Return what an item of `custom_data` tells, as the events of a subscription.
-
-    For clients that get the items by themselves, such as from the stream buffer of `langgraph-temporal`.
-    An item that is not ours, or one that only counts, tells nothing.
-    """
-    events: list[Event] = []
-    attempts: Attempts | None = None
-    for entry, data in enumerate(_frames_of(item)):
-        packet = decode(data)
-        if attempts is None:
-            attempts = Attempts(packet.origin.run_id if packet.origin else "")
-        events += attempts.read(f"{entry:04d}", packet)
-    return events
-
-
-def _frames_of(item: object) -> Iterator[bytes]:
-    body = item.get(MARK) if isinstance(item, Mapping) else None
-    frames = body.get("frames") if isinstance(body, Mapping) else None
-    for frame in frames if isinstance(frames, list) else ():
-        yield json.dumps(frame, separators=(",", ":")).encode()

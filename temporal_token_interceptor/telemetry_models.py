@@ -32,6 +32,7 @@ from temporal_token_interceptor.telemetry_content import PROVIDERS, content_is_w
 logger = logging.getLogger(__name__)
 
 GenAISpans = Literal["auto", "on", "off"]
+"""Who tells OpenTelemetry of model calls; see `TokenStreamingInterceptor`."""
 
 _CANCELLED = "cancelled"
 

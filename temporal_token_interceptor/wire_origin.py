@@ -34,7 +34,7 @@ def origin_to_wire(origin: Origin) -> dict[str, Any]:
         "act": origin.activity_id,
         "actt": origin.activity_type,
         "try": origin.attempt,
-        "t": (origin.started_time - _EPOCH) // _MICROSECOND,
+        "t": time_to_wire(origin.started_time),
     }
 
 
@@ -49,8 +49,18 @@ def origin_from_wire(wire: Mapping[str, Any], attempt_id: str) -> Origin:
         activity_type=typed(str, wire["actt"]),
         attempt=typed(int, wire["try"]),
         attempt_id=attempt_id,
-        started_time=_EPOCH + typed(int, wire["t"]) * _MICROSECOND,
+        started_time=time_from_wire(typed(int, wire["t"])),
     )
+
+
+def time_to_wire(time: datetime) -> int:
+    """Return a time as microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def time_from_wire(microseconds: int) -> datetime:
+    """Return the time; raises one of `BROKEN`."""
+    return _EPOCH + microseconds * _MICROSECOND
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

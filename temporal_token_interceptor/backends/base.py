@@ -19,7 +19,8 @@ class Entry:
     """One entry of a stream.
 
     Attributes:
-        id: Its place; ids of one stream sort as strings, in the order of the stream.
+        id: Its place; ids of one stream sort as strings, in the order of the stream. No white space, `~`
+            or `+`, and no `h` at the beginning: cursors need them.
         data: What was written; empty for an entry that somebody else put there.
     """
 

@@ -38,7 +38,7 @@ class MemoryStreamBackend:
         for name, value in (("stream_maxlen", stream_maxlen), ("max_streams", max_streams)):
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
                 raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
-        self.keep_interval = timedelta(hours=1)
+        self.keep_interval: timedelta = timedelta(hours=1)
         self._stream_maxlen = stream_maxlen
         self._max_streams = max_streams
         # One count for all: a stream that was dropped and begins anew must not give out its ids again.

@@ -18,14 +18,16 @@ from redis.exceptions import RedisError
 
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.backends.base import Entry
+from temporal_token_interceptor.backends.by_hand import HandPublisher, hand_stream, published
 from temporal_token_interceptor.backends.redis_cluster import ClusterDesk, ClusterWriter, PollingFollower
-from temporal_token_interceptor.backends.redis_connection import Desk
+from temporal_token_interceptor.backends.redis_connection import Desk, entry_id
 from temporal_token_interceptor.backends.redis_follower import BlockingFollower, Follower
 from temporal_token_interceptor.backends.redis_keys import Keys
-from temporal_token_interceptor.backends.redis_outage import Outage
+from temporal_token_interceptor.backends.redis_outage import Outage, described
 from temporal_token_interceptor.backends.redis_reader import RedisReader
 from temporal_token_interceptor.backends.redis_writer import RedisWriter
-from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
+from temporal_token_interceptor.events import TokenEvent
 from temporal_token_interceptor.protocol import StreamKey
 
 # One XREAD waits this long, or most of the socket timeout of a client that was passed in: redis-py 8 gives
@@ -33,6 +35,8 @@ from temporal_token_interceptor.protocol import StreamKey
 _BLOCK_MS = 4_000
 _CONNECT_SECONDS = 5.0
 _CONNECTIONS = 3
+_TOO_MUCH = 2**31  # what Redis refuses is far above; so many seconds are 68 years
+_DEFAULT_URL = "redis://localhost:6379"
 
 
 class RedisStreamBackend:
@@ -52,7 +56,7 @@ class RedisStreamBackend:
             `TransportUnavailable`. Writers wait for as long as their activity runs.
         client: Your own `redis.asyncio.Redis`, instead of a URL, with any settings (also one that a Sentinel
             made); its pool must have three connections to lend. Or a `RedisCluster`, which is polled: see
-            `redis_cluster`. It is not closed by `close`.
+            docs/operations.md. It is not closed by `close`, and no URL may be passed beside it.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
@@ -63,7 +67,7 @@ class RedisStreamBackend:
 
     def __init__(
         self,
-        redis_url: str = "redis://localhost:6379",
+        redis_url: str = _DEFAULT_URL,
         channel_prefix: str = "tti:v1:",
         stream_maxlen: int = 10_000,
         stream_ttl_seconds: int = 3_600,
@@ -72,8 +76,10 @@ class RedisStreamBackend:
         client: Redis | RedisCluster | None = None,
     ) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("stream_ttl_seconds", stream_ttl_seconds)):
-            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _TOO_MUCH:
+                raise ConfigurationError(
+                    f"{name} must be a positive whole number below {_TOO_MUCH}, not {value!r}"
+                )
         if not isinstance(patience, timedelta) or patience <= timedelta(0):
             raise ConfigurationError(f"patience must be a positive timedelta, not {patience!r}")
         if not isinstance(channel_prefix, str) or not channel_prefix or {"{", "}"} & {*channel_prefix}:
@@ -84,10 +90,14 @@ class RedisStreamBackend:
         if client is not None and not isinstance(client, Redis | RedisCluster):
             kind = f"{type(client).__module__}.{type(client).__qualname__}"
             raise ConfigurationError(f"client must be a redis.asyncio.Redis or RedisCluster, not a {kind}")
+        if client is not None and redis_url != _DEFAULT_URL:
+            raise ConfigurationError("redis_url and client cannot both be used: pass one of them")
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
         keys, outage = Keys(channel_prefix), Outage()
-        self.keep_interval = timedelta(seconds=stream_ttl_seconds / 3)
+        self._keys = keys
+        self._by_hand = HandPublisher(self)
+        self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / 3)
         seconds = patience.total_seconds()
         self._writer: RedisWriter | ClusterWriter
         if isinstance(self._client, RedisCluster):
@@ -109,13 +119,17 @@ class RedisStreamBackend:
         self._reader = RedisReader(desk, follower, keys, outage, patience=seconds)
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **more: Any) -> Self:
         """Return a backend as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+
+        Args:
+            environ: Instead of `os.environ`.
+            more: Options that come before those of the environment, such as a `client` of a cluster.
 
         Raises:
             ConfigurationError: a variable cannot be used; the message names it.
         """
-        return cls(**environment.options(environment.REDIS, environ))
+        return environment.made(cls, environment.REDIS, environ, **more)
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once Redis has it. See `TokenSink.write`."""
@@ -140,6 +154,60 @@ class RedisStreamBackend:
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the newest run of a workflow that wrote tokens."""
         return await self._reader.newest_run(StreamKey(namespace, workflow_id, ""))
+
+    # ------------------------------------------------------------------ by workflow id, as deepagent-temporal
+
+    async def publish(self, workflow_id: str, event: TokenEvent | Mapping[str, Any]) -> None:
+        """Store a token under a workflow id alone; return once Redis has it, or has not had it for 5 s.
+
+        For code that has a handler of its own, such as `TokenCapturingHandler`. With the interceptor on the
+        worker nobody needs it. What is lost is logged, and a gap to readers; nothing is raised. It is stored
+        as plain JSON, also where the client has a payload codec.
+        """
+        await self._by_hand.publish(workflow_id, event)
+
+    async def publish_complete(self, workflow_id: str) -> None:
+        """Store the end of what is published for a workflow: `subscribe` ends there."""
+        await self._by_hand.complete(workflow_id)
+
+    def subscribe(
+        self, workflow_id: str, *, last_id: str = "0-0", block_ms: int | None = None
+    ) -> AsyncGenerator[dict[str, str]]:
+        """Iterate over what was published for a workflow, as flat mappings, up to `publish_complete`.
+
+        It reads what `publish` stored, and waits for an end that somebody has to write. What workers with the
+        interceptor say, `TokenSubscriber` reads, and ends as Temporal does.
+
+        Args:
+            workflow_id: The workflow.
+            last_id: An id of Redis: only what came after it.
+            block_ms: Of no use: what comes is there at once.
+
+        Raises:
+            InvalidCursor: `last_id` is no id of Redis.
+            TransportUnavailable: Redis was away for longer than `patience`.
+        """
+        del block_ms
+        return published(self, workflow_id, entry_id(last_id))
+
+    async def cleanup(self, workflow_id: str) -> None:
+        """Delete what was published for a workflow. Needs a right that neither workers nor readers need.
+
+        Raises:
+            TransportUnavailable: Redis did not take it; everything expires by itself.
+        """
+        stream = hand_stream(workflow_id)
+        self._by_hand.forget(workflow_id)
+        try:
+            for key in (self._keys.stream(stream), self._keys.pointer(stream)):  # two slots of a cluster
+                await self._client.delete(key)
+        except (RedisError, OSError) as error:
+            raise TransportUnavailable(
+                f"the stream of workflow {workflow_id!r} could not be deleted ({described(error)}); "
+                "it expires by itself"
+            ) from error
+
+    # ------------------------------------------------------------------ its life
 
     async def close(self) -> None:
         """Let go of tasks and connections; those of your own client go back to its pool."""

@@ -126,6 +126,19 @@ def server_id(entry_id: str) -> str:
     return f"{int(milliseconds)}-{int(number)}"
 
 
+def entry_id(server_id: str) -> str:
+    """Return an id of Redis as entries have it.
+
+    Raises:
+        InvalidCursor: it is none.
+    """
+    if not _ID.fullmatch(server_id):
+        raise InvalidCursor(
+            f"{server_id!r} is no id of a Redis stream: pass one like '1700000000000-0', or none"
+        )
+    return _padded(server_id)
+
+
 def _padded(raw_id: str) -> str:
     """Pad an id of Redis, so that ids sort as strings."""
     milliseconds, _, number = raw_id.partition("-")

@@ -36,7 +36,11 @@ from temporal_token_interceptor.errors import TokenStreamError, TransportUnavail
 logger = logging.getLogger(__name__)
 
 PAGE = 500  # entries of each stream in a round
-_QUEUE_ENTRIES = 1_000  # that a listener may have unread, before it has to read them again
+
+# What a listener may have unread, before it has to read it again; one batch may go beyond.
+QUEUE_ENTRIES = 1_000
+QUEUE_BYTES = 1024 * 1024
+
 _SHORT_BLOCK_MS = 200
 _REPEAT = 0.01  # seconds from one CLIENT UNBLOCK to the next, if it did not help
 
@@ -261,7 +265,8 @@ class Feed:
     def publish(self, batch: list[Entry]) -> None:
         """Hand a batch to all who listen, but those that are too far behind."""
         self.position = batch[-1].id
-        self.listeners = {listener for listener in self.listeners if listener.put(batch)}
+        size = sum(len(entry.data) for entry in batch)
+        self.listeners = {listener for listener in self.listeners if listener.put(batch, size)}
 
     def end(self, error: TokenStreamError | None) -> None:
         """Let all who listen go."""
@@ -275,24 +280,29 @@ class Listener:
 
     Attributes:
         since: The id after which it gets everything.
+        entries: How many are unread.
+        size: How many bytes those have. They are shared with whoever else listens.
     """
 
     def __init__(self, since: str) -> None:
         self.since = since
+        self.entries = 0
+        self.size = 0
         self._unread: deque[list[Entry]] = deque()
-        self._size = 0
         self._ended = False
         self._error: TokenStreamError | None = None
         self._changed = asyncio.Event()
 
-    def put(self, batch: list[Entry]) -> bool:
-        """Queue a batch; return False, and end, if the reader is too far behind."""
-        if self._size >= _QUEUE_ENTRIES:
+    def put(self, batch: list[Entry], size: int) -> bool:
+        """Queue a batch of so many bytes; return False, and end, if the reader is too far behind."""
+        if self.entries >= QUEUE_ENTRIES or self.size >= QUEUE_BYTES:
             self._unread.clear()  # Redis holds them anyway
+            self.entries = self.size = 0
             self.end(None)
             return False
         self._unread.append(batch)
-        self._size += len(batch)
+        self.entries += len(batch)
+        self.size += size
         self._changed.set()
         return True
 
@@ -315,7 +325,7 @@ class Listener:
             if self._unread:
                 gathered = [*gathered, *(entry for batch in self._unread for entry in batch)]
                 self._unread.clear()
-            self._size = 0
+            self.entries = self.size = 0
             return gathered
         if self._error is not None:  # a new one for each reader: a traceback belongs to one raise
             raise type(self._error)(*self._error.args) from self._error.__cause__

@@ -8,29 +8,34 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import AsyncExitStack, nullcontext
 
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 
-from examples.servers import temporal_server
+from examples.servers import find_redis, temporal_server
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.memory import measure_outage
 from tests.faults.strike import Outcome, strike
 from tests.faults.verdict import PROMISES, Verdict
+from tests.support.cluster import Cluster, a_cluster
 
 WIDTH = 5  # runs that one strike hits, each at another point
 AT_ONCE = 2  # strikes; a busy machine makes worse weather, but also false timeouts
 
 
-async def repeat(fault: Fault, client: Client, seeds: Sequence[int], turn: asyncio.Semaphore) -> bool:
+async def repeat(
+    fault: Fault, client: Client, cluster: Cluster | None, seeds: Sequence[int], turn: asyncio.Semaphore
+) -> bool:
     """Strike once for each seed; print one row of the table; return whether all promises were kept."""
     total, runs, recovery, broken = Verdict(), 0, 0.0, []
 
     async def one(seed: int) -> None:
         nonlocal total, runs, recovery
-        async with turn:
+        # A cluster loses one node at a time; who waits for it keeps nobody else from striking.
+        async with cluster.turn if fault.cluster and cluster else nullcontext(), turn:
             try:
-                outcome: Outcome = await strike(fault, client, seed, width=WIDTH, long=True)
+                outcome: Outcome = await strike(fault, client, seed, width=WIDTH, long=True, cluster=cluster)
             except Exception as error:  # noqa: BLE001 - one strike, not the whole table
                 broken.append(f"seed {seed}: {error!r}")
                 return
@@ -56,10 +61,14 @@ async def main(pattern: str, repetitions: int, seed: int) -> bool:
     header = "".join(f"{column.replace('_', ' '):>11}" for column in PROMISES)
     print(f"{'fault':36}{'runs':>5}{'pieces':>9}{'told':>8}{header}{'recovery':>9}")
     turn = asyncio.Semaphore(AT_ONCE)
-    async with temporal_server() as environment:
+    strikes = -(-repetitions // WIDTH)
+    async with temporal_server() as environment, AsyncExitStack() as stack:
+        cluster = None
+        if any(fault.cluster for fault in chosen):
+            cluster = await stack.enter_async_context(a_cluster(find_redis()))
         kept = await asyncio.gather(
             *(
-                repeat(fault, environment.client, rng.sample(range(2**32), -(-repetitions // WIDTH)), turn)
+                repeat(fault, environment.client, cluster, rng.sample(range(2**32), strikes), turn)
                 for fault in chosen
             )
         )

@@ -27,11 +27,13 @@ class Fault:
         name: What happens.
         strike: Starts runs on a stage, does it, and has them judged.
         temporal: Needs a Temporal server of its own, because it kills it.
+        cluster: The tokens go through a Redis Cluster.
     """
 
     name: str
     strike: Callable[..., Awaitable[None]]
     temporal: bool = False
+    cluster: bool = False
 
 
 async def worker_killed(stage: Stage, *, skew: float = 0.0) -> None:
@@ -164,6 +166,22 @@ async def out_of_memory(stage: Stage) -> None:
         await stage.all_finished()
 
 
+async def cluster_failover(stage: Stage) -> None:
+    """The node of a run dies, and its replica takes over; the models speak on meanwhile."""
+    # What Redis has not acknowledged is to wait for the new master, and not to end with the activity.
+    async with stage.worker(flush_timeout=timedelta(seconds=30)):
+        await stage.start_all(lambda: Script(Speech(tokens=500, delay=0.01)))
+        await stage.at_random_points(stage.runs, within=0.4)
+        node = await stage.node_of(stage.rng.choice(stage.runs))
+        node.kill()
+        try:
+            await stage.cluster.replaced(node)
+            stage.lifted()
+            await stage.all_finished(may_lose=True)
+        finally:
+            await stage.cluster.restart(node)
+
+
 async def temporal_away(stage: Stage, temporal: TemporalServer, *, seconds: float) -> None:
     """The Temporal server is killed in mid-stream, and goes on from its database some time later."""
     async with stage.worker():
@@ -287,6 +305,7 @@ FAULTS = [
     Fault("Redis: replies dropped", partial(network_bad, manners="drops replies")),
     Fault("Redis: OOM", out_of_memory),
     Fault("Redis: reset at every command", partial(network_bad, manners="resets")),
+    Fault("Redis Cluster: a node dies", cluster_failover, cluster=True),
     Fault("Temporal: restart", temporal_restarted, temporal=True),
     Fault("Temporal: away for 30 s", temporal_outage, temporal=True),
     Fault("viewer killed and resumed", viewer_killed),

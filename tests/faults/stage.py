@@ -23,9 +23,12 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
+from temporal_token_interceptor.backends.redis_keys import Keys
+from temporal_token_interceptor.protocol import StreamKey
 from tests.faults.play import Play, Script
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import serving
+from tests.support.cluster import Cluster, Node
 
 DEADLINE = 90.0  # seconds from the start of a run to its end at the viewer; beyond, it hangs
 
@@ -157,24 +160,35 @@ class Stage:
         rng: Where every random choice comes from.
         width: How many runs suffer each strike, each at a random point of its own.
         long: Whether faults last as long as the issue wants, or as short as shows the same.
+        cluster: Carries the tokens, instead of a Redis of the stage's own.
     """
 
-    def __init__(self, client: Client, rng: random.Random, *, width: int, long: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        rng: random.Random,
+        *,
+        width: int,
+        long: bool,
+        cluster: Cluster | None = None,
+    ) -> None:
         self.client = client
         self.rng = rng
         self.width = width
         self.long = long
         self.redis = RedisServer()
+        self._cluster = cluster
         self.queue = f"faults-{uuid.uuid4().hex[:8]}"
         self.runs: list[Run] = []
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self.redis.start()
-        self._exits.push_async_callback(self.redis.stop)
+        if self._cluster is None:
+            await self.redis.start()
+            self._exits.push_async_callback(self.redis.stop)
         # No outage here may end a patience: one of 60 s would end the default one or not, by the millisecond.
         self._viewers = await self._exits.enter_async_context(
-            RedisStreamBackend(self.redis.url, patience=timedelta(seconds=2 * DEADLINE))
+            self._backend(patience=timedelta(seconds=2 * DEADLINE))
         )
         return self
 
@@ -193,12 +207,23 @@ class Stage:
         """For words with the server itself."""
         return self._viewers._client
 
+    @property
+    def cluster(self) -> Cluster:
+        """The one that carries the tokens."""
+        assert self._cluster is not None, "only a fault with cluster=True has one"
+        return self._cluster
+
     @asynccontextmanager
-    async def worker(self, redis_url: str | None = None, **options: Any) -> AsyncIterator[Any]:
+    async def worker(
+        self, redis_url: str | None = None, *, stream_maxlen: int = 10_000, **options: Any
+    ) -> AsyncIterator[Any]:
         """Run a worker in this process as long as the block lasts."""
         # Over a connection of its own: one connection serves no two workers of a queue.
         client = await Client.connect(self.address)
-        async with serving(client, redis_url or self.redis.url, self.queue, **options) as interceptor:
+        async with (
+            self._backend(redis_url, stream_maxlen=stream_maxlen) as backend,
+            serving(client, backend, self.queue, **options) as interceptor,
+        ):
             yield interceptor
 
     async def worker_process(self, *, skew: float = 0.0) -> asyncio.subprocess.Process:
@@ -249,6 +274,11 @@ class Stage:
         for run in self.runs:
             run.lifted()
 
+    async def node_of(self, run: Run) -> Node:
+        """Return the node of the cluster that has a run's stream."""
+        stream = StreamKey(self.client.namespace, run.handle.id, str(run.handle.first_execution_run_id))
+        return await self.cluster.master_of(Keys("tti:v1:").stream(stream))
+
     def assert_retried(self) -> None:
         """Make sure that the fault struck while there was something to strike."""
         events = [event for run in self.runs for event in run.viewer.events]
@@ -264,6 +294,17 @@ class Stage:
         for run in self.runs:
             total += run.verdict
         return total
+
+    @asynccontextmanager
+    async def _backend(self, redis_url: str | None = None, **options: Any) -> AsyncIterator[Any]:
+        """A backend of one's own, for what carries the tokens."""
+        async with AsyncExitStack() as stack:
+            if self._cluster is None:
+                backend = RedisStreamBackend(redis_url or self.redis.url, **options)
+            else:
+                client = await stack.enter_async_context(self._cluster.client())
+                backend = RedisStreamBackend(client=client, **options)
+            yield await stack.enter_async_context(backend)
 
 
 async def end(process: asyncio.subprocess.Process) -> None:

@@ -60,23 +60,22 @@ async def _speak(name: str, speech: Speech) -> dict[str, str]:
 
 @asynccontextmanager
 async def serving(
-    client: Client, redis_url: str, queue: str, *, stream_maxlen: int = 10_000, **options: Any
+    client: Client, backend: RedisStreamBackend, queue: str, **options: Any
 ) -> AsyncIterator[TokenStreamingInterceptor]:
     """Run a worker as long as the block lasts; it has 0.3 s for a graceful end."""
-    async with RedisStreamBackend(redis_url, stream_maxlen=stream_maxlen) as backend:
-        interceptor = TokenStreamingInterceptor(backend, **options)
-        async with Worker(
-            client,
-            task_queue=queue,
-            workflows=[Play],
-            activities=[speak],
-            interceptors=[interceptor],
-            workflow_runner=UnsandboxedWorkflowRunner(),  # a busy machine takes long to fill a sandbox
-            graceful_shutdown_timeout=timedelta(seconds=0.3),
-            max_cached_workflows=0,  # the workflow task may go to any worker: some of them are dead
-            max_concurrent_activities=200,
-        ):
-            yield interceptor
+    interceptor = TokenStreamingInterceptor(backend, **options)
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[Play],
+        activities=[speak],
+        interceptors=[interceptor],
+        workflow_runner=UnsandboxedWorkflowRunner(),  # a busy machine takes long to fill a sandbox
+        graceful_shutdown_timeout=timedelta(seconds=0.3),
+        max_cached_workflows=0,  # the workflow task may go to any worker: some of them are dead
+        max_concurrent_activities=200,
+    ):
+        yield interceptor
 
 
 def _set_clock(skew: float) -> None:
@@ -88,7 +87,7 @@ def _set_clock(skew: float) -> None:
 
 async def _main(address: str, redis_url: str, queue: str) -> None:
     client = await Client.connect(address)
-    async with serving(client, redis_url, queue):
+    async with RedisStreamBackend(redis_url) as backend, serving(client, backend, queue):
         print("serving", flush=True)
         await asyncio.to_thread(sys.stdin.read)  # ends with whoever started us, however that happens
 

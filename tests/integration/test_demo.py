@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +21,16 @@ from examples.demo import WHEN, WHERE
 from examples.demo.model import ANSWER, CUT_SHORT, OPENING, REPORT
 from examples.demo.page import PaperPage, TerminalPage, page_on
 from temporal_token_interceptor import Origin
+from tests.support.processes import alive
 
 CHECKOUT = Path(__file__).parents[2]
 ESCAPE = "\x1b"
 
 
 @pytest.mark.timeout(60)
-def test_demo_in_a_pipe_tells_the_whole_story(directory):
+def test_demo_in_a_pipe_tells_the_whole_story(played):
     """Plain text, exact answers, one retraction in words, Temporal's status, figures; and nothing stays."""
-    with demo(directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as (process, mark):
-        out, err = process.communicate(timeout=50)
+    process, mark, directory, out, err = played["in a pipe"]
     skip_without_servers(process, err)
 
     assert (process.returncode, err) == (0, "")
@@ -62,14 +63,9 @@ def test_demo_in_a_pipe_tells_the_whole_story(directory):
 
 
 @pytest.mark.timeout(60)
-def test_demo_on_a_terminal_takes_the_text_off_the_screen(directory):
+def test_demo_on_a_terminal_takes_the_text_off_the_screen(played):
     """What the dead attempt said was there to see, and is gone; all else is there once."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 70, 0, 0))
-    with demo(directory, stdin=theirs, stdout=theirs, stderr=theirs) as (process, mark):
-        os.close(theirs)
-        drawn = read_all(ours)
-        process.wait(timeout=20)
+    process, mark, _, drawn, _ = played["on a terminal"]
     skip_without_servers(process, drawn)
 
     assert process.returncode == 0, drawn
@@ -172,6 +168,33 @@ def directory(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """The demo in a pipe and on a terminal, both to their ends and at one time: most of it is waiting."""
+    with ThreadPoolExecutor() as stages:
+        plays = {
+            "in a pipe": stages.submit(play_in_a_pipe, tmp_path_factory.mktemp("pipe")),
+            "on a terminal": stages.submit(play_on_a_terminal, tmp_path_factory.mktemp("terminal")),
+        }
+    return {where: play.result() for where, play in plays.items()}
+
+
+def play_in_a_pipe(directory):
+    with demo(directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as (process, mark):
+        out, err = process.communicate(timeout=50)
+    return process, mark, directory, out, err
+
+
+def play_on_a_terminal(directory):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 70, 0, 0))
+    with demo(directory, stdin=theirs, stdout=theirs, stderr=theirs) as (process, mark):
+        os.close(theirs)
+        drawn = read_all(ours)
+        process.wait(timeout=20)
+    return process, mark, directory, drawn, ""
+
+
 @contextmanager
 def demo(directory, **streams):
     """The demo as a process with its own session, and the mark that all its descendants inherit."""
@@ -204,21 +227,6 @@ def demo(directory, **streams):
 def skip_without_servers(process, told):
     if process.wait(timeout=20) == 1 and "The demo needs a server" in told and not os.environ.get("CI"):
         pytest.skip(told)
-
-
-def alive(mark, session):
-    """The command lines of a demo's processes: by their session, or by the mark (Redis erases its own)."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (directory / "environ").read_bytes()
-            command = (directory / "cmdline").read_text().replace("\0", " ")
-            ours = os.getsid(int(directory.name)) == session or mark.encode() in environment
-        except OSError:  # somebody else's, or gone
-            continue
-        if ours and command:  # a process that has ended and waits to be noticed has none
-            found.append(command)
-    return found
 
 
 def read_all(descriptor):

@@ -1,6 +1,7 @@
 """A reader may come when it wants: from the start, from now on, from a snapshot, or behind the trimming."""
 
 import asyncio
+import gc
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
@@ -169,6 +170,88 @@ async def test_a_reader_without_temporal_waits_for_a_run_no_longer_than_it_was_t
     events = [event async for event in TokenSubscriber(None, backend).subscribe("never", until=enough)]
 
     assert events == [StreamEnded(status="unknown")]
+
+
+async def test_a_coroutine_that_ends_a_subscription_ends_with_it(client, backend):
+    """I pass a coroutine as `until` and leave before it is done: it is cancelled, and over by then."""
+    gate, ended = asyncio.Event(), asyncio.Event()
+    workflow_id = unique("until-left")
+    subscriber = TokenSubscriber(client, backend)
+
+    async def never() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    async with streaming_worker(client, backend, [gated_activity(gate)]) as queue:
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        before = asyncio.all_tasks()
+        async with aclosing(subscriber.subscribe(workflow_id, until=never())) as stream:
+            await anext(stream)
+        left_early, running = ended.is_set(), asyncio.all_tasks() - before
+        gate.set()
+        ended.clear()
+        events = [event async for event in subscriber.subscribe(workflow_id, until=never())]
+
+    assert left_early
+    assert not [task for task in running if "/completion.py" in repr(task) or "/runs.py" in repr(task)]
+    assert ended.is_set()
+    assert events[-1].status == "completed"
+
+
+async def test_a_future_that_ends_a_subscription_stays_mine(client, backend):
+    """What I pass is not cancelled when the workflow closes first, nor when I leave."""
+    workflow_id = unique("until-mine")
+    mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    subscriber = TokenSubscriber(client, backend)
+    async with streaming_worker(client, backend, [answer_at_second_try]) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["answer_at_second_try", None, False, 2], id=workflow_id, task_queue=queue
+        )
+        async with aclosing(subscriber.subscribe(workflow_id, until=mine)) as stream:
+            await anext(stream)
+        events = [event async for event in subscriber.subscribe(workflow_id, until=mine)]
+
+    assert events[-1].status == "completed"
+    assert not mine.done()
+
+
+async def test_an_end_that_fails_is_not_kept_from_me(backend, caplog):
+    """My coroutine fails: I get its exception after what was there, and asyncio does not complain."""
+    cut = StreamKey("default", unique("until-fails"), "run")
+    await backend.write(
+        cut, encode(Frame(an_origin(), 0, (CallStarted(call=a_call()), said(0)), header=True))
+    )
+
+    async def fails() -> None:
+        raise LookupError("mine")
+
+    whole = TokenSubscriber(None, backend).subscribe(cut.workflow_id, "run", until=fails())
+    events = [await anext(whole) for _ in range(4)]  # the attempt, its call, its word, and that no end came
+    with pytest.raises(LookupError, match="mine"):
+        await anext(whole)
+    async with aclosing(
+        TokenSubscriber(None, backend).subscribe(cut.workflow_id, "run", until=fails())
+    ) as left:
+        await anext(left)
+    gc.collect()
+
+    assert tokens(events) == ["0 "]
+    assert "never retrieved" not in caplog.text
+
+
+async def test_an_end_comes_also_before_the_workflow(client, backend):
+    """Nobody starts the workflow, and I have had enough: I do not wait for `start_timeout`."""
+    enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    stream = TokenSubscriber(client, backend).subscribe(unique("nobody"), until=enough)
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.wait({waiting}, timeout=0.3)
+
+    enough.set_result(None)
+
+    async with asyncio.timeout(5):
+        assert await waiting == StreamEnded(status="unknown")
 
 
 # ---------------------------------------------------------------------- policies

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 import warnings
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -54,10 +55,9 @@ def a_worker(client: Client, *plugins: TokenStreamingPlugin, **options: Any) -> 
             client,
             task_queue=f"plugin-{uuid.uuid4().hex[:8]}",
             workflows=[RunActivity],
-            activities=[answer],
             plugins=list(plugins),
             workflow_runner=UnsandboxedWorkflowRunner(),  # many workers; see tests/support/streams.py
-            **options,
+            **({"activities": [answer]} | options),
         )
 
 
@@ -168,6 +168,33 @@ async def test_a_second_interceptor_is_refused(client):
         a_worker(with_plugins(client, plugin), TokenStreamingPlugin(backend))
 
 
+@dataclass
+class Answer:
+    text: str
+    custom_data: list[Any] | None = None
+
+
+async def test_without_a_backend_the_plugin_uses_the_results(client):
+    """I have no Redis: the same one line, without an argument, on client and worker, and tokens come once."""
+
+    @activity.defn(name="answer")
+    async def answer_with_room(argument: Any) -> Answer:
+        return Answer((await ScriptedChatModel.saying(*WORDS).ainvoke("?")).text)
+
+    plugin = TokenStreamingPlugin()
+    ours = with_plugins(client, plugin)
+    workflow_id = unique("plugin")
+
+    async with a_worker(ours, plugin, activities=[answer_with_room]) as worker:
+        await ours.start_workflow(
+            RunActivity.run, args=["answer"], id=workflow_id, task_queue=worker.task_queue
+        )
+        events = await read_all(ours, None, workflow_id)
+
+    assert standing_text(events) == TEXT
+    assert all(event.from_history for event in events if isinstance(event, TokenEvent))
+
+
 def test_unusable_arguments_are_named_at_once():
     with pytest.raises(ConfigurationError, match="backend"):
         TokenStreamingPlugin("redis://localhost")
@@ -176,7 +203,7 @@ def test_unusable_arguments_are_named_at_once():
 
 
 async def test_workflow_files_may_import_langchain(client):
-    """My workflow file imports a LangChain module at its top, as all Python files do."""
+    """My workflow file imports LangChain and makes an agent at its top, as all Python files do."""
     from tests.support.langchain_workflow import ImportsLangChain
 
     ours = with_plugins(client, TokenStreamingPlugin(MemoryStreamBackend()))

@@ -337,7 +337,8 @@ async def test_200_streaming_activities_reach_20_subscribers_whole(client, backe
         return calls
 
     workflow_id = unique("many")
-    async with streaming_worker(client, backend, [counting]) as queue:
+    # Workers and readers share a process: a busy one must not look like a transport that is away.
+    async with streaming_worker(client, backend, [counting], flush_timeout=timedelta(seconds=20)) as queue:
         reading = [asyncio.ensure_future(read()) for _ in range(readers)]
         await client.execute_workflow(
             RunMany.run, args=["counting", activities], id=workflow_id, task_queue=queue

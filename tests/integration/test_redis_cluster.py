@@ -1,33 +1,31 @@
-"""A Redis Cluster is a transport like the others, also when it loses a node."""
+"""A Redis Cluster is a transport like the others; `tests/faults` kills its nodes."""
 
 import asyncio
-import uuid
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 
 import pytest
-from redis.asyncio import RedisCluster
 
-from temporal_token_interceptor import Gap, RedisStreamBackend, TokenEvent, TokenSubscriber
-from temporal_token_interceptor.events import Call, CallStarted, Frame, Record, TextRun
-from temporal_token_interceptor.protocol import StreamKey, encode
+from temporal_token_interceptor import RedisStreamBackend, TokenStreamError
+from temporal_token_interceptor.protocol import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from tests.support.cluster import a_cluster
-from tests.support.frames import an_origin
+from tests.support.rights import CLUSTER_READER, CLUSTER_WRITER
+from tests.support.streams import unique
 
-STREAMS, TOKENS, PACE = 12, 150, 0.02
+PASSWORD = unique("password")
 
 
 @pytest.fixture(scope="module")
 async def cluster(redis_binary):
-    async with a_cluster(redis_binary) as nodes:
-        yield nodes
+    async with a_cluster(redis_binary) as cluster:
+        yield cluster
 
 
 @asynccontextmanager
-async def a_backend(nodes):
+async def a_backend(cluster, **user):
     async with (
-        RedisCluster(host="127.0.0.1", port=nodes[1].port) as client,
+        cluster.client(**user) as client,
         RedisStreamBackend(client=client, patience=timedelta(seconds=30)) as backend,
     ):
         yield backend
@@ -39,55 +37,41 @@ async def test_a_cluster_keeps_every_law_of_a_transport(cluster, law):
     await check_transport(lambda: a_backend(cluster), laws=[law])
 
 
-async def test_a_node_that_dies_costs_nothing_that_is_not_told(redis_binary, capsys):
-    """While models speak, a node dies and its replica takes over: each token comes once, or a `Gap` tells."""
-    async with a_cluster(redis_binary) as nodes, a_backend(nodes) as writer, a_backend(nodes) as reader:
-        # A first try of an attempt; its stream goes where its hash tag says, which spreads them.
-        runs = [
-            an_origin(workflow_id=f"cluster-{n}", run_id=uuid.uuid4().hex, attempt_id=f"{n:016x}")
-            for n in range(STREAMS)
-        ]
-        spoken = asyncio.get_running_loop().create_future()
-        subscriber = TokenSubscriber(None, reader)
+async def test_runs_spread_over_the_nodes(cluster):
+    """No node has all the work: each of many runs goes where its id says."""
+    workflow_id = unique("spread")
+    async with a_backend(cluster) as backend:
+        for run in range(100):
+            await backend.write(StreamKey("default", workflow_id, f"run-{run}"), b"x")
 
-        async def speak(place: int) -> None:
-            origin = runs[place]
-            for seq in range(TOKENS):
-                said: Record = TextRun("text", 0, seq, (f"{seq} ",), 1)
-                first = (CallStarted(call=Call(ordinal=0, node_name="answer", run_id="lc")),) * (seq == 0)
-                frame = Frame(origin, seq, (*first, said), header=seq == 0, open_calls=())
-                await writer.write(StreamKey.of(origin), encode(frame))
-                await asyncio.sleep(PACE)
+    masters = await cluster.masters()
+    found = {node.port: await node.ask("KEYS", f"*{workflow_id}*") for node in masters}
 
-        async def listen(place: int) -> tuple[list[int], int]:
-            origin = runs[place]
-            tokens, missing = [], 0
-            async for event in subscriber.subscribe(origin.workflow_id, origin.run_id, until=spoken):
-                if isinstance(event, TokenEvent):
-                    tokens.append(event.index)
-                elif isinstance(event, Gap):
-                    missing += event.missing or 0
-            return tokens, missing
+    assert sum(map(len, found.values())) >= 100
+    assert all(len(keys) > 15 for keys in found.values()), found
 
-        listening = asyncio.gather(*(listen(place) for place in range(STREAMS)))
-        speaking = asyncio.gather(*(speak(place) for place in range(STREAMS)))
-        await asyncio.sleep(TOKENS * PACE / 3)
-        sizes = [int(await node.raw("DBSIZE")) for node in nodes[:3]]
-        nodes[0].kill()
-        died = datetime.now(UTC)
-        async with asyncio.timeout(40):
-            await speaking
-            took = datetime.now(UTC) - died
-            spoken.set_result(None)
-            heard = await listening
 
-    with capsys.disabled():
-        print(  # noqa: T201 - what a failover costs, for whoever runs the tests
-            f"\ncluster: streams per node {sizes}, all written {took.total_seconds():.1f} s after the kill; "
-            f"{sum(len(tokens) for tokens, _ in heard)} of {STREAMS * TOKENS} tokens heard, "
-            f"{sum(missing for _, missing in heard)} told missing"
-        )
-    assert all(sizes)
-    for tokens, missing in heard:
-        assert tokens == sorted(set(tokens))
-        assert len(tokens) + missing == TOKENS
+async def test_writers_and_readers_of_a_cluster_need_few_rights(cluster):
+    """I give each a user on every node, as documented; neither can do what the other does."""
+    for node in cluster.nodes:
+        for name, rights in (("writer", CLUSTER_WRITER), ("reader", CLUSTER_READER)):
+            await node.ask("ACL", "SETUSER", name, "reset", "on", f">{PASSWORD}", "~tti:v1:*", *rights)
+    stream = StreamKey("default", unique("rights"), "run")
+    async with (
+        a_backend(cluster, username="writer", password=PASSWORD) as writer,
+        a_backend(cluster, username="reader", password=PASSWORD) as reader,
+    ):
+        async with asyncio.timeout(10), aclosing(reader.read(stream)) as entries:
+            await writer.write(stream, b"there")
+            assert [entry.data for entry in await anext(entries)] == [b"there"]
+            coming = asyncio.ensure_future(anext(entries))
+            await writer.write(stream, b"comes")
+            assert [entry.data for entry in await coming] == [b"comes"]
+            writer.keep(stream)
+            while await reader.newest_run(stream.namespace, stream.workflow_id) != "run":  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+        with pytest.raises(TokenStreamError, match="refuses"):
+            await reader.write(stream, b"forged")
+        with pytest.raises(TokenStreamError, match="refuses"):
+            await writer.last_id(stream)

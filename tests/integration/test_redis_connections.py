@@ -21,12 +21,10 @@ from redis.exceptions import NoPermissionError
 
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamError
 from temporal_token_interceptor.protocol import StreamKey
+from tests.support.rights import READER, WRITER
 
-# What docs/operations.md tells operators to grant.
-WRITER = ["-@all", "+evalsha", "+eval", "+xadd", "+expire", "+set"]
-WRITER_WITHOUT_SCRIPTS = ["-@all", "+xadd", "+expire", "+set"]
-READER = ["-@all", "+xread", "+xrange", "+xrevrange", "+get", "+client|id", "+client|unblock"]
-READER_WITHOUT_CLIENT = ["-@all", "+xread", "+xrange", "+xrevrange", "+get"]
+WRITER_WITHOUT_SCRIPTS = [right for right in WRITER if right not in ("+evalsha", "+eval")]
+READER_WITHOUT_CLIENT = [right for right in READER if not right.startswith("+client")]
 
 
 def a_stream() -> StreamKey:

@@ -4,7 +4,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from examples.servers import RedisServer
+from examples.servers import RedisServer, ServerUnavailable, find_redis
 
 
 async def test_redis_answers(redis_client):
@@ -35,3 +35,16 @@ async def test_killed_redis_comes_back_empty_at_the_same_address():
             assert await redis.get("key") is None
     finally:
         await server.stop()
+
+
+def test_the_server_that_tests_start_can_be_chosen(monkeypatch, tmp_path):
+    """I run every test against the Redis or Valkey that I have in production."""
+    chosen = tmp_path / "valkey-server"
+    chosen.write_text("#!/bin/sh\n")
+    monkeypatch.setenv("TTI_TEST_REDIS_SERVER", str(chosen))
+    with pytest.raises(ServerUnavailable, match="TTI_TEST_REDIS_SERVER"):
+        find_redis()
+
+    chosen.chmod(0o755)
+
+    assert find_redis() == str(chosen)

@@ -1,10 +1,14 @@
 """A workflow file that imports what the sandbox would otherwise import anew, for each workflow."""
 
+from deepagents import create_deep_agent
 from langchain_core.messages import AIMessage
 from langgraph.graph import MessagesState
 from temporalio import workflow
 
 from temporal_token_interceptor import TokenEvent
+from temporal_token_interceptor.testing import ScriptedChatModel
+
+agent = create_deep_agent(model=ScriptedChatModel.saying("?"))
 
 
 @workflow.defn
@@ -19,6 +23,6 @@ class ImportsLangChain:
             shared = sys.__dict__["modules"]
             same = all(
                 getattr(shared[one.__module__], one.__name__) is one
-                for one in (AIMessage, MessagesState, TokenEvent)
+                for one in (AIMessage, MessagesState, TokenEvent, create_deep_agent)
             )
         return "outside of the sandbox" if same else "in the sandbox"

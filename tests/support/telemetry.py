@@ -88,8 +88,12 @@ def sdk_installed(
     try:
         yield telemetry
     finally:
-        # A provider can be set once in the life of a process: what follows is for tests only.
-        trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = None, Once()
-        metrics_internal._METER_PROVIDER, metrics_internal._METER_PROVIDER_SET_ONCE = None, Once()
+        forget_the_sdk()
         meter_provider.shutdown()
         provider.shutdown()
+
+
+def forget_the_sdk() -> None:
+    """Have no global providers, as before; one can be set once in the life of a process, but for tests."""
+    trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = None, Once()
+    metrics_internal._METER_PROVIDER, metrics_internal._METER_PROVIDER_SET_ONCE = None, Once()

@@ -1,5 +1,6 @@
 """Workflows for tests. Nothing but temporalio is imported, so that they run in the sandbox as they are."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +50,22 @@ class RunMany:
             )
         )
         return times
+
+
+@workflow.defn
+class RunInTurn:
+    """Runs activities by name, one after the other; what fails for good is let be."""
+
+    @workflow.run
+    async def run(self, names: list[str]) -> None:
+        for number, name in enumerate(names):
+            with suppress(ActivityError):
+                await workflow.execute_activity(
+                    name,
+                    number,
+                    start_to_close_timeout=timedelta(seconds=40),
+                    retry_policy=RetryPolicy(maximum_attempts=1),
+                )
 
 
 @workflow.defn

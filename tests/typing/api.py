@@ -1,21 +1,33 @@
-"""What a user writes, held to `mypy --strict`; never run."""
+"""What a user writes, and what must be refused, held to strict mypy and strict pyright; never run."""
 
 # mypy: enable-error-code="arg-type, call-arg, call-overload, union-attr, var-annotated"
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Literal, assert_never, assert_type
 
-from redis.asyncio import Redis
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
+from langchain_core.messages import AIMessageChunk, RemoveMessage
+from langchain_core.messages.content import ContentBlock as ContentBlockOfLangChain
+from langgraph.graph.state import CompiledStateGraph
+from redis.asyncio import Redis, RedisCluster
 from temporalio.client import Client
+from temporalio.client import Plugin as ClientPlugin
 from temporalio.worker import Interceptor, Worker
+from temporalio.worker import Plugin as WorkerPlugin
 
 from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,
     Call,
     CallEnded,
+    CallNotCompleted,
     CallStarted,
+    CallText,
+    CodecMismatch,
     ConfigurationError,
     ContentBlock,
     CustomEvent,
@@ -25,6 +37,7 @@ from temporal_token_interceptor import (
     GraphEvent,
     InvalidCursor,
     MemoryStreamBackend,
+    ModelCall,
     NodeEnded,
     NodeStarted,
     Origin,
@@ -32,23 +45,38 @@ from temporal_token_interceptor import (
     ReasoningEvent,
     RedisStreamBackend,
     RunContinued,
+    Snapshot,
     StreamEnded,
+    StreamKey,
     StreamNotFound,
     TokenCapturingHandler,
     TokenEvent,
     TokenSink,
+    TokensMissing,
     TokenSource,
     TokenStreamError,
     TokenStreamingInterceptor,
+    TokenStreamingPlugin,
     TokenSubscriber,
     ToolCallChunk,
     ToolEnded,
     ToolStarted,
     TransportUnavailable,
+    WorkflowNotCompleted,
+    WorkflowRun,
     create_token_handler,
+    stream_graph,
     summary_events,
 )
-from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.testing import (
+    TRANSPORT_LAWS,
+    Law,
+    Piece,
+    ScriptedChatModel,
+    check_transport,
+    tool_call,
+)
+from temporal_token_interceptor.testing import Transport as BothHalves
 
 # ------------------------------------------------------------------ a worker
 
@@ -66,6 +94,11 @@ def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
             RedisStreamBackend(client=redis),
             nodes={"planner"},
             activities=["answer"],
+            tags=("public",),
+            kinds=["text", "tool_call"],
+            capture={"tool_output", "media"},
+            metadata_keys=["tenant"],
+            genai_spans="off",
             force_streaming="auto",
             heartbeat="auto",
             stall_timeout=timedelta(minutes=5),
@@ -77,8 +110,45 @@ def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
         TokenStreamingInterceptor(heartbeat=5),  # type: ignore[arg-type]
         TokenStreamingInterceptor(MemoryStreamBackend(stream_maxlen=10), force_streaming=False),
         TokenStreamingInterceptor("redis://localhost"),  # type: ignore[arg-type]
+        TokenStreamingInterceptor(kinds=["texts"]),  # type: ignore[list-item]
+        TokenStreamingInterceptor(capture=["tool_inputs"]),  # type: ignore[list-item]
+        TokenStreamingInterceptor(None, ["planner"]),  # type: ignore[call-arg]
+        TokenStreamingInterceptor(node=["planner"]),  # type: ignore[call-arg]
+        TokenStreamingInterceptor(flush_timeout=2),  # type: ignore[arg-type]
+        TokenStreamingInterceptor(summary=False),  # type: ignore[arg-type]
         TokenStreamingInterceptor(MemoryStreamBackend(), force_streaming="always"),  # type: ignore[arg-type]
     ]
+
+
+async def connect(url: str) -> tuple[ClientPlugin, WorkerPlugin]:
+    plugin = TokenStreamingPlugin(lambda: RedisStreamBackend(url), nodes=["planner"])
+    assert_type(TokenStreamingPlugin.from_environment(), TokenStreamingPlugin)
+    assert_type(TokenStreamingPlugin.from_environment({"REDIS_URL": url}, tags=["a"]), TokenStreamingPlugin)
+    TokenStreamingPlugin(url)  # type: ignore[arg-type]
+    TokenStreamingPlugin(MemoryStreamBackend(), node=["planner"])  # type: ignore[call-arg]
+    TokenStreamingPlugin(MemoryStreamBackend(), kinds="text")  # type: ignore[arg-type]
+    await Client.connect("localhost:7233", plugins=[plugin])
+    return plugin, plugin
+
+
+def redis_of_every_kind(redis: Redis, cluster: RedisCluster) -> list[RedisStreamBackend]:
+    return [
+        RedisStreamBackend(),
+        RedisStreamBackend.from_environment(),
+        RedisStreamBackend("redis://localhost", "mine:", 1_000, 60, patience=timedelta(seconds=1)),
+        RedisStreamBackend(client=redis),
+        RedisStreamBackend(client=cluster),
+        RedisStreamBackend(redis),  # type: ignore[arg-type]
+        RedisStreamBackend(patience=60),  # type: ignore[arg-type]
+        RedisStreamBackend(stream_ttl_seconds=timedelta(hours=1)),  # type: ignore[arg-type]
+    ]
+
+
+async def forward_modes(graph: "CompiledStateGraph[Any, Any, Any, Any]") -> None:
+    result = await stream_graph(graph, {"messages": []}, modes=["custom", "updates"], durability="exit")
+    assert_type(result, Any)
+    await stream_graph(graph, {}, modes=["messages"])  # type: ignore[list-item]
+    await stream_graph(graph.ainvoke, {})  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------ a reader
@@ -100,6 +170,59 @@ async def read(client: Client, backend: TokenSource) -> None:
     async for token in subscriber.tokens("workflow", run_id="run"):
         assert_type(token, TokenEvent)
     assert_type(await subscriber.text("workflow"), str)
+    await read_as_in_langgraph(subscriber)
+    async with TokenSubscriber(client, backend):  # type: ignore[attr-defined]
+        pass
+
+
+async def every_way_to_read(subscriber: TokenSubscriber, stop: Awaitable[None]) -> None:
+    assert_type(subscriber.subscribe("workflow", start="now", on_retry="hold"), AsyncGenerator[Event])
+    assert_type(subscriber.subscribe("workflow", "run", "1~run~5~0", until=stop), AsyncGenerator[Event])
+    assert_type(subscriber.subscribe_activity("activity", until=stop), AsyncGenerator[Event])
+    subscriber.subscribe("workflow", start="end")  # type: ignore[arg-type]
+    subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[arg-type]
+    subscriber.subscribe("workflow", until=5)  # type: ignore[arg-type]
+    subscriber.subscribe()  # type: ignore[call-arg]
+    await subscriber.subscribe("workflow")  # type: ignore[misc]
+    assert_type(subscriber.statistics.gaps, int)
+
+
+async def what_stands(subscriber: TokenSubscriber) -> str:
+    snapshot = await subscriber.snapshot("workflow")
+    assert_type(snapshot, Snapshot)
+    assert_type(snapshot.calls, tuple[CallText, ...])
+    assert_type(snapshot.gaps, tuple[Gap, ...])
+    texts = [call.text + call.reasoning for call in snapshot.calls if call.ended]
+    snapshot.text = ""  # type: ignore[misc]
+    return snapshot.text or snapshot.cursor or "".join(texts)
+
+
+async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
+    async for chunk, metadata in subscriber.messages("workflow", cursor="1~run~5~0", subgraphs=True):
+        assert_type(chunk, AIMessageChunk | RemoveMessage)
+        assert_type(metadata, dict[str, Any])
+        assert_type(chunk.content_blocks, list[ContentBlockOfLangChain])
+    subscriber.messages("workflow", on_retry="annotate")  # type: ignore[arg-type]
+    try:
+        async with subscriber.run("workflow", result_type=str) as run:
+            assert_type(run, WorkflowRun)
+            async for call in run.messages:
+                assert_type(call, ModelCall)
+                stream: AsyncChatModelStream = call
+                assert_type(stream, AsyncChatModelStream)
+                assert_type(call.origin, Origin)
+                async for text in call.text:
+                    assert_type(text, str)
+            async for tool in run.tool_calls:
+                assert_type(tool, ToolStarted | ToolEnded)
+            async for update in run.updates:
+                assert_type(update, NodeEnded | GraphEvent)
+    except WorkflowNotCompleted as ended:
+        assert_type(ended.status, str)
+    except TokensMissing as missing:
+        assert_type(missing.reasons, tuple[str, ...])
+    except CallNotCompleted as broken:
+        assert_type(broken.reason, str)
 
 
 def show(event: Event) -> str | int | None:  # noqa: C901, PLR0912 - one case a kind
@@ -162,6 +285,9 @@ async def resume(subscriber: TokenSubscriber, cursor: str | None) -> str:
             cursor = event.cursor
     except InvalidCursor:
         return ""
+    except CodecMismatch as error:
+        wrong_key: ConfigurationError = error
+        raise wrong_key from None
     except (StreamNotFound, TransportUnavailable, ProtocolError, ConfigurationError) as error:
         problem: TokenStreamError = error
         raise RuntimeError("no answer") from problem
@@ -201,13 +327,49 @@ def use(client: Client | None) -> tuple[TokenSink, TokenSource, TokenStreamingIn
     return transport, transport, TokenStreamingInterceptor(transport), TokenSubscriber(client, transport)
 
 
+class HalfATransport:
+    """What is missing is found before it runs."""
+
+    keep_interval = timedelta(minutes=1)
+
+    async def write(self, stream: StreamKey, data: bytes) -> None: ...
+
+
+def refuse(client: Client) -> None:
+    TokenStreamingInterceptor(HalfATransport())  # type: ignore[arg-type]
+    TokenSubscriber(client, HalfATransport())  # type: ignore[arg-type]
+    TokenSubscriber()  # type: ignore[call-arg]
+    TokenSubscriber("localhost:7233")  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------ tests of one's own
+
+
+def models() -> list[BaseChatModel]:
+    piece: Piece = tool_call("search", '{"q": 1}', id="t-1")
+    assert_type(tool_call("search", "{}", id="t-1", index=1), AIMessageChunk)
+    assert_type(ScriptedChatModel.saying("a", piece, ValueError(), delay=0.1), ScriptedChatModel)
+    ScriptedChatModel.saying(1)  # type: ignore[arg-type]
+    tool_call("search", {}, id="t-1")  # type: ignore[arg-type]
+    return [ScriptedChatModel(script=lambda messages: [str(len(messages))])]
+
+
+async def conformance(make: Callable[[], AbstractAsyncContextManager[BothHalves]]) -> None:
+    laws: Mapping[str, Law] = TRANSPORT_LAWS
+    await check_transport(make, laws=list(laws), deadline=timedelta(seconds=5))
+    await check_transport(Transport)  # type: ignore[arg-type]
+
+
 # ------------------------------------------------------------------ code written for deepagent-temporal
 
 
 def by_hand(publish: Callable[[TokenEvent], None], beat: Callable[..., None]) -> int:
     handler = TokenCapturingHandler("node", publish, heartbeat_fn=beat, heartbeat_interval=10, attempt=2)
     assert_type(create_token_handler("node", publish, heartbeat_fn=None), TokenCapturingHandler)
-    return handler.token_count
+    attached: BaseCallbackHandler = handler
+    TokenCapturingHandler("node")  # type: ignore[call-arg]
+    create_token_handler("node", print, attempt="2")  # type: ignore[arg-type]
+    return handler.token_count + len(attached.__class__.__name__)
 
 
 def events_by_hand(started: datetime) -> tuple[TokenEvent, Origin]:

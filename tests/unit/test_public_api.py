@@ -1,13 +1,18 @@
 """The names that users import, and what importing them costs."""
 
 import importlib
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import temporal_token_interceptor
+from temporal_token_interceptor import TokenStreamingInterceptor, testing
+from temporal_token_interceptor.plugin import StreamingOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,3 +100,21 @@ def test_events_and_errors_load_nothing_foreign():
 def test_types_are_shipped():
     """Type checkers of our users read our annotations."""
     assert (ROOT / "temporal_token_interceptor" / "py.typed").exists()
+
+
+def test_the_plugin_takes_the_options_of_the_interceptor():
+    """What a type checker lets me pass to the plugin is what the interceptor takes, with the same types."""
+    parameters = dict(inspect.signature(TokenStreamingInterceptor).parameters)
+    del parameters["backend"]
+
+    assert StreamingOptions.__annotations__.keys() == parameters.keys()
+    interceptor = get_type_hints(TokenStreamingInterceptor.__init__)
+    assert get_type_hints(StreamingOptions) == {name: interceptor[name] for name in parameters}
+
+
+@pytest.mark.parametrize("name", [*temporal_token_interceptor.__all__, *testing.__all__])
+def test_every_public_name_is_type_checked(name):
+    """tests/typing/api.py, which mypy and pyright read, uses it."""
+    words = re.findall(r"\w+", (ROOT / "tests" / "typing" / "api.py").read_text(encoding="utf-8"))
+
+    assert words.count(name) > 1, "imported and used"

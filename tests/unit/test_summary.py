@@ -25,10 +25,9 @@ from temporal_token_interceptor.summary import (
     Tally,
     counted,
     enclosed,
-    frames_in,
     item_of,
-    summary_events,
 )
+from temporal_token_interceptor.summary_reader import frames_in, summary_events
 from tests.support.frames import a_call, an_origin
 
 PLENTY = 10**6  # bytes

@@ -1,0 +1,42 @@
+"""What docs/operations.md shows."""
+
+import asyncio
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from temporal_token_interceptor import RedisStreamBackend, TokenStreamingPlugin, TokenSubscriber
+from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.support.pages import Block
+from tests.support.snippets import Stage, play
+from tests.support.streams import unique
+from tests.support.workflows import RunActivity
+
+
+@play("docs/operations.md", "client = await Client.connect(\n    **ClientConfig")
+async def one_line_on_the_client_installs_all_of_it(stage: Stage, block: Block) -> None:
+    """With the environment set, a plain worker of that client streams, and a reader finds it."""
+    names = {"Client": Client, "ClientConfig": ClientConfig, "TokenStreamingPlugin": TokenStreamingPlugin}
+    client = (await block.run(**names))["client"]
+    workflow_id = unique("operations")
+
+    @activity.defn
+    async def answer(argument: Any) -> str:
+        return (await ScriptedChatModel.saying("In ", "operation").ainvoke("?")).text
+
+    async with (
+        Worker(
+            client,
+            task_queue=workflow_id,
+            workflows=[RunActivity],
+            activities=[answer],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        ),
+        RedisStreamBackend.from_environment() as backend,
+        asyncio.timeout(20),
+    ):
+        await client.start_workflow(RunActivity.run, "answer", id=workflow_id, task_queue=workflow_id)
+        assert await TokenSubscriber(client, backend).text(workflow_id) == "In operation"

@@ -1,0 +1,42 @@
+"""What the README shows."""
+
+import asyncio
+import sys
+
+from temporal_token_interceptor import MemoryStreamBackend, TokenStreamingInterceptor
+from tests.support.pages import Block
+from tests.support.snippets import Stage, play
+from tests.support.streams import unique
+
+
+@play("README.md", "# chat.py", "# worker.py", "# viewer.py")
+async def three_files_stream(stage: Stage, *programs: Block) -> None:
+    """I copy three files, start the worker, run the viewer, and see tokens."""
+    for program in programs:
+        program.save(stage.folder)
+
+    async def start(*arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            cwd=stage.folder,
+            env=stage.program_environment(),
+            stdout=asyncio.subprocess.PIPE,
+        )
+
+    worker = await start("worker.py")
+    try:
+        viewer = await start("viewer.py", unique("readme"))
+        async with asyncio.timeout(30):
+            printed, _ = await viewer.communicate()
+    finally:
+        worker.terminate()
+        await worker.communicate()
+
+    assert printed.decode() == "Durable and alive.\ncompleted\n"
+
+
+@play("README.md", "TokenStreamingInterceptor(\n    backend,\n    nodes=")
+async def every_filter_is_an_option(stage: Stage, block: Block) -> None:
+    """Each of the filters is one that the interceptor takes."""
+    await block.run(TokenStreamingInterceptor=TokenStreamingInterceptor, backend=MemoryStreamBackend())

@@ -1,0 +1,77 @@
+"""Where a reader stands: a cursor names a place in the stream and in the history, and hides both."""
+
+import pytest
+
+from temporal_token_interceptor.protocol import Cursor
+from temporal_token_interceptor.whereabouts import EVERYTHING, NOTHING, Whereabouts
+
+A, B, C = "001-0", "002-0", "003-0"
+H7, H9 = "h000000000000007-0000", "h000000000000009-0000"
+
+
+def resumed(cursor: str) -> Whereabouts:
+    """A reader that goes on from a cursor."""
+    return Whereabouts("run", Cursor.parse(cursor))
+
+
+@pytest.mark.parametrize(
+    ("entry", "sent", "told", "is_told"),
+    [
+        ("", "", "", False),
+        (B, B, "", False),
+        (H7, "", H7, True),
+        (f"{B}+{H7}", B, H7, True),
+        (f"{H7}+{B}", B, H7, False),
+        (f"{H7}+", "", H7, False),
+    ],
+)
+def test_a_cursor_names_a_place_in_each(entry, sent, told, is_told):
+    """What was read last stands last."""
+    place = Cursor.parse(str(Cursor("run", entry, 3)))
+
+    assert (place.sent, place.told, place.is_told) == (sent, told, is_told)
+
+
+def test_what_history_told_hides_nothing_of_the_stream():
+    """History stood in for a stream that was away: all of the stream is news."""
+    where = resumed(f"1~run~{H7}~4")
+
+    assert [where.sent.enter(entry) for entry in (A, B)] == [NOTHING, NOTHING]
+    assert [where.told.enter(entry) for entry in (H7, H9)] == [4, NOTHING]
+
+
+def test_a_place_in_the_stream_remembers_the_one_in_history():
+    """Read history, then the stream, then come back: neither is told again."""
+    where = resumed(f"1~run~{H7}~4")
+    where.sent.enter(B)
+
+    again = resumed(where.behind(B, 2))
+
+    assert [again.sent.enter(entry) for entry in (A, B, C)] == [EVERYTHING, 2, NOTHING]
+    assert [again.told.enter(entry) for entry in (H7, H9)] == [EVERYTHING, NOTHING]
+
+
+def test_what_was_added_at_the_end_is_known_only_there():
+    """The end is told again as soon as there is anything new before it."""
+    where = Whereabouts("run", None)
+    where.sent.enter(B)
+    end = where.here(999_000_000)
+
+    same, later = resumed(end), resumed(end)
+    same.sent.enter(B)
+    later.sent.enter(B)
+    later.told.enter(H7)
+
+    assert same.is_known(same.here(999_000_000))
+    assert not same.is_known(same.here(999_000_001))
+    assert not later.is_known(later.here(999_000_000))
+
+
+def test_a_reader_that_only_skipped_history_was_not_told_of_it():
+    """From now on: nothing has to be read again when it comes back."""
+    where = Whereabouts("run", None)
+    where.told.resume("h000000000000008")
+
+    assert where.in_sent(B) == f"h000000000000008+{B}"
+    assert not resumed(where.behind(B, 2)).was_told
+    assert resumed(f"1~run~{B}+{H7}~2").was_told
