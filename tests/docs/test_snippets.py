@@ -12,7 +12,7 @@ import pytest
 
 from temporal_token_interceptor.protocol import decode
 from tests.support.pages import ROOT, blocks
-from tests.support.snippets import PLAYS, Stage, other_blocks, snippets
+from tests.support.snippets import PLAYED_AS_A_WHOLE, PLAYS, Stage, other_blocks, snippets
 
 for _file in sorted(Path(__file__).parent.glob("plays_*.py")):
     import_module(f"tests.docs.{_file.stem}")
@@ -46,6 +46,15 @@ def test_a_snippet_has_one_play(block):
     """Python that stands in a page is run by exactly one of the plays in `plays_*.py`."""
     assert [str(play) for play in PLAYS if play.claims(block)] != []
     assert len([play for play in PLAYS if play.claims(block)]) == 1
+
+
+@pytest.mark.parametrize("page", PLAYED_AS_A_WHOLE)
+def test_a_page_that_is_played_as_a_whole_has_its_test(page):
+    """Such a page exists, and so does the test that stands for all of its blocks."""
+    file, _, name = PLAYED_AS_A_WHOLE[page].partition("::")
+
+    assert (ROOT / page).exists()
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("play", PLAYS, ids=str)

@@ -185,6 +185,15 @@ def _class(name: str, value: Any) -> Iterator[str]:
     yield from _rest(documented, attributes=not fields)
     if fields and (lines := list(_fields(value))):
         yield "\n".join(lines)
+    yield from _members(name, value, documented, fields=fields)
+
+
+def _members(name: str, value: Any, documented: Any, *, fields: bool) -> Iterator[str]:
+    for attribute, member in () if fields else documented.attributes.items():
+        known = member.docstring and "property" not in member.labels and not attribute.startswith("_")
+        if known:
+            kind = f": {member.annotation}" if member.annotation is not None else ""
+            yield f"`{attribute}{kind}`: {_flow(_text(member))}"
     answers: list[str] = []
     for member_name, member in documented.members.items():
         if member_name.startswith("_") or not (member.is_function or "property" in member.labels):

@@ -19,8 +19,12 @@ from tests.support.pages import ROOT, Block, blocks, name_of, pages
 from tests.support.streams import unique
 
 _PYTHON = frozenset({"python", "py", "pycon"})
-# Made from the code, and compared with it by a test: signatures are not for running.
-_GENERATED = frozenset({"docs/api.md"})
+
+# Pages that one test runs, or compares, as a whole.
+PLAYED_AS_A_WHOLE = {
+    "docs/api.md": "tests/docs/test_api_document.py::test_the_reference_is_that_of_the_code",
+    "docs/tutorial.md": "tests/docs/test_tutorial.py::test_all_that_is_printed_is_run_here",
+}
 
 
 @dataclass
@@ -135,8 +139,8 @@ def play(
 
 @cache
 def every_block() -> list[Block]:
-    """Every fenced block of every page that somebody wrote."""
-    return [block for page in pages() if name_of(page) not in _GENERATED for block in blocks(page)]
+    """Every fenced block of every page, but of those that are played as a whole."""
+    return [block for page in pages() if name_of(page) not in PLAYED_AS_A_WHOLE for block in blocks(page)]
 
 
 def snippets() -> list[Block]:

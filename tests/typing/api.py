@@ -73,6 +73,7 @@ from temporal_token_interceptor.testing import (
     Law,
     Piece,
     ScriptedChatModel,
+    StreamingActivityEnvironment,
     check_transport,
     tool_call,
 )
@@ -197,6 +198,10 @@ async def what_stands(subscriber: TokenSubscriber) -> str:
     return snapshot.text or snapshot.cursor or "".join(texts)
 
 
+def as_langchain_has_it(stream: AsyncChatModelStream) -> None:
+    assert_type(stream, AsyncChatModelStream)
+
+
 async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
     async for chunk, metadata in subscriber.messages("workflow", cursor="1~run~5~0", subgraphs=True):
         assert_type(chunk, AIMessageChunk | RemoveMessage)
@@ -208,8 +213,7 @@ async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
             assert_type(run, WorkflowRun)
             async for call in run.messages:
                 assert_type(call, ModelCall)
-                stream: AsyncChatModelStream = call
-                assert_type(stream, AsyncChatModelStream)
+                as_langchain_has_it(call)
                 assert_type(call.origin, Origin)
                 async for text in call.text:
                     assert_type(text, str)
@@ -352,6 +356,15 @@ def models() -> list[BaseChatModel]:
     ScriptedChatModel.saying(1)  # type: ignore[arg-type]
     tool_call("search", {}, id="t-1")  # type: ignore[arg-type]
     return [ScriptedChatModel(script=lambda messages: [str(len(messages))])]
+
+
+async def without_a_server(activity: Callable[[str], Awaitable[str]]) -> list[Event]:
+    environment = StreamingActivityEnvironment(nodes=["agent"], force_streaming=False)
+    assert_type(await environment.run(activity, "?"), Any)
+    assert_type(environment.tokens, list[str])
+    StreamingActivityEnvironment(node=["agent"])  # type: ignore[call-arg]
+    environment.text = ""  # type: ignore[misc]
+    return environment.events
 
 
 async def conformance(make: Callable[[], AbstractAsyncContextManager[BothHalves]]) -> None:
