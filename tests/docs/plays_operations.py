@@ -1,6 +1,7 @@
 """What docs/operations.md shows."""
 
 import asyncio
+import gc
 from typing import Any
 
 from temporalio import activity
@@ -40,3 +41,16 @@ async def one_line_on_the_client_installs_all_of_it(stage: Stage, block: Block) 
     ):
         await client.start_workflow(RunActivity.run, "answer", id=workflow_id, task_queue=workflow_id)
         assert await TokenSubscriber(client, backend).text(workflow_id) == "In operation"
+
+
+@play("docs/operations.md", "import gc")
+async def what_was_imported_is_frozen(stage: Stage, block: Block) -> None:
+    """A full collection looks at a fraction of what there was."""
+    before = len(gc.get_objects())
+    try:
+        await block.run()
+
+        assert gc.get_freeze_count() > before / 2
+        assert len(gc.get_objects()) < before / 2
+    finally:
+        gc.unfreeze()
