@@ -20,7 +20,7 @@ from examples.servers import redis_server
 CALLS = 500
 RATE = 50  # tokens a second, of each call
 SECONDS = 6.0
-RAMP = 1.0
+RAMP = 2.0  # seconds over which the calls begin
 ROUNDS = 3
 
 STEPS = (1, 50, 100, 200, 300, 400, 500, 600, 800)  # concurrent calls

@@ -34,6 +34,9 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "figure.constrained_layout.w_pad": 0.14,
+    "figure.constrained_layout.h_pad": 0.14,
     "figure.facecolor": _GROUND,
     "xtick.color": _INK,
     "ytick.color": _INK,
@@ -84,7 +87,7 @@ def _series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], l
 
 
 def _delay_over_load(drawing: Drawing, values: Values) -> None:
-    drawing.set_size_inches(7.6, 3.7)
+    drawing.set_size_inches(7.8, 4.0)
     with _axes(drawing.subplots()) as axes:
         for road, colour in (("ours", _OURS), ("raw", _PLAIN), ("predecessor", _OLD)):
             calls, delay = _series(values, f"calls.{road}.", ".p99")
@@ -99,7 +102,7 @@ def _delay_over_load(drawing: Drawing, values: Values) -> None:
 
 
 def _peers(drawing: Drawing, values: Values) -> None:
-    drawing.set_size_inches(9.0, 3.5)
+    drawing.set_size_inches(9.4, 3.8)
     left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     roads = list(_NAMES)
     colours = [_OURS, *[_PLAIN] * 3, _OLD, *[_OTHER] * 2]
@@ -111,9 +114,9 @@ def _peers(drawing: Drawing, values: Values) -> None:
         axes.hlines(roads, p50, p99, color=colours, linewidth=1.5)
         axes.scatter(p99, roads, color=colours, s=22, zorder=3)
         for road, value in zip(roads, p99, strict=True):
-            label = f"{values.get(f'peers.delay.{road}.p50', 0):,.1f} / {value:,.1f}"
+            label = f"{_short(values.get(f'peers.delay.{road}.p50', 0))} / {_short(value)}"
             axes.annotate(label, (value, road), xytext=(7, 0), textcoords="offset points", va="center")
-        axes.set(xscale="log", xlim=(0.3, 40_000))
+        axes.set(xscale="log", xlim=(0.3, 60_000))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_yticks(roads, [_NAMES[road] for road in roads])
         axes.invert_yaxis()
@@ -125,17 +128,18 @@ def _peers(drawing: Drawing, values: Values) -> None:
             axes.annotate(
                 f"{value:,.0f}", (value, road), xytext=(6, 0), textcoords="offset points", va="center"
             )
-        axes.set_xlim(0, max(1.0, *events) * 1.2)
-        axes.set_title("Temporal events per 1,000 tokens")
+        axes.set_xlim(0, max(1.0, *events) * 1.25)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_title("history events, 1,000 tokens")
 
 
 def _cost_over_length(drawing: Drawing, values: Values) -> None:
-    drawing.set_size_inches(9.0, 2.9)
+    drawing.set_size_inches(9.6, 3.0)
     parts = (
         ("delay", "delay p50, ms", _OURS),
         ("cpu.worker", "worker CPU, us a token", _OLD),
         ("cpu.reader", "reader CPU, us a token", _OTHER),
-        ("redis", "Redis, KiB per 1,000 tokens", _PLAIN),
+        ("redis", "Redis, KiB / 1,000 tokens", _PLAIN),
     )
     for part, (name, title, colour) in zip(drawing.subplots(1, len(parts)), parts, strict=True):
         with _axes(part) as axes:
@@ -146,6 +150,10 @@ def _cost_over_length(drawing: Drawing, values: Values) -> None:
             axes.set_ylim(0, max([1e-9, *value]) * 1.35)
             axes.set_title(title)
             axes.set_xlabel("thousand tokens said")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 @contextmanager

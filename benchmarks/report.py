@@ -53,6 +53,7 @@ class Machine:
 
 def save(machine: Machine, figures: Sequence[Figure], path: Path = DATA) -> None:
     """Write a run to a file."""
+    path.parent.mkdir(exist_ok=True)
     lines = [json.dumps(asdict(machine)), *(figure.line() for figure in figures)]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

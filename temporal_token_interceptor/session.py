@@ -95,6 +95,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._ready = asyncio.Event()
+        self._sending = False
         self._end: AttemptEnded | None = None
         self._seq = 0
         self._calls = CallChecks()
@@ -158,6 +159,10 @@ class Session:
 
     def _wake(self) -> None:
         self.telemetry.waiting()
+        if (
+            self._sending
+        ):  # it looks again before it rests; waking a loop from a thread is 10 us of the model's
+            return
         if threading.get_ident() == self._thread:
             self._ready.set()
             return
@@ -174,7 +179,7 @@ class Session:
                 self._ready.clear()
                 if self._seq == 0 and self.origin.attempt > 1:
                     await self._send(())
-                while records := self.buffer.take(_FRAME_BYTES):
+                while records := self._taken():
                     await self._send(records)
                 if self._end is not None:
                     break
@@ -188,6 +193,12 @@ class Session:
             logger.exception("tokens of %s are no longer delivered", self._named())
         finally:
             self._give_up()
+
+    def _taken(self) -> tuple[Record, ...]:
+        self._sending = False  # before it looks: what comes from now on has to wake it
+        records = self.buffer.take(_FRAME_BYTES)
+        self._sending = bool(records)
+        return records
 
     async def _send(self, records: tuple[Record, ...]) -> None:
         if self._task is None:  # let go by `_stop`: somebody else tells what is left

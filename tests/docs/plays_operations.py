@@ -1,6 +1,7 @@
 """What docs/operations.md shows."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -62,3 +63,16 @@ async def answering(client: Client) -> AsyncIterator[str]:
     ):
         await client.start_workflow(RunActivity.run, "answer", id=workflow_id, task_queue=workflow_id)
         yield workflow_id
+
+
+@play("docs/operations.md", "import gc")
+async def what_was_imported_is_frozen(stage: Stage, block: Block) -> None:
+    """A full collection looks at a fraction of what there was."""
+    before = len(gc.get_objects())
+    try:
+        await block.run()
+
+        assert gc.get_freeze_count() > before / 2
+        assert len(gc.get_objects()) < before / 2
+    finally:
+        gc.unfreeze()
