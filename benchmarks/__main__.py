@@ -4,59 +4,46 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 
-from benchmarks.measure import Figure
+from benchmarks import report
+from benchmarks.measure import Figure, Size
 
 # Name: module and function. Imported when run: this file is imported by the child processes too, and
 # readers must not load LangChain.
 BENCHMARKS = {
-    "telemetry": ("telemetry", "figures"),
     "capture": ("capture", "figures"),
+    "telemetry": ("telemetry", "figures"),
+    "codec": ("codec", "figures"),
     "delivery": ("delivery", "figures"),
-    "load": ("load", "worker_figures"),
-    "fanout": ("load", "fanout_figures"),
-    "crowd": ("load", "crowd_figures"),
-    "memory": ("load", "memory_figures"),
+    "load": ("load", "figures"),
+    "calls": ("load", "call_figures"),
+    "fanout": ("audience", "fanout_figures"),
+    "crowd": ("audience", "crowd_figures"),
+    "subscribers": ("audience", "subscriber_figures"),
+    "memory": ("memory", "figures"),
+    "history": ("history", "figures"),
+    "growth": ("growth", "figures"),
+    "costs": ("costs", "figures"),
+    "peers": ("delivery", "peer_figures"),
+    "workflow_streams": ("peers.workflow_streams", "figures"),
 }
 
 
-async def measure(names: list[str]) -> list[Figure]:
+async def measure(names: list[str], size: Size) -> list[Figure]:
     """Run benchmarks and print their figures as they come."""
     figures: list[Figure] = []
     for name in names:
         module, function = BENCHMARKS[name]
-        benchmark: Callable[[], AsyncIterator[Figure]]
+        benchmark: Callable[[Size], AsyncIterator[Figure]]
         benchmark = getattr(import_module(f"benchmarks.{module}"), function)
-        async for figure in benchmark():
+        async for figure in benchmark(size):
             print(figure.line(), flush=True)
             figures.append(figure)
     return figures
-
-
-def table(figures: list[Figure]) -> str:
-    """Return the figures for people."""
-    marks = {None: "", True: "ok", False: "MISSED"}
-    rows = [
-        (
-            figure.name,
-            f"{figure.value:,.2f}",
-            figure.unit,
-            "" if figure.budget is None else f"{figure.budget:g}",
-            marks[figure.ok],
-        )
-        for figure in figures
-    ]
-    rows.insert(0, ("", "value", "unit", "budget", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    align = ("<", ">", "<", ">", "<")
-    cells = [
-        [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)]
-        for row in rows
-    ]
-    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def main() -> int:
@@ -65,12 +52,36 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; default: all"
     )
-    names: list[str] = parser.parse_args().names
+    parser.add_argument("--write", action="store_true", help="keep the run, and renew the documents from it")
+    parser.add_argument("--draw", action="store_true", help="renew the documents from the run that was kept")
+    parser.add_argument(
+        "--machine",
+        default=f"{os.cpu_count()} cores",
+        help="how the documents call this machine (%(default)s)",
+    )
+    options = parser.parse_args()
+    names: list[str] = options.names
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
-    figures = asyncio.run(measure(names or list(BENCHMARKS)))
-    print(f"\n{table(figures)}", file=sys.stderr)
+    if options.write and names:
+        parser.error("--write is for a whole run: its figures belong together")
+    if options.draw:
+        _document(*report.load())
+        return 0
+    figures = asyncio.run(measure(names or list(BENCHMARKS), Size()))
+    print(f"\n{report.table(figures)}", file=sys.stderr)
+    if options.write:
+        machine = report.Machine.here(options.machine)
+        report.save(machine, figures)
+        _document(machine, figures)
     return int(any(figure.ok is False for figure in figures))
+
+
+def _document(machine: report.Machine, figures: list[Figure]) -> None:
+    """Write the tables of the page, and draw the pictures."""
+    text = report.PAGE.read_text(encoding="utf-8")
+    report.PAGE.write_text(report.page(text, machine, figures), encoding="utf-8")
+    import_module("benchmarks.plots").draw(figures, report.DATA.parent)
 
 
 if __name__ == "__main__":

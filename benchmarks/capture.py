@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -25,8 +25,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from redis.asyncio import Redis
 
-from benchmarks.measure import Figure, origin
+from benchmarks.measure import Figure, Size, origin
+from benchmarks.peers.predecessor import TaskPerToken
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
 from temporal_token_interceptor.protocol import StreamKey
@@ -56,8 +58,9 @@ class NullSink:
 
 
 class Model(BaseChatModel):
-    """Says `TOKENS` chunks as fast as it can."""
+    """Says its chunks as fast as it can."""
 
+    tokens: int = TOKENS
     piece: str | list[str | dict[str, Any]] = "word "
     tool: bool = False
     yielding: bool = False
@@ -70,22 +73,22 @@ class Model(BaseChatModel):
         if not self.tool:
             return ChatGenerationChunk(message=AIMessageChunk(content=self.piece))
         # The whole has to be JSON: on anything else LangChain spends a hundred times of what is measured.
-        args = '{"text": "' if index == 0 else '"}' if index == TOKENS - 1 else "word "
+        args = '{"text": "' if index == 0 else '"}' if index == self.tokens - 1 else "word "
         part = tool_call_chunk(name=None if index else "write", args=args, id=None if index else "1", index=0)
         return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[part]))
 
     def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
-        for index in range(TOKENS):
+        for index in range(self.tokens):
             yield self._chunk(index)
 
     async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
-        for index in range(TOKENS):
+        for index in range(self.tokens):
             if self.yielding:
                 await asyncio.sleep(0)
             yield self._chunk(index)
 
     def _generate(self, *_: Any, **__: Any) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("word " * TOKENS))])
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("word " * self.tokens))])
 
 
 class NoOp(BaseCallbackHandler):
@@ -105,32 +108,41 @@ class NoOp(BaseCallbackHandler):
         return output
 
 
-async def figures() -> AsyncIterator[Figure]:
-    text = Model()
-    reasoning = Model(piece=[{"type": "reasoning", "reasoning": "word ", "index": 0}])
+async def figures(size: Size) -> AsyncIterator[Figure]:
+    tokens = size.count(TOKENS, 2)
+    text = Model(tokens=tokens)
+    yielding = Model(tokens=tokens, yielding=True)
+    tool_calls = Model(tokens=tokens, tool=True)
+    reasoning = Model(tokens=tokens, piece=[{"type": "reasoning", "reasoning": "word ", "index": 0}])
+    blocks = Model(tokens=tokens, piece=[{"type": "text", "text": "word ", "index": 0}])  # as Anthropic's
     for name, model, ask, budget in (
         ("ainvoke", text, _ainvoke, RATIO),
         ("invoke", text, _invoke, RATIO),
         ("invoke_process", text, _invoke_process, None),
-        ("ainvoke_yielding", Model(yielding=True), _ainvoke, None),
-        ("ainvoke_tool_calls", Model(tool=True), _ainvoke, None),
+        ("ainvoke_yielding", yielding, _ainvoke, None),
+        ("ainvoke_tool_calls", tool_calls, _ainvoke, None),
+        ("ainvoke_text_blocks", blocks, _ainvoke, None),
         ("ainvoke_reasoning", reasoning, _ainvoke, None),
     ):
-        async for figure in _compare(f"capture.{name}", model, ask, budget):
+        rounds = size.count(ROUNDS if budget else ROUNDS // 3)
+        async for figure in _compare(f"capture.{name}", model, ask, budget, rounds):
             yield figure
+    taken = [await _predecessor(text) / tokens * 1e6 for _ in range(size.count(ROUNDS // 6))]
+    yield Figure("capture.ainvoke.predecessor", median(taken), "us/token")
 
 
-async def _compare(name: str, model: Model, ask: _Ask, budget: float | None) -> AsyncIterator[Figure]:
+async def _compare(
+    name: str, model: Model, ask: _Ask, budget: float | None, rounds: int
+) -> AsyncIterator[Figure]:
     variants = {"bare": _bare, "noop": _noop, "ours": _ours}
     taken: dict[str, list[float]] = {variant: [] for variant in variants}
-    rounds = ROUNDS if budget else ROUNDS // 3
     for round_ in range(rounds + 1):
         order = list(variants)[round_ % 3 :] + list(variants)[: round_ % 3]
         for variant in order:
             gc.collect()
             seconds = await variants[variant](model, ask)
             if round_:  # the first one warms up
-                taken[variant].append(seconds / TOKENS * 1e6)
+                taken[variant].append(seconds / model.tokens * 1e6)
     for variant, values in taken.items():
         yield Figure(f"{name}.{variant}", median(values), "us/token")
     ratios = [ours / noop for ours, noop in zip(taken["ours"], taken["noop"], strict=True)]
@@ -158,6 +170,22 @@ async def _ours(model: Model, ask: _Ask) -> float:
     if session.statistics.undelivered or budget.dropped or not session.statistics.frames:
         raise RuntimeError(f"the benchmark measured a session that lost tokens: {session!r}")
     return seconds
+
+
+async def _predecessor(model: Model) -> float:
+    """Run the handler that is not inline over a Redis that costs nothing. By `astream`: it sees no others."""
+    handler = TaskPerToken(cast("Redis", _NullRedis()), "bench")
+    gc.collect()
+    start = time.process_time()
+    async for _ in model.astream("hi", {"callbacks": [handler]}):
+        pass
+    await handler.drain()
+    return time.process_time() - start
+
+
+class _NullRedis:
+    async def xadd(self, *_: Any, **__: Any) -> None:
+        """Store nothing, at once."""
 
 
 async def _ainvoke(model: BaseChatModel, callbacks: list[BaseCallbackHandler]) -> float:

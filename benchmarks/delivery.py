@@ -3,95 +3,91 @@
 Ours: `Observer` -> `Session` -> `RedisStreamBackend` -> `TokenSubscriber`. Raw: `XADD` -> `XREAD BLOCK` by
 the same redis-py. Both write in one process and read in another, and a writer alternates between them, token
 by token: each moment of the machine, good or bad, is theirs alike, and neither meets the other.
+`peers` does the same with all roads at once.
+
+A ratio of medians is the median of the rounds' ratios; p99 is that of all rounds together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from array import array
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from statistics import median
 
-from redis.asyncio import Redis
-
-from benchmarks.measure import LEAD, Figure, child, origin, percentile, stamp
-from benchmarks.reading import listen_both
+from benchmarks.measure import Child, Figure, Size, child, origin, percentile
+from benchmarks.peers import ROADS
+from benchmarks.reading import listen_to_all
+from benchmarks.talk import READER, WORKER, speak_in_turns
 from examples.servers import redis_server
-from temporal_token_interceptor.backends.redis import RedisStreamBackend
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer
-from temporal_token_interceptor.events import Origin
-from temporal_token_interceptor.session import Session
 
 P50, P99 = 1.5, 3.0
 
-RATES = {50: 12, 200: 6}  # tokens a second: for how many seconds
+RATES = {20: 6.0, 50: 5.0, 200: 3.0}  # tokens a second: for how many seconds
+ROUNDS = 3
+
+PEER_RATE = 50
+PEER_SECONDS = 6.0
 
 _WARM_UP = 20  # tokens of each road that count for nothing: first connections, first imports
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the writer does."""
-
-    url: str
-    attempt: Origin
-    key: str
-    rate: int
-    tokens: int
-    begin: float
-
-
-async def figures() -> AsyncIterator[Figure]:
-    async with child() as writer, child() as reader, redis_server() as url:
-        for rate, seconds in RATES.items():
-            tokens, begin = _WARM_UP + rate * seconds, time.monotonic() + LEAD
-            plan = Plan(url, origin(), f"raw:{uuid.uuid4().hex}", rate, tokens, begin)
-            deadline = begin + tokens / rate + 10
-            async with asyncio.timeout_at(deadline + 10):
-                (ours, raw), _ = await asyncio.gather(
-                    reader.run(listen_both, url, plan.attempt, plan.key, tokens, deadline),
-                    writer.run(write, plan),
+async def figures(size: Size) -> AsyncIterator[Figure]:
+    rounds: dict[int, list[dict[str, list[float]]]] = {rate: [] for rate in RATES}
+    lost = 0
+    async with child(*WORKER) as worker, child(READER) as reader, redis_server() as url:
+        for _ in range(size.count(ROUNDS)):
+            for rate, seconds in RATES.items():
+                tokens = size.count(round(rate * seconds))
+                ages = await take_turns(
+                    worker, reader, url, ("ours", "raw"), rate=rate, tokens=tokens, size=size
                 )
-            for figure in _figures(f"delivery.{rate}", ours.ages[_WARM_UP:], raw.ages[_WARM_UP:]):
-                yield figure
-            yield Figure(f"delivery.{rate}.lost", tokens - len(ours.ages), "tokens", 0)
+                rounds[rate].append(ages)
+                lost += tokens - len(ages["ours"])
+    for rate, taken in rounds.items():
+        name = f"delivery.{rate}"
+        for road in ("raw", "ours"):
+            yield Figure(f"{name}.{road}.p50", median(percentile(ages[road], 0.5) for ages in taken), "ms")
+        ratios = (percentile(ages["ours"], 0.5) / percentile(ages["raw"], 0.5) for ages in taken)
+        yield Figure(f"{name}.p50.ratio", median(ratios), "x", P50)
+        p99 = {road: percentile(_pooled(taken, road), 0.99) for road in ("raw", "ours")}
+        for road, value in p99.items():
+            yield Figure(f"{name}.{road}.p99", value, "ms")
+        yield Figure(f"{name}.p99.ratio", p99["ours"] / p99["raw"], "x", P99)
+    yield Figure("delivery.lost", lost, "tokens", 0)
 
 
-def _figures(name: str, ours: array[float], raw: array[float]) -> Iterator[Figure]:
-    for share, budget in ((0.5, P50), (0.99, P99)):
-        of_raw, of_ours = percentile(raw, share), percentile(ours, share)
-        yield Figure(f"{name}.p{share * 100:.0f}.raw", of_raw, "ms")
-        yield Figure(f"{name}.p{share * 100:.0f}.ours", of_ours, "ms")
-        yield Figure(f"{name}.p{share * 100:.0f}.ratio", of_ours / of_raw, "x", budget)
+async def peer_figures(size: Size) -> AsyncIterator[Figure]:
+    tokens = size.count(round(PEER_RATE * PEER_SECONDS))
+    async with child(*WORKER) as worker, child(READER) as reader, redis_server() as url:
+        ages = await take_turns(worker, reader, url, tuple(ROADS), rate=PEER_RATE, tokens=tokens, size=size)
+    for road, values in ages.items():
+        yield Figure(f"peers.delay.{road}.p50", percentile(values, 0.5), "ms")
+        yield Figure(f"peers.delay.{road}.p99", percentile(values, 0.99), "ms")
 
 
-# ------------------------------------------------------------------ the writing process
+async def take_turns(
+    worker: Child,
+    reader: Child,
+    url: str,
+    names: Sequence[str],
+    *,
+    rate: int,
+    tokens: int,
+    size: Size,
+) -> dict[str, list[float]]:
+    """Return the ages of the tokens of each road, in ms, those of a warm-up left out."""
+    roads = [(name, origin()) for name in names]
+    warm = size.count(_WARM_UP)
+    begin = time.monotonic() + size.lead
+    seconds = (tokens + warm) / rate + 10
+    async with asyncio.timeout(size.lead + seconds + 10):
+        heard, _ = await asyncio.gather(
+            reader.run(listen_to_all, url, roads, tokens + warm, begin + seconds),
+            worker.run(speak_in_turns, url, roads, rate, tokens + warm, begin),
+        )
+    return {name: list(each.ages[warm:]) for name, each in zip(names, heard, strict=True)}
 
 
-def write(plan: Plan) -> None:
-    """Write to both roads, in turns."""
-    asyncio.run(_write(plan))
-
-
-async def _write(plan: Plan) -> None:
-    budget = Budget(1024 * 1024)
-    call = uuid.uuid4()
-    async with (
-        Redis.from_url(plan.url) as client,
-        RedisStreamBackend(plan.url) as backend,
-        Session(plan.attempt, backend, budget=budget, flush_timeout=timedelta(seconds=5)) as session,
-    ):
-        observer = Observer(session.buffer, default_node="bench")
-        observer.on_chat_model_start({}, [], run_id=call)
-        for tick in range(plan.tokens * 2):
-            await asyncio.sleep(plan.begin + tick / (plan.rate * 2) - time.monotonic())
-            if tick % 2:
-                observer.on_llm_new_token(stamp(), run_id=call)
-            else:
-                await client.xadd(plan.key, {"f": stamp()}, maxlen=10_000, approximate=True)
-        observer.close()
-        await session.finish("completed_provisional")
+def _pooled(rounds: Sequence[dict[str, list[float]]], road: str) -> list[float]:
+    return [age for ages in rounds for age in ages[road]]

@@ -1,19 +1,21 @@
-"""What all benchmarks share: figures, percentiles, made-up attempts, and processes of their own."""
+"""What all benchmarks share: figures, sizes, percentiles, made-up attempts, and processes of their own."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import multiprocessing
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 from temporal_token_interceptor.events import Origin
 
@@ -37,6 +39,33 @@ class Figure:
     def line(self) -> str:
         """Return the figure as a JSON object."""
         return json.dumps({**asdict(self), "value": round(self.value, 3), "ok": self.ok})
+
+    @classmethod
+    def of(cls, line: str) -> Figure:
+        """Read a figure back."""
+        facts: dict[str, Any] = json.loads(line)
+        del facts["ok"]
+        return cls(**facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a benchmark does: all of it, or a share, which shows that it runs and measures nothing."""
+
+    share: float = 1.0
+
+    def count(self, full: int, least: int = 1) -> int:
+        """Return how many there are of what are `full` in a whole run."""
+        return max(least, round(full * self.share))
+
+    def seconds(self, full: float) -> float:
+        """Return how long something goes on that takes `full` seconds in a whole run."""
+        return max(0.1, full * self.share)
+
+    @property
+    def lead(self) -> float:
+        """Seconds from a plan to its first token, so that readers are there and waiting."""
+        return self.seconds(1.0)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -70,10 +99,6 @@ def origin(activity_id: str = "1") -> Origin:
     )
 
 
-LEAD = 1.5
-"""Seconds from a plan to its first token, so that readers are there and waiting."""
-
-
 class Child:
     """A process beside this one: workers and readers do not share an interpreter in life either."""
 
@@ -86,13 +111,26 @@ class Child:
 
 
 @asynccontextmanager
-async def child() -> AsyncIterator[Child]:
-    """Yield a process that has started, so that nothing measured pays for that."""
+async def child(*modules: str, frozen: bool = True) -> AsyncIterator[Child]:
+    """Yield a process that is ready to run functions of some modules, so that nothing measured pays for that.
+
+    Args:
+        *modules: What it imports.
+        frozen: Whether it then calls `gc.freeze()`, as docs/operations.md advises.
+    """
     # Not forked: a fork would inherit connections, threads and half of a running loop.
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     try:
         process = Child(pool)
-        await process.run(time.monotonic)
+        await process.run(_get_ready, modules, frozen)
         yield process
     finally:
         pool.shutdown()
+
+
+def _get_ready(modules: Sequence[str], frozen: bool) -> None:  # noqa: FBT001 - handed over by position
+    for module in modules:
+        import_module(module)
+    if frozen:
+        gc.collect()
+        gc.freeze()

@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from benchmarks.measure import age
+from benchmarks.peers import plain_key
 from temporal_token_interceptor.backends.redis import RedisStreamBackend
 from temporal_token_interceptor.events import Origin, TokenEvent
 from temporal_token_interceptor.subscriber import TokenSubscriber
@@ -19,19 +20,43 @@ from temporal_token_interceptor.subscriber import TokenSubscriber
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a process heard: the age of each token on its arrival, in ms, and the seconds of CPU it took."""
+    """What a process heard: the age of each token on its arrival, in ms, and the seconds of CPU it took.
+
+    `marks` are the seconds of CPU it had taken after each tenth of a lone reader's tokens.
+    """
 
     ages: array[float]
     cpu: float
+    marks: array[float]
 
 
-def listen(url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Heard:
-    """Subscribe to each attempt's run until each has said all its tokens, or until the deadline."""
-    return asyncio.run(_listen(url, attempts, tokens, deadline))
+def listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Heard:
+    """Listen to each attempt until each has said all its tokens, or until the deadline."""
+    return asyncio.run(_listen(road, url, attempts, tokens, deadline))
 
 
-async def _listen(url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Heard:
+def listen_to_all(url: str, roads: Sequence[tuple[str, Origin]], tokens: int, deadline: float) -> list[Heard]:
+    """Listen to one attempt on each of several roads."""
+
+    async def all_of_them() -> list[Heard]:
+        return await asyncio.gather(
+            *(_listen(road, url, [attempt], tokens, deadline) for road, attempt in roads)
+        )
+
+    return asyncio.run(all_of_them())
+
+
+async def _listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Heard:
     before = time.process_time()
+    hear = _subscribe if road == "ours" else _read
+    ages, marks = await hear(url, attempts, tokens, deadline)
+    return Heard(ages, time.process_time() - before, marks)
+
+
+_Ages = tuple["array[float]", "array[float]"]
+
+
+async def _subscribe(url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> _Ages:
     async with RedisStreamBackend(url) as backend:
         all_heard = [_Run(tokens) for _ in attempts]
         complete = asyncio.gather(*(each.complete for each in all_heard))
@@ -43,17 +68,20 @@ async def _listen(url: str, attempts: Sequence[Origin], tokens: int, deadline: f
                 for each, attempt in zip(all_heard, attempts, strict=True)
             )
         )
+        complete.cancel()
     ages: array[float] = array("d")
     for each in all_heard:
         ages.extend(each.ages)
-    return Heard(ages, time.process_time() - before)
+    return ages, all_heard[0].marks
 
 
 class _Run:
     def __init__(self, tokens: int) -> None:
         self.ages: array[float] = array("d")
+        self.marks: array[float] = array("d")
         self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tokens = tokens
+        self._tenth = max(1, tokens // 10)
 
     async def follow(self, subscriber: TokenSubscriber, attempt: Origin, until: asyncio.Future[None]) -> None:
         """Note the age of each token.
@@ -66,32 +94,24 @@ class _Run:
                 if event.index != len(self.ages):
                     raise RuntimeError(f"token {len(self.ages)} was expected, {event.index} came")
                 self.ages.append(age(event.token))
+                if len(self.ages) % self._tenth == 0:
+                    self.marks.append(time.process_time())
                 if len(self.ages) == self._tokens:
                     self.complete.set_result(None)
 
 
-def listen_both(url: str, attempt: Origin, key: str, tokens: int, deadline: float) -> tuple[Heard, Heard]:
-    """Listen to an attempt through a subscriber, and to a key by plain `XREAD`."""
-
-    async def both() -> tuple[Heard, Heard]:
-        return await asyncio.gather(
-            _listen(url, [attempt], tokens, deadline), _read(url, key, tokens, deadline)
-        )
-
-    return asyncio.run(both())
-
-
-async def _read(url: str, key: str, tokens: int, deadline: float) -> Heard:
+async def _read(url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> _Ages:
+    """Read what the plain roads write, all of it by one `XREAD`; their order nobody promises."""
     ages: array[float] = array("d")
-    last: bytes | str = "0"
-    async with Redis.from_url(url) as client, asyncio.timeout(deadline - time.monotonic()):
-        while len(ages) < tokens:
-            reply: Any = await client.xread({key: last}, block=4_000)
-            for _, entries in reply:
+    last: dict[Any, Any] = {plain_key(attempt).encode(): "0" for attempt in attempts}
+    async with Redis.from_url(url) as client:
+        while len(ages) < tokens * len(attempts) and time.monotonic() < deadline:
+            reply: Any = await client.xread(last, block=1_000)
+            for key, entries in reply:
                 for entry, fields in entries:
-                    ages.append(age(fields[b"f"]))
-                    last = entry
-    return Heard(ages, 0.0)
+                    ages.extend(age(token) for token in fields[b"f"].split(b"\n"))
+                    last[key] = entry
+    return ages, array("d")
 
 
 async def _at_most(done: asyncio.Future[list[None]], deadline: float) -> None:

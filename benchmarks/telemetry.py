@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Tracer
 
 from benchmarks.capture import TOKENS, Model, NullSink
-from benchmarks.measure import Figure, origin
+from benchmarks.measure import Figure, Size, origin
 from temporal_token_interceptor._langchain import also_observed_by
 from temporal_token_interceptor.buffer import Budget
 from temporal_token_interceptor.capture import Observer, capturing
@@ -42,31 +42,35 @@ ROUNDS = 25
 RATIO = 1.02
 
 
-async def figures() -> AsyncIterator[Figure]:
+async def figures(size: Size) -> AsyncIterator[Figure]:
     spans = TracerProvider(shutdown_on_exit=False)
     spans.add_span_processor(BatchSpanProcessor(_Discard()))
     meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     sdk = partial(_with_sdk, spans.get_tracer("bench"), Instruments(meters.get_meter("bench")))
+    tokens, rounds = size.count(TOKENS, 2), size.count(ROUNDS)
+    models = {"ainvoke": Model(tokens=tokens), "ainvoke_yielding": Model(tokens=tokens, yielding=True)}
     try:
-        for name, model in (("ainvoke", Model()), ("ainvoke_yielding", Model(yielding=True))):
-            async for figure in _compare(f"telemetry.{name}", model, sdk):
+        for name, model in models.items():
+            async for figure in _compare(f"telemetry.{name}", model, sdk, rounds):
                 yield figure
     finally:
         spans.shutdown()
         meters.shutdown()
 
 
-async def _compare(name: str, model: Model, sdk: Callable[[Model], Awaitable[None]]) -> AsyncIterator[Figure]:
+async def _compare(
+    name: str, model: Model, sdk: Callable[[Model], Awaitable[None]], rounds: int
+) -> AsyncIterator[Figure]:
     variants = {"capture": _capture_alone, "api": _with_api, "sdk": sdk}
     taken: dict[str, list[float]] = {variant: [] for variant in variants}
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(rounds + 1):
         order = list(variants)[round_ % 3 :] + list(variants)[: round_ % 3]
         for variant in order:
             gc.collect()
             start = time.process_time()
             await variants[variant](model)
             if round_:  # the first one warms up
-                taken[variant].append((time.process_time() - start) / TOKENS * 1e6)
+                taken[variant].append((time.process_time() - start) / model.tokens * 1e6)
     for variant, values in taken.items():
         yield Figure(f"{name}.{variant}", median(values), "us/token")
     for variant, budget in (("api", RATIO), ("sdk", None)):

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.backends.memory import MemoryStreamBackend
     from temporal_token_interceptor.backends.redis import RedisStreamBackend
     from temporal_token_interceptor.errors import (
+        CallNotCompleted,
         CodecMismatch,
         ConfigurationError,
         InvalidCursor,
         ProtocolError,
         StreamNotFound,
+        TokensMissing,
         TokenStreamError,
         TransportUnavailable,
+        WorkflowNotCompleted,
     )
     from temporal_token_interceptor.events import (
         AttemptEnded,
@@ -53,8 +56,10 @@ if TYPE_CHECKING:
     )
     from temporal_token_interceptor.graph_stream import stream_graph
     from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.model_call import ModelCall
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
     from temporal_token_interceptor.protocol import StreamKey
+    from temporal_token_interceptor.run_view import WorkflowRun
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.summary_reader import summary_events
@@ -67,13 +72,16 @@ _HOMES = {
     "backends.memory": ("MemoryStreamBackend",),
     "backends.redis": ("RedisStreamBackend",),
     "errors": (
+        "CallNotCompleted",
         "CodecMismatch",
         "ConfigurationError",
         "InvalidCursor",
         "ProtocolError",
         "StreamNotFound",
+        "TokensMissing",
         "TokenStreamError",
         "TransportUnavailable",
+        "WorkflowNotCompleted",
     ),
     "events": (
         "AttemptEnded",
@@ -99,8 +107,10 @@ _HOMES = {
     ),
     "graph_stream": ("stream_graph",),
     "interceptor": ("TokenStreamingInterceptor",),
+    "model_call": ("ModelCall",),
     "plugin": ("TokenStreamingPlugin",),
     "protocol": ("StreamKey",),
+    "run_view": ("WorkflowRun",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "summary_reader": ("summary_events",),
@@ -113,6 +123,7 @@ __all__ = [
     "AttemptStarted",
     "Call",
     "CallEnded",
+    "CallNotCompleted",
     "CallStarted",
     "CallText",
     "CodecMismatch",
@@ -125,6 +136,7 @@ __all__ = [
     "GraphEvent",
     "InvalidCursor",
     "MemoryStreamBackend",
+    "ModelCall",
     "NodeEnded",
     "NodeStarted",
     "Origin",
@@ -144,10 +156,13 @@ __all__ = [
     "TokenStreamingInterceptor",
     "TokenStreamingPlugin",
     "TokenSubscriber",
+    "TokensMissing",
     "ToolCallChunk",
     "ToolEnded",
     "ToolStarted",
     "TransportUnavailable",
+    "WorkflowNotCompleted",
+    "WorkflowRun",
     "create_token_handler",
     "stream_graph",
     "summary_events",

@@ -32,6 +32,7 @@ from temporal_token_interceptor.reading import (
     json_of,
     message_of,
     plain,
+    plain_blocks,
     tool_calls_of,
 )
 from temporal_token_interceptor.selection import NO_STREAM_TAGS, Selection
@@ -235,6 +236,10 @@ class Observer(SurroundingsObserver):
 
     def _put_message(self, live: _LiveCall, message: BaseMessage) -> None:
         """Put everything that a message, or a chunk of one, holds."""
+        if (plain_ones := plain_blocks(message)) is not None:
+            for block in plain_ones:
+                self._put_block(live, block)
+            return
         blocks = message.content_blocks
         text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
         if text != message.text:

@@ -33,3 +33,54 @@ class TransportUnavailable(TokenStreamError):
 
 class ProtocolError(TokenStreamError):
     """A stream entry that cannot be read: foreign, broken, or of a version that we do not know."""
+
+
+class WorkflowNotCompleted(TokenStreamError):
+    """The workflow ended otherwise, and the stream with it. Its handle's `result()` raises the reason.
+
+    Attributes:
+        status: How, as Temporal says: `failed`, `canceled`, `terminated` or `timed_out`.
+        cursor: The end of the stream.
+    """
+
+    def __init__(self, status: str, cursor: str) -> None:
+        super().__init__(status, cursor)
+        self.status = status
+        self.cursor = cursor
+
+    def __str__(self) -> str:
+        return f"the workflow did not complete: {self.status}; the `result()` of its handle tells why"
+
+
+class TokensMissing(TokenStreamError):
+    """The workflow completed, but not all that it said arrived. Take the answer from its result.
+
+    Attributes:
+        reasons: Why, for each gap, as `Gap.reason`; of more than 100 gaps, the last 100.
+        cursor: The end of the stream.
+    """
+
+    def __init__(self, reasons: tuple[str, ...], cursor: str) -> None:
+        super().__init__(reasons, cursor)
+        self.reasons = reasons
+        self.cursor = cursor
+
+    def __str__(self) -> str:
+        why = ", ".join(sorted(set(self.reasons)))
+        return f"something is missing in {len(self.reasons)} places of the stream ({why})"
+
+
+class CallNotCompleted(TokenStreamError):
+    """A model's call has no whole message. If its activity is tried again, that makes a call of its own.
+
+    Attributes:
+        reason: The exception's class name if the call failed; `unfinished` if it was cut off with its
+            attempt, `superseded` if a newer attempt replaces it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the model's call did not complete: {self.reason}"

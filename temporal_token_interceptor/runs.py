@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from temporal_token_interceptor.activity_completion import ActivityCompletion
@@ -130,6 +130,23 @@ class Runs:
             if stop is not until and stop is not None:
                 await joined(stop)
 
+    async def result(self, workflow_id: str, run_id: str | None, result_type: type | None) -> Any:
+        """Return the result of a workflow, of the run that a subscription ends with; wait for it to close.
+
+        Raises:
+            StreamNotFound: not started in time, or no such namespace.
+            ConfigurationError: there is no client to ask.
+            TransportUnavailable: Temporal was away for too long.
+            Exception: what the workflow's handle raises: it did not complete.
+        """
+        if self._client is None or self._workflows is None:
+            raise ConfigurationError("without a Temporal client there is no result")
+        run = run_id or await self._workflows.newest_run(workflow_id, start_timeout=self._start_timeout)
+        while (closed := await self._workflows.closed(workflow_id, run)).next_run_id is not None:
+            run = closed.next_run_id
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run, result_type=result_type)
+        return await handle.result(follow_runs=False)
+
     async def newest(self, workflow_id: str) -> str:
         """Return the newest run of a workflow, waiting for nothing.
 
@@ -139,11 +156,17 @@ class Runs:
         ask = self._asked_transport if self._workflows is None else self._workflows.newest_run
         return await ask(workflow_id, start_timeout=timedelta(0))
 
-    def stream(self, workflow_id: str, run_id: str) -> RunStream:
+    def stream(self, workflow_id: str, run_id: str, *, on_retry: OnRetry = "reset") -> RunStream:
         """Return the stream of a run, from its start."""
         key = StreamKey(self._namespace, workflow_id, run_id)
         return RunStream(
-            key, self._source, None, self.statistics, self._codec(key), history=self._history(key)
+            key,
+            self._source,
+            None,
+            self.statistics,
+            self._codec(key),
+            history=self._history(key),
+            on_retry=on_retry,
         )
 
     def _history(self, stream: StreamKey) -> RunHistory | None:

@@ -139,7 +139,7 @@ class Session:
 
         The first may have been stored all the same: whoever reads it twice knows by its number.
         """
-        unstored = () if self._unstored is None else (self._unstored,)
+        unstored = () if self._unstored is None else (replace(self._unstored, header=True),)
         if self._end is None or not (self._left or unstored):
             return ()
         if unstored and self._end in unstored[0].records:
@@ -197,16 +197,15 @@ class Session:
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None or self._sealing_failed
         open_calls = tuple(self._open_calls.values())
         records = self._account(records)
-        self._unstored = Frame(
+        frame = self._unstored = Frame(
             self.origin,
             self._seq,
             records,
-            header=True,
+            header=header,
             open_calls=open_calls,
             traceparent=self.telemetry.traceparent,
             waiting_since=self.telemetry.taken(),
         )
-        frame = self._unstored if header else replace(self._unstored, header=False)
         if self._keeper is None:
             self._keep()
         self.tally.add(records)

@@ -12,13 +12,16 @@ from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import AttemptStarted, Event, Origin, TokenEvent
 from temporal_token_interceptor.protocol import Cursor
-from temporal_token_interceptor.run_stream import OnRetry
+from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics
 from temporal_token_interceptor.runs import Runs
 from temporal_token_interceptor.snapshot import Fold, Snapshot
 from temporal_token_interceptor.telemetry_reader import subscription_telemetry
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+    from temporal_token_interceptor.run_view import WorkflowRun
+    from temporal_token_interceptor.views import Messages
 
 
 class TokenSubscriber:
@@ -63,7 +66,7 @@ class TokenSubscriber:
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
         self._runs = Runs(client, backend, self._namespace, start_timeout=start_timeout, patience=patience)
-        self.statistics = self._runs.statistics
+        self.statistics: ReaderStatistics = self._runs.statistics
 
     def subscribe(
         self,
@@ -180,6 +183,81 @@ class TokenSubscriber:
                         pieces.setdefault(event.origin.attempt_id, []).append(event.token)
         return "".join(piece for attempt in pieces.values() for piece in attempt)
 
+    def messages(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Literal["beginning", "now"] = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        subgraphs: bool = False,
+        until: Awaitable[object] | None = None,
+    ) -> Messages:
+        """Iterate over `(chunk, metadata)`, as over `graph.astream(..., stream_mode="messages")`.
+
+        When Temporal retries an activity, a `RemoveMessage` takes back each message of the attempt that
+        failed, as in LangGraph's own state, before the new attempt speaks under new ids.
+
+        The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
+        missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at the end.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `metadata["cursor"]` of a chunk: goes on right after it. Only good for the same options.
+            start: As for `subscribe`.
+            on_retry: `"hold"`: nothing of an attempt before it has succeeded, then all of it at once.
+            subgraphs: Whether to show what is said within subgraphs, too; `metadata["path"]` says where.
+            until: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            StreamNotFound: no such namespace, or the workflow was not started in time.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
+        """
+        # A process that only reads events loads no LangChain.
+        from temporal_token_interceptor.views import messages  # noqa: PLC0415
+
+        shown = _of_views(on_retry)
+        return messages(
+            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=shown, until=until),
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            cursor=cursor,
+            subgraphs=subgraphs,
+        )
+
+    def run(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        *,
+        on_retry: Literal["reset", "hold"] = "reset",
+        result_type: type | None = None,
+        until: Awaitable[object] | None = None,
+    ) -> WorkflowRun:
+        """Return a workflow as streams of its model calls, tools and updates, and its result.
+
+        For `async with`, as LangGraph's `astream_events(version="v3")` gives a run. A call that a retry
+        replaces raises `CallNotCompleted`; if it had ended already, it is marked `superseded`.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            on_retry: As for `messages`.
+            result_type: What `await run.output` is to be read as, as for Temporal's workflow handle.
+            until: As for `subscribe`.
+        """
+        from temporal_token_interceptor.run_view import WorkflowRun  # noqa: PLC0415
+
+        return WorkflowRun(
+            self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until),
+            lambda: self._runs.result(workflow_id, run_id, result_type),
+        )
+
     def _check_end(self, until: Awaitable[object] | None) -> None:
         if self._client is None and until is None:
             raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
@@ -211,3 +289,10 @@ class TokenSubscriber:
             telemetry=telemetry,
         )
         return events if telemetry is None else telemetry.over(events)
+
+
+def _of_views(on_retry: OnRetry) -> OnRetry:
+    """Return a policy that shows one attempt of an activity at a time."""
+    if on_retry == "annotate":
+        raise ConfigurationError("on_retry must be reset or hold: `subscribe` alone can show all attempts")
+    return on_retry

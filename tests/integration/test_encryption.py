@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -138,6 +139,35 @@ async def test_redis_holds_and_hears_nothing_in_plain_text(client, redis_url, re
     heard = "\n".join(commands).encode()
     assert workflow_id.encode() in heard  # it did listen
     assert not [secret for secret in SECRETS if secret in heard or secret in stored]
+
+
+class RemoteCodec(AesCodec):
+    """One that asks a key service for each frame."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        await asyncio.sleep(0.25)
+        return await super().encode(payloads)
+
+
+async def test_a_slow_codec_does_not_slow_the_model(client, redis_url, backend):
+    """Sealing is off the path of my model: it speaks as fast as ever, and tokens share a frame instead."""
+    took: list[float] = []
+
+    @activity.defn(name="answer")
+    async def timed(argument: Any) -> str:
+        started = time.monotonic()
+        message = await ScriptedChatModel.saying(*(WORDS * 25), delay=0.005).ainvoke(PROMPT)
+        took.append(time.monotonic() - started)
+        return message.text
+
+    ours = with_codec(client, RemoteCodec("k1"))
+    workflow_id = unique("slow-codec")
+    async with a_worker(ours, redis_url, [timed]) as queue:
+        await ours.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        events = await read_all(ours, backend, workflow_id)
+
+    assert standing_text(events) == "".join(WORDS * 25)
+    assert took[0] < 100 * 0.25 / 4  # on the path, 100 tokens would wait for 25 s
 
 
 async def test_without_a_codec_frames_stay_plain_json(client, redis_url, redis_client, backend):

@@ -9,7 +9,9 @@ from typing import Any, Literal, assert_never, assert_type
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
+from langchain_core.messages import AIMessageChunk, RemoveMessage
+from langchain_core.messages.content import ContentBlock as ContentBlockOfLangChain
 from langgraph.graph.state import CompiledStateGraph
 from redis.asyncio import Redis, RedisCluster
 from temporalio.client import Client
@@ -22,6 +24,7 @@ from temporal_token_interceptor import (
     AttemptStarted,
     Call,
     CallEnded,
+    CallNotCompleted,
     CallStarted,
     CallText,
     CodecMismatch,
@@ -34,6 +37,7 @@ from temporal_token_interceptor import (
     GraphEvent,
     InvalidCursor,
     MemoryStreamBackend,
+    ModelCall,
     NodeEnded,
     NodeStarted,
     Origin,
@@ -48,6 +52,7 @@ from temporal_token_interceptor import (
     TokenCapturingHandler,
     TokenEvent,
     TokenSink,
+    TokensMissing,
     TokenSource,
     TokenStreamError,
     TokenStreamingInterceptor,
@@ -57,6 +62,8 @@ from temporal_token_interceptor import (
     ToolEnded,
     ToolStarted,
     TransportUnavailable,
+    WorkflowNotCompleted,
+    WorkflowRun,
     create_token_handler,
     stream_graph,
     summary_events,
@@ -164,6 +171,7 @@ async def read(client: Client, backend: TokenSource) -> None:
     async for token in subscriber.tokens("workflow", run_id="run"):
         assert_type(token, TokenEvent)
     assert_type(await subscriber.text("workflow"), str)
+    await read_as_in_langgraph(subscriber)
     async with TokenSubscriber(client, backend):  # type: ignore[attr-defined]
         pass
 
@@ -188,6 +196,34 @@ async def what_stands(subscriber: TokenSubscriber) -> str:
     texts = [call.text + call.reasoning for call in snapshot.calls if call.ended]
     snapshot.text = ""  # type: ignore[misc]
     return snapshot.text or snapshot.cursor or "".join(texts)
+
+
+async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
+    async for chunk, metadata in subscriber.messages("workflow", cursor="1~run~5~0", subgraphs=True):
+        assert_type(chunk, AIMessageChunk | RemoveMessage)
+        assert_type(metadata, dict[str, Any])
+        assert_type(chunk.content_blocks, list[ContentBlockOfLangChain])
+    subscriber.messages("workflow", on_retry="annotate")  # type: ignore[arg-type]
+    try:
+        async with subscriber.run("workflow", result_type=str) as run:
+            assert_type(run, WorkflowRun)
+            async for call in run.messages:
+                assert_type(call, ModelCall)
+                streams: list[AsyncChatModelStream] = [call]  # wherever LangChain takes one
+                assert_type(streams, list[AsyncChatModelStream])
+                assert_type(call.origin, Origin)
+                async for text in call.text:
+                    assert_type(text, str)
+            async for tool in run.tool_calls:
+                assert_type(tool, ToolStarted | ToolEnded)
+            async for update in run.updates:
+                assert_type(update, NodeEnded | GraphEvent)
+    except WorkflowNotCompleted as ended:
+        assert_type(ended.status, str)
+    except TokensMissing as missing:
+        assert_type(missing.reasons, tuple[str, ...])
+    except CallNotCompleted as broken:
+        assert_type(broken.reason, str)
 
 
 def show(event: Event) -> str | int | None:  # noqa: C901, PLR0912 - one case a kind

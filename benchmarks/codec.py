@@ -1,0 +1,68 @@
+"""What a payload codec, AES-GCM, costs the model's callback (nothing), and the worker (its sealing).
+
+Both variants run the same model, one after another within each round; a ratio is the median of the rounds'.
+A model that never waits is the callback alone: the session seals after it. `sealed` is all that a worker pays
+where every token is a frame of its own, which is the most that sealing can cost.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from statistics import median
+
+from temporalio.converter import DataConverter
+
+from benchmarks.capture import TOKENS, Model, NullSink
+from benchmarks.measure import Figure, Size, origin
+from temporal_token_interceptor.buffer import Budget
+from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.encryption import FrameCodec
+from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.session import Session
+from tests.support.encryption import AesCodec
+
+ROUNDS = 25
+RATIO = 1.02
+
+
+async def figures(size: Size) -> AsyncIterator[Figure]:
+    converter = DataConverter(payload_codec=AesCodec("bench"))
+    tokens = size.count(TOKENS, 2)
+    for name, model, budget in (
+        ("codec.callback", Model(tokens=tokens), RATIO),
+        ("codec.sealed", Model(tokens=tokens, yielding=True), None),
+    ):
+        whole = model.yielding  # else: only what the callbacks took, not what the session did later
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        for round_ in range(size.count(ROUNDS if budget else ROUNDS // 3) + 1):
+            for sealed in (False, True) if round_ % 2 else (True, False):
+                seconds = await _stream(model, converter if sealed else None, whole=whole)
+                if round_:  # the first one warms up
+                    taken[sealed].append(seconds / tokens * 1e6)
+        yield Figure(f"{name}.plain", median(taken[False]), "us/token")
+        yield Figure(f"{name}.aes_gcm", median(taken[True]), "us/token")
+        ratios = [sealed / plain for plain, sealed in zip(taken[False], taken[True], strict=True)]
+        yield Figure(f"{name}.ratio", median(ratios), "x", budget)
+
+
+async def _stream(model: Model, converter: DataConverter | None, *, whole: bool) -> float:
+    attempt = origin()
+    codec = FrameCodec.of(converter, StreamKey.of(attempt))
+    budget = Budget(32 * 1024 * 1024)
+    gc.collect()
+    async with Session(
+        attempt, NullSink(), budget=budget, flush_timeout=timedelta(seconds=2), codec=codec
+    ) as session:
+        with capturing(Observer(session.buffer, default_node="bench")):
+            start = time.process_time()
+            await model.ainvoke("hi")
+            seconds = time.process_time() - start
+        await session.finish("completed_provisional")
+        if whole:
+            seconds = time.process_time() - start
+    if session.statistics.undelivered or budget.dropped or not session.statistics.frames:
+        raise RuntimeError(f"the benchmark measured a session that lost tokens: {session!r}")
+    return seconds

@@ -1,0 +1,157 @@
+"""Draws the pictures in docs/assets from a run's figures: `python -m benchmarks --draw`.
+
+Each picture has a ground of its own, so that it reads alike on light and dark pages, and carries the hash of
+the figures that it was drawn from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from benchmarks.measure import Figure
+
+PICTURES = ("delay-over-load.svg", "peers.svg", "cost-over-length.svg")
+
+_GROUND, _INK, _FAINT = "#fbfaf6", "#22252b", "#c9c6bd"
+_OURS, _PLAIN, _OLD, _OTHER = "#0b7a75", "#5b6472", "#c4572e", "#8a4fa3"
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.facecolor": _GROUND,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "figure.facecolor": _GROUND,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "svg.hashsalt": "benchmarks",  # else ids are random, and a picture differs from run to run
+    "svg.fonttype": "path",
+}
+
+_NAMES = {
+    "ours": "this package",
+    "raw": "XADD for each token, awaited",
+    "pipelined": "XADDs in pipelines",
+    "coalesced": "one XADD each 50 ms",
+    "predecessor": "a task and an XADD for each token",
+    "workflow_streams.quick": "workflow_streams, batch 100 ms",
+    "workflow_streams.default": "workflow_streams, defaults",
+}
+
+Values = Mapping[str, float]
+
+
+def fingerprint(figures: Sequence[Figure]) -> str:
+    """Return what a picture says of the figures that it was drawn from."""
+    lines = "\n".join(figure.line() for figure in figures)
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def draw(figures: Sequence[Figure], folder: Path) -> None:
+    """Draw all pictures whose figures are there."""
+    values = {figure.name: figure.value for figure in figures}
+    for name, picture in zip(PICTURES, (_delay_over_load, _peers, _cost_over_length), strict=True):
+        with mpl.rc_context(_STYLE):
+            drawing = Drawing(layout="constrained")
+            picture(drawing, values)
+            drawing.savefig(
+                folder / name, metadata={"Date": None, "Description": fingerprint(figures), "Title": name}
+            )
+
+
+def _series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], list[float]]:
+    """Return the points of a series: the number in the name of each figure, and its value."""
+    points = [
+        (int(number), value)
+        for name, value in values.items()
+        if name.startswith(prefix) and name.endswith(suffix)
+        if (number := name[len(prefix) : len(name) - len(suffix)]).isdigit()
+    ]
+    return [number for number, _ in points], [value for _, value in points]
+
+
+def _delay_over_load(drawing: Drawing, values: Values) -> None:
+    drawing.set_size_inches(7.6, 3.7)
+    with _axes(drawing.subplots()) as axes:
+        for road, colour in (("ours", _OURS), ("raw", _PLAIN), ("predecessor", _OLD)):
+            calls, delay = _series(values, f"calls.{road}.", ".p99")
+            axes.plot(calls, delay, "o-", color=colour, label=_NAMES[road], linewidth=2, markersize=4.5)
+        axes.axhline(100, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate("100 ms", (0.995, 100), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        axes.set(yscale="log", xlabel="concurrent model calls on one worker, 50 tokens a second each")
+        axes.set_ylabel("p99 delay, ms")
+        axes.set_title("From the model's callback to the reader, until the delay passes 100 ms")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.legend(frameon=False, loc="lower right")
+
+
+def _peers(drawing: Drawing, values: Values) -> None:
+    drawing.set_size_inches(9.0, 3.5)
+    left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    roads = list(_NAMES)
+    colours = [_OURS, *[_PLAIN] * 3, _OLD, *[_OTHER] * 2]
+    with _axes(left) as axes:
+        p50, p99 = (
+            [values.get(f"peers.delay.{road}.{share}", 0) for road in roads] for share in ("p50", "p99")
+        )
+        axes.barh(roads, p50, color=colours, height=0.62)
+        axes.hlines(roads, p50, p99, color=colours, linewidth=1.5)
+        axes.scatter(p99, roads, color=colours, s=22, zorder=3)
+        for road, value in zip(roads, p99, strict=True):
+            label = f"{values.get(f'peers.delay.{road}.p50', 0):,.1f} / {value:,.1f}"
+            axes.annotate(label, (value, road), xytext=(7, 0), textcoords="offset points", va="center")
+        axes.set(xscale="log", xlim=(0.3, 40_000))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_yticks(roads, [_NAMES[road] for road in roads])
+        axes.invert_yaxis()
+        axes.set_title("delay of a token, ms: p50 (bar) / p99 (dot)")
+    with _axes(right) as axes:
+        events = [values.get(f"peers.history.{road}.events", 0.0) for road in roads]
+        axes.barh(roads, events, color=colours, height=0.62)
+        for road, value in zip(roads, events, strict=True):
+            axes.annotate(
+                f"{value:,.0f}", (value, road), xytext=(6, 0), textcoords="offset points", va="center"
+            )
+        axes.set_xlim(0, max(1.0, *events) * 1.2)
+        axes.set_title("Temporal events per 1,000 tokens")
+
+
+def _cost_over_length(drawing: Drawing, values: Values) -> None:
+    drawing.set_size_inches(9.0, 2.9)
+    parts = (
+        ("delay", "delay p50, ms", _OURS),
+        ("cpu.worker", "worker CPU, us a token", _OLD),
+        ("cpu.reader", "reader CPU, us a token", _OTHER),
+        ("redis", "Redis, KiB per 1,000 tokens", _PLAIN),
+    )
+    for part, (name, title, colour) in zip(drawing.subplots(1, len(parts)), parts, strict=True):
+        with _axes(part) as axes:
+            said, value = _series(values, f"growth.{name}.")
+            axes.plot(
+                [tokens / 1_000 for tokens in said], value, "o-", color=colour, linewidth=2, markersize=4
+            )
+            axes.set_ylim(0, max([1e-9, *value]) * 1.35)
+            axes.set_title(title)
+            axes.set_xlabel("thousand tokens said")
+
+
+@contextmanager
+def _axes(axes: Axes) -> Iterator[Axes]:
+    """Yield axes with a faint grid behind what is drawn."""
+    axes.grid(visible=True, color=_FAINT, linewidth=0.6, alpha=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    yield axes

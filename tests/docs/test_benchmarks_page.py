@@ -1,0 +1,67 @@
+"""The figures in docs/benchmarks.md, and its pictures, are those of one run: the one in docs/assets."""
+
+import re
+
+import pytest
+
+from benchmarks import plots, report
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.measure import Figure
+
+
+def test_the_tables_are_those_of_the_kept_run():
+    """If this fails: `python -m benchmarks --draw`, and no figure typed by hand."""
+    text = report.PAGE.read_text(encoding="utf-8")
+
+    assert text == report.page(text, *report.load())
+
+
+def test_the_page_shows_every_figure_that_has_a_budget():
+    _, figures = report.load()
+    text = report.PAGE.read_text(encoding="utf-8")
+
+    judged = [figure.name for figure in figures if figure.budget is not None]
+    missing = [name for name in judged if f"`{name}`" not in text]
+
+    assert missing == []
+
+
+def test_the_kept_run_is_a_whole_one():
+    """Each benchmark is in it, so that nothing unpleasant was left out."""
+    _, figures = report.load()
+
+    assert {figure.name.partition(".")[0] for figure in figures} == {*BENCHMARKS} - {"workflow_streams"}
+    assert any("workflow_streams" in figure.name for figure in figures)
+
+
+@pytest.mark.parametrize("picture", plots.PICTURES)
+def test_a_picture_was_drawn_from_the_kept_run(picture):
+    """If this fails: `python -m benchmarks --draw`."""
+    _, figures = report.load()
+
+    drawn = (report.DATA.parent / picture).read_text(encoding="utf-8")
+
+    assert plots.fingerprint(figures) in drawn
+
+
+def test_pictures_are_the_same_each_time(tmp_path):
+    _, figures = report.load()
+
+    for folder in ("once", "again"):
+        (tmp_path / folder).mkdir()
+        plots.draw(figures, tmp_path / folder)
+
+    for picture in plots.PICTURES:
+        assert (tmp_path / "once" / picture).read_bytes() == (tmp_path / "again" / picture).read_bytes()
+
+
+def test_a_missed_budget_shows():
+    """A table says so in the terminal and in the page."""
+    machine, _ = report.load()
+    missed = [Figure("load.p99", 120.5, "ms", 100.0)]
+
+    written = report.page("<!-- figures: load -->\nold\n<!-- end -->", machine, missed)
+
+    assert "MISSED" in report.table(missed)
+    assert re.search(r"\| `load.p99` \| 120.50 \| ms \| 100 \| MISSED \|", written)
+    assert "old" not in written

@@ -1,0 +1,113 @@
+"""A real browser, driven by its debugging protocol: just enough to open a page and to ask what is in it."""
+
+import asyncio
+import itertools
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+
+DEADLINE = 20
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # a container's root has none
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+    "--window-size=900,800",
+)
+
+
+def find_chromium() -> str | None:
+    """Return the path of Debian's Chromium, if it is installed."""
+    return shutil.which("chromium")
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._ids = itertools.count(1)
+
+    async def open(self, url: str) -> None:
+        """Go to an address."""
+        await self._call("Page.navigate", url=url)
+
+    async def reload(self) -> None:
+        """Load the page again, as F5 does."""
+        await self._call("Page.reload")
+
+    async def evaluate(self, expression: str) -> Any:
+        """Return what a JavaScript expression is, as JSON."""
+        answer = await self._call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        if "exceptionDetails" in answer:
+            raise AssertionError(answer["exceptionDetails"])
+        return answer["result"].get("value")
+
+    async def until(self, expression: str) -> Any:
+        """Wait until an expression is true; return it."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    with suppress(AssertionError):  # the page is not there yet
+                        if value := await self.evaluate(expression):
+                            return value
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            shown = await self.evaluate("document.body.innerText")
+            raise AssertionError(f"{expression} never came true; the page shows:\n{shown}") from None
+
+    async def _call(self, method: str, **params: Any) -> Any:
+        number = next(self._ids)
+        await self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(await self._socket.recv())
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise AssertionError(f"{method}: {answer['error']}")
+                return answer["result"]
+
+
+@asynccontextmanager
+async def chromium(directory: Path) -> AsyncIterator[Page]:
+    """A Chromium with a fresh profile in a directory; gone with the block."""
+    process = await asyncio.create_subprocess_exec(
+        find_chromium() or "chromium",
+        *FLAGS,
+        f"--user-data-dir={directory}",
+        "about:blank",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        port = await _port(directory / "DevToolsActivePort")
+        async with httpx.AsyncClient() as http:
+            tabs = (await http.get(f"http://127.0.0.1:{port}/json")).json()
+        [url] = [tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page"]
+        async with connect(url, max_size=None) as socket:
+            yield Page(socket)
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _port(file: Path) -> int:
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with suppress(FileNotFoundError, IndexError, ValueError):
+                return int(file.read_text().splitlines()[0])  # noqa: ASYNC240 - a file of two lines
+            await asyncio.sleep(0.05)
