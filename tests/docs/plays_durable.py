@@ -27,7 +27,11 @@ WORDS = ["Late, ", "but ", "whole", "."]
 PAGE = "docs/durable.md"
 
 
+<<<<<<< HEAD
 @play(PAGE, "Worker(client, ..., interceptors=[TokenStreamingInterceptor()])", "@dataclass\nclass Answer")
+=======
+@play(PAGE, "Worker(client, ..., plugins=[TokenStreamingPlugin()])", "@dataclass\nclass Answer")
+>>>>>>> main
 async def tokens_come_without_redis(stage: Stage, both_sides: Block, result: Block) -> None:
     """With the result that the page shows, the worker and the loop of the page stream without a backend."""
     answer_class = (await result.run(dataclass=dataclass, Any=Any))["Answer"]

@@ -9,9 +9,9 @@ from tests.support.snippets import Stage, play
 from tests.support.streams import unique
 
 
-@play("README.md", "# chat.py", "# worker.py", "# viewer.py")
-async def three_files_stream(stage: Stage, *programs: Block) -> None:
-    """I copy three files, start the worker, run the viewer, and see tokens."""
+@play("README.md", "# agent.py", "# chat.py", "# worker.py", "# viewer.py")
+async def four_files_stream(stage: Stage, *programs: Block) -> None:
+    """I copy four files, start the worker, run the viewer, and see tokens."""
     for program in programs:
         program.save(stage.folder)
 
@@ -22,18 +22,20 @@ async def three_files_stream(stage: Stage, *programs: Block) -> None:
             cwd=stage.folder,
             env=stage.program_environment(),
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
 
     worker = await start("worker.py")
     try:
         viewer = await start("viewer.py", unique("readme"))
         async with asyncio.timeout(30):
-            printed, _ = await viewer.communicate()
+            printed = await viewer.communicate()
     finally:
         worker.terminate()
-        await worker.communicate()
+        told = await worker.communicate()
 
-    assert printed.decode() == "Durable and alive.\ncompleted\n"
+    assert printed == (b"Durable and alive.\ncompleted\n", b"")
+    assert told == (b"", b"")
 
 
 @play("README.md", "TokenStreamingInterceptor(\n    backend,\n    nodes=")

@@ -3,13 +3,15 @@
 import json
 import re
 from contextlib import AsyncExitStack
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from examples.servers import find_redis, find_temporal
+from temporal_token_interceptor import environment
 from temporal_token_interceptor.protocol import decode
 from tests.support.pages import ROOT, blocks
 from tests.support.snippets import PLAYED_AS_A_WHOLE, PLAYS, Stage, other_blocks, snippets
@@ -89,7 +91,7 @@ async def test_what_is_no_python_is_true_as_well(block, redis_client):
             pytest.fail(f"nobody knows how to check a block of {block.language!r}; add it here")
 
 
-async def check_command(line, redis_client):
+async def check_command(line, redis_client):  # noqa: C901 - one case a command
     """A line that users type: it can be typed."""
     words = line.partition("#")[0].split()
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # the environment of one command
@@ -104,6 +106,17 @@ async def check_command(line, redis_client):
             assert find_spec(module), line
         case ["python" | ".venv/bin/python", file, *_]:
             assert (ROOT / file).is_file(), line
+        case ["pip", "install", *names]:
+            requirements = metadata.requires("temporal-token-interceptor") or ()
+            known = {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
+            assert {*names} <= {"temporal-token-interceptor", *known}, line
+        case ["temporal", "server", "start-dev"]:
+            assert find_temporal(), line
+        case ["redis-server"]:
+            assert Path(find_redis()).name == "redis-server", line
+        case ["export", *assignments]:
+            variables = {assignment.partition("=")[0] for assignment in assignments}
+            assert variables <= {"TEMPORAL_ADDRESS", *environment.REDIS}, line
         case ["ACL", "SETUSER", name, *rights]:
             user = f"{name}-{uuid4().hex[:8]}"
             try:

