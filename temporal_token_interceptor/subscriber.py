@@ -162,6 +162,10 @@ class TokenSubscriber:
 
         A retry shows as a token whose `attempt` is higher than before: drop what you have of the same
         `call.id`. Where that matters, `subscribe` says it outright.
+
+        Raises:
+            ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
+            TokenStreamError: as of `subscribe`.
         """
         async with aclosing(self._closable(workflow_id, run_id, cursor)) as events:
             async for event in events:
@@ -172,6 +176,10 @@ class TokenSubscriber:
         """Wait for the workflow to close and return the answer text of all its calls, in order of arrival.
 
         What superseded attempts said is not in it.
+
+        Raises:
+            ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
+            TokenStreamError: as of `subscribe`.
         """
         pieces: dict[str, list[str]] = {}
         async with aclosing(self._closable(workflow_id, run_id, None)) as events:
@@ -264,6 +272,7 @@ class TokenSubscriber:
 
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
         place = None if cursor is None else Cursor.parse(cursor)
+        self._check_end(None)
         return self._subscribe(workflow_id, run_id, place, None)
 
     def _subscribe(

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from temporal_token_interceptor import (
     TokenEvent,
     TokenStreamingInterceptor,
+    TokenStreamingPlugin,
     TokenSubscriber,
     summary_events,
 )
@@ -27,11 +28,7 @@ WORDS = ["Late, ", "but ", "whole", "."]
 PAGE = "docs/durable.md"
 
 
-<<<<<<< HEAD
-@play(PAGE, "Worker(client, ..., interceptors=[TokenStreamingInterceptor()])", "@dataclass\nclass Answer")
-=======
 @play(PAGE, "Worker(client, ..., plugins=[TokenStreamingPlugin()])", "@dataclass\nclass Answer")
->>>>>>> main
 async def tokens_come_without_redis(stage: Stage, both_sides: Block, result: Block) -> None:
     """With the result that the page shows, the worker and the loop of the page stream without a backend."""
     answer_class = (await result.run(dataclass=dataclass, Any=Any))["Answer"]
@@ -51,7 +48,7 @@ async def tokens_come_without_redis(stage: Stage, both_sides: Block, result: Blo
     async with asyncio.timeout(20):
         await both_sides.run(
             Worker=stage.worker(task_queue=workflow_id, workflows=[RunActivity], activities=[answer]),
-            TokenStreamingInterceptor=TokenStreamingInterceptor,
+            TokenStreamingPlugin=TokenStreamingPlugin,
             TokenSubscriber=Watched,
             client=stage.client,
             workflow_id=workflow_id,
