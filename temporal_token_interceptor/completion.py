@@ -92,7 +92,8 @@ class Patient:
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     raise StreamNotFound(
-                        f"Temporal does not know it in namespace {self._client.namespace!r}: {error.message}"
+                        "Temporal knows no such workflow, run or activity in namespace "
+                        f"{self._client.namespace!r}: {error.message}"
                     ) from error
                 if error.status not in _TRANSIENT:
                     raise ConfigurationError(

@@ -14,7 +14,7 @@ from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import AttemptStarted, Event, Origin, TokenEvent
 from temporal_token_interceptor.protocol import Cursor
-from temporal_token_interceptor.run_stream import OnRetry
+from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics
 from temporal_token_interceptor.runs import Runs
 from temporal_token_interceptor.snapshot import Fold, Snapshot
 from temporal_token_interceptor.telemetry_reader import subscription_telemetry
@@ -68,7 +68,7 @@ class TokenSubscriber:
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
         self._runs = Runs(client, backend, self._namespace, start_timeout=start_timeout, patience=patience)
-        self.statistics = self._runs.statistics
+        self.statistics: ReaderStatistics = self._runs.statistics
 
     @classmethod
     def from_environment(
@@ -185,6 +185,10 @@ class TokenSubscriber:
 
         A retry shows as a token whose `attempt` is higher than before: drop what you have of the same
         `call.id`. Where that matters, `subscribe` says it outright.
+
+        Raises:
+            ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
+            TokenStreamError: as of `subscribe`.
         """
         async with aclosing(self._closable(workflow_id, run_id, cursor)) as events:
             async for event in events:
@@ -195,6 +199,10 @@ class TokenSubscriber:
         """Wait for the workflow to close and return the answer text of all its calls, in order of arrival.
 
         What superseded attempts said is not in it.
+
+        Raises:
+            ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
+            TokenStreamError: as of `subscribe`.
         """
         pieces: dict[str, list[str]] = {}
         async with aclosing(self._closable(workflow_id, run_id, None)) as events:
@@ -287,6 +295,7 @@ class TokenSubscriber:
 
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
         place = None if cursor is None else Cursor.parse(cursor)
+        self._check_end(None)
         return self._subscribe(workflow_id, run_id, place, None)
 
     def _subscribe(

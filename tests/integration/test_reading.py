@@ -20,6 +20,7 @@ from temporal_token_interceptor import (
     RedisStreamBackend,
     RunContinued,
     StreamEnded,
+    StreamKey,
     StreamNotFound,
     TokenEvent,
     TokenStreamingInterceptor,
@@ -298,7 +299,7 @@ async def test_without_redis_activities_run_as_if_we_were_not_there(client, capl
 async def test_an_attempt_that_never_said_how_it_ended_shows_as_a_gap(client, backend):
     """A worker that died owes its last words: nobody knows them, and I am told so."""
     from temporal_token_interceptor.events import CallStarted, Frame, TextRun
-    from temporal_token_interceptor.protocol import StreamKey, encode
+    from temporal_token_interceptor.protocol import encode
     from tests.support.frames import a_call, an_origin
 
     workflow_id = unique("died")
@@ -360,6 +361,18 @@ def test_a_backend_that_is_none_is_refused():
         TokenStreamingInterceptor("redis://localhost")
     with pytest.raises(ConfigurationError, match="backend must be a TokenSource such as"):
         TokenSubscriber(None, object())
+
+
+async def test_without_a_client_nothing_says_when_a_text_is_whole():
+    """I ask for the text of a workflow that nobody can say has ended: I am told, and get no half of it."""
+    backend = MemoryStreamBackend()
+    backend.keep(StreamKey("default", "workflow", "run"))
+    subscriber = TokenSubscriber(None, backend)
+
+    with pytest.raises(ConfigurationError, match="without a Temporal client"):
+        await subscriber.text("workflow")
+    with pytest.raises(ConfigurationError, match="without a Temporal client"):
+        await anext(subscriber.tokens("workflow"))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ PACKAGE = temporal_token_interceptor.__name__
 # Where names live, and where readers look for them; what lives elsewhere comes under "More".
 SECTIONS = {
     "On the worker": ("interceptor", "plugin", "graph_stream"),
-    "On the client": ("subscriber", "views", "snapshot", "summary", "summary_reader"),
+    "On the client": ("subscriber", "run_view", "model_call", "snapshot", "summary_reader"),
     "Transports": ("backends.redis", "backends.memory"),
     "Events": ("events",),
     "Errors": ("errors",),
