@@ -33,7 +33,7 @@ bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks
 
 leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one process
-	@TTI_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py
+	@TTI_TEST_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

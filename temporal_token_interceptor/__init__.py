@@ -59,11 +59,14 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.model_call import ModelCall
     from temporal_token_interceptor.plugin import TokenStreamingPlugin
     from temporal_token_interceptor.protocol import StreamKey
+    from temporal_token_interceptor.reader_statistics import ReaderStatistics
+    from temporal_token_interceptor.run_stream import OnRetry
     from temporal_token_interceptor.run_view import WorkflowRun
     from temporal_token_interceptor.snapshot import CallText, Snapshot
     from temporal_token_interceptor.subscriber import TokenSubscriber
     from temporal_token_interceptor.summary_reader import summary_events
     from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
+    from temporal_token_interceptor.words import GapReason, Outcome, Status
 
 # Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
 # worker with another transport no Redis.
@@ -111,10 +114,13 @@ _HOMES = {
     "plugin": ("TokenStreamingPlugin",),
     "protocol": ("StreamKey",),
     "run_view": ("WorkflowRun",),
+    "reader_statistics": ("ReaderStatistics",),
+    "run_stream": ("OnRetry",),
     "snapshot": ("CallText", "Snapshot"),
     "subscriber": ("TokenSubscriber",),
     "summary_reader": ("summary_events",),
     "token_handler": ("TokenCapturingHandler", "create_token_handler"),
+    "words": ("GapReason", "Outcome", "Status"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -133,18 +139,23 @@ __all__ = [
     "Entry",
     "Event",
     "Gap",
+    "GapReason",
     "GraphEvent",
     "InvalidCursor",
     "MemoryStreamBackend",
     "ModelCall",
     "NodeEnded",
     "NodeStarted",
+    "OnRetry",
     "Origin",
+    "Outcome",
     "ProtocolError",
+    "ReaderStatistics",
     "ReasoningEvent",
     "RedisStreamBackend",
     "RunContinued",
     "Snapshot",
+    "Status",
     "StreamEnded",
     "StreamKey",
     "StreamNotFound",

@@ -148,9 +148,10 @@ class Completion(Patient):
                 if _is_namespace_missing(error.__cause__):
                     raise
                 if remaining <= 0:
+                    waited = f" within {start_timeout.total_seconds():g} s" if start_timeout else ""
                     raise StreamNotFound(
-                        f"no workflow {workflow_id!r} in namespace {self._client.namespace!r} was started "
-                        f"within {start_timeout.total_seconds():g} s: check the id, or raise start_timeout"
+                        f"no workflow {workflow_id!r} in namespace {self._client.namespace!r} was started"
+                        f"{waited}: check the id" + (", or raise start_timeout" if waited else "")
                     ) from error.__cause__
                 await asyncio.sleep(min(pause, remaining))
                 pause = min(pause * 2, _LONGEST_PAUSE_FOR_START)

@@ -7,12 +7,16 @@ Temporal's own (`TEMPORAL_*`) are read by its SDK:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeVar
 
 from temporal_token_interceptor.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 _Made = TypeVar("_Made")
 
@@ -114,6 +118,19 @@ def options(
             except (ValueError, KeyError, OverflowError):
                 raise _unusable(name, variable) from None
     return found
+
+
+def warn_of_unknown(environ: Mapping[str, str] | None = None) -> None:
+    """Log the variables that begin like ours and are none: a misspelt filter would filter nothing, unseen.
+
+    Not an error: a version that is rolled back meets the variables of the later one.
+    """
+    known = {*REDIS, *INTERCEPTOR, *SUBSCRIBER}
+    for name in os.environ if environ is None else environ:
+        if name.startswith("TTI_") and not name.startswith("TTI_TEST_") and name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; {close[0]} is one" if close else ""
+            logger.warning("the environment variable %s sets nothing%s; see docs/operations.md", name, hint)
 
 
 def made(

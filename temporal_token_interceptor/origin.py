@@ -14,7 +14,7 @@ HISTORY = "h"
 """Begins the ids of entries that were read from Temporal's history; no transport's begins so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Origin:
     """One attempt of one activity.
 
@@ -46,8 +46,13 @@ class Origin:
     attempt_id: str
     started_time: datetime
 
+    def __repr__(self) -> str:
+        # It stands in every event, and whoever prints those wants to see what they say.
+        activity = f"{self.activity_type or 'activity'} {self.activity_id}"
+        return f"<{activity}, attempt {self.attempt}, of {self.workflow_id}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Call:
     """One call of a model, as known when it started; shared by all events of the call.
 
@@ -78,6 +83,9 @@ class Call:
     tags: tuple[str, ...] = ()
     tool_call_id: str | None = None
     metadata: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def __repr__(self) -> str:
+        return f"<call {self.id or self.ordinal} in {'/'.join((*self.path, self.node_name))}>"
 
 
 # What an event has for an origin or a call until a reader places it: in a subscription, never.

@@ -103,12 +103,14 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             more: Options that come before those of the environment.
 
         Raises:
-            ConfigurationError: a variable cannot be used; the message names it.
+            ConfigurationError: a variable cannot be used, or `REDIS_URL` is not set; the message names it.
         """
         if backend is None:
             RedisStreamBackend.from_environment(environ)  # to hear of unusable options now; nothing connects
             redis = environment.options(environment.REDIS, environ)
             backend = partial(RedisStreamBackend, **redis)
+        else:
+            environment.warn_of_unknown(environ)
         return environment.made(partial(cls, backend), environment.INTERCEPTOR, environ, **more)
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:

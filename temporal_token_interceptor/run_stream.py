@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +27,7 @@ from temporal_token_interceptor.errors import ProtocolError, StreamNotFound, Tra
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
 from temporal_token_interceptor.protocol import Cursor, StreamKey, decode
+from temporal_token_interceptor.reader_statistics import ReaderStatistics
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
 from temporal_token_interceptor.whereabouts import EVERYTHING, NOTHING, Reach, Whereabouts, position_of
 
@@ -51,17 +52,6 @@ _TAIL = 999_000_000
 
 # The place of the news that the start is missing: before the first entry.
 _CUT = 1
-
-
-@dataclass(slots=True)
-class ReaderStatistics:
-    """What readers met: entries of streams, and gaps they reported."""
-
-    entries: int = 0
-    unreadable: int = 0
-    duplicates: int = 0
-    superseded: int = 0
-    gaps: int = 0
 
 
 class RunStream:
@@ -114,6 +104,11 @@ class RunStream:
     def here(self) -> str:
         """The cursor of what comes after the last entry."""
         return self._where.here(_READ)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was found, in either place."""
+        return not (self._sent.furthest or self._told.furthest)
 
     @property
     def standing(self) -> Mapping[str, Origin]:
@@ -302,8 +297,7 @@ class RunStream:
                 position += 1
                 yield event
         for origin in self._attempts.unended():
-            # Its worker died, or could not deliver its last words: nobody can know what they were.
-            yield Gap(missing=None, reason="lost", origin=origin, cursor=self._where.here(position))
+            yield Gap(missing=None, reason="unended", origin=origin, cursor=self._where.here(position))
             position += 1
         if self._sent.is_short or self._told.is_short:
             yield Gap(missing=None, reason="transport", cursor=self._where.here(position))

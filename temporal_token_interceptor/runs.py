@@ -6,6 +6,7 @@ What the subscriptions of a subscriber share is here; a `TokenSubscriber` says w
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
@@ -20,12 +21,15 @@ from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
 from temporal_token_interceptor.history import RunHistory
 from temporal_token_interceptor.protocol import Cursor, StreamKey
-from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics, RunStream
+from temporal_token_interceptor.reader_statistics import ReaderStatistics
+from temporal_token_interceptor.run_stream import OnRetry, RunStream
 from temporal_token_interceptor.telemetry_reader import SubscriptionTelemetry
 from temporal_token_interceptor.waiting import joined, unless
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+logger = logging.getLogger(__name__)
 
 # How often a client without Temporal asks the transport for a run that has not begun.
 _POINTER_PAUSE = 0.1
@@ -61,6 +65,7 @@ class Runs:
         self._data_converter = client.data_converter if client is not None else None
         self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
+        self._has_wondered = False
 
     async def follow(
         self,
@@ -72,6 +77,7 @@ class Runs:
         standalone: bool = False,
         on_retry: OnRetry = "reset",
         skips: bool = False,
+        start_timeout: timedelta | None = None,
         telemetry: SubscriptionTelemetry | None = None,
     ) -> AsyncGenerator[Event]:
         """Iterate over the events of a run and of those that it goes on in; see `TokenSubscriber.subscribe`.
@@ -84,13 +90,16 @@ class Runs:
             standalone: Whether it is an activity without a workflow.
             on_retry: What to show of attempts that did not stand.
             skips: Whether to leave out what is there already.
+            start_timeout: How long to wait for the workflow to be started; None for what all wait.
             telemetry: Is told of each frame.
         """
         completion = self._activities if standalone else self._workflows
         stop = None if until is None else asyncio.ensure_future(until)
         try:
             run = place.run_id if place else run_id
-            run = run or await self._newest_run(workflow_id, self._start_timeout, stop, completion)
+            wait = self._start_timeout if start_timeout is None else start_timeout
+            run = run or await self._newest_run(workflow_id, wait, stop, completion)
+            silent = place is None and not skips
             status: Status = "unknown"
             end = ""
             before: Mapping[str, Origin] = {}
@@ -118,12 +127,15 @@ class Runs:
                 finally:
                     await joined(closing)
                 status, end, run = closed.status, stream.end, closed.next_run_id
+                silent &= stream.is_silent
                 if run is not None:
                     place, skips = None, False
                     before = stream.standing if closed.again else {}
                     yield RunContinued(run_id=run, cursor=str(Cursor(run)))
             if stop is not until and stop is not None and stop.done() and not stop.cancelled():
                 await stop  # nobody else hears what a coroutine raises
+            if silent and status == "completed":
+                self._wonder_at_silence(workflow_id)
             yield StreamEnded(status=status, cursor=end)
         finally:
             # A future that was passed is the caller's; a coroutine is run here, and by nobody else.
@@ -167,6 +179,22 @@ class Runs:
             self._codec(key),
             history=self._history(key),
             on_retry=on_retry,
+        )
+
+    def _wonder_at_silence(self, workflow_id: str) -> None:
+        """Say where to look, once: a workflow without models looks the same as a worker set up wrongly."""
+        if self._has_wondered:
+            return
+        self._has_wondered = True
+        look = (
+            "has its worker a TokenStreamingInterceptor, with this reader's Redis and channel_prefix?"
+            if self._source is not None
+            else "do the results of its activities have a field custom_data (docs/durable.md)?"
+        )
+        logger.warning(
+            "workflow %r completed, and none of its activities streamed; if it calls models: %s (said once)",
+            workflow_id,
+            look,
         )
 
     def _history(self, stream: StreamKey) -> RunHistory | None:

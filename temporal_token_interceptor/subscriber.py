@@ -14,7 +14,8 @@ from temporal_token_interceptor.backends.base import TokenSource
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import AttemptStarted, Event, Origin, TokenEvent
 from temporal_token_interceptor.protocol import Cursor
-from temporal_token_interceptor.run_stream import OnRetry, ReaderStatistics
+from temporal_token_interceptor.reader_statistics import ReaderStatistics
+from temporal_token_interceptor.run_stream import OnRetry
 from temporal_token_interceptor.runs import Runs
 from temporal_token_interceptor.snapshot import Fold, Snapshot
 from temporal_token_interceptor.telemetry_reader import subscription_telemetry
@@ -57,13 +58,17 @@ class TokenSubscriber:
     ) -> None:
         if client is None and backend is None:
             raise ConfigurationError("without a client and a backend there is nothing to read from")
+        if client is not None and not hasattr(client, "data_converter"):
+            raise ConfigurationError(
+                "client must be a connected Temporal client, as `await Client.connect(...)` returns it, "
+                f"not {type(client).__name__}"
+            )
         if backend is not None and not isinstance(backend, TokenSource):
             raise ConfigurationError(
                 f"backend must be a TokenSource such as RedisStreamBackend(...), not {type(backend).__name__}"
             )
-        for name, value in (("start_timeout", start_timeout), ("patience", patience)):
-            if not isinstance(value, timedelta) or value < timedelta(0):
-                raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
+        _check_duration("start_timeout", start_timeout)
+        _check_duration("patience", patience)
         self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
@@ -100,6 +105,7 @@ class TokenSubscriber:
         start: Literal["beginning", "now"] = "beginning",
         on_retry: OnRetry = "reset",
         until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
     ) -> AsyncGenerator[Event]:
         """Iterate over everything that the workflow's models say, from the start, a cursor, or now on.
 
@@ -110,7 +116,8 @@ class TokenSubscriber:
         Args:
             workflow_id: The workflow; it may not have been started yet.
             run_id: The run to begin with; by default the newest.
-            cursor: The `.cursor` of an event: goes on right after it. Only good for the same `on_retry`.
+            cursor: The `.cursor` of an event: goes on right after it. Only good for the same `on_retry`. None
+                or empty: from the start.
             start: Without a cursor: `"now"` leaves out what has been said before.
             on_retry: `"reset"`: `AttemptStarted.supersedes` says which text to take back. `"hold"`: nothing
                 of an attempt before it has succeeded, then all of it at once; what failed is never shown.
@@ -118,6 +125,8 @@ class TokenSubscriber:
             until: Ends the subscription when done, once what is there has been read. A coroutine is the
                 subscription's: cancelled when that ends, and what it raises is raised here. A future or a
                 task stays yours: neither cancelled nor asked for its result.
+            start_timeout: How long to wait for a workflow that has not been started, if not as long as the
+                subscriber says; `timedelta(0)` where an unknown id is to be an error at once.
 
         Raises:
             InvalidCursor: at once, before anything is read.
@@ -125,8 +134,10 @@ class TokenSubscriber:
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
             CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
-        place = None if cursor is None else Cursor.parse(cursor)
+        place = Cursor.parse(cursor) if cursor else None
         self._check_end(until)
+        if start_timeout is not None:
+            _check_duration("start_timeout", start_timeout)
         for name, value, known in (
             ("start", start, ("beginning", "now")),
             ("on_retry", on_retry, get_args(OnRetry)),
@@ -140,6 +151,7 @@ class TokenSubscriber:
             until,
             on_retry=on_retry,
             skips=start == "now" and place is None,
+            start_timeout=start_timeout,
         )
 
     async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
@@ -174,7 +186,7 @@ class TokenSubscriber:
         As `subscribe`, but for the id; `run_id` is the activity's. Needs a server that has standalone
         activities, and ends with how the activity closed.
         """
-        place = None if cursor is None else Cursor.parse(cursor)
+        place = Cursor.parse(cursor) if cursor else None
         self._check_end(until)
         return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, standalone=True)
 
@@ -294,7 +306,7 @@ class TokenSubscriber:
             raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
 
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
-        place = None if cursor is None else Cursor.parse(cursor)
+        place = Cursor.parse(cursor) if cursor else None
         self._check_end(None)
         return self._subscribe(workflow_id, run_id, place, None)
 
@@ -308,6 +320,7 @@ class TokenSubscriber:
         standalone: bool = False,
         on_retry: OnRetry = "reset",
         skips: bool = False,
+        start_timeout: timedelta | None = None,
     ) -> AsyncGenerator[Event]:
         telemetry = subscription_telemetry(self._namespace, workflow_id, self._source)
         events = self._runs.follow(
@@ -318,9 +331,15 @@ class TokenSubscriber:
             standalone=standalone,
             on_retry=on_retry,
             skips=skips,
+            start_timeout=start_timeout,
             telemetry=telemetry,
         )
         return events if telemetry is None else telemetry.over(events)
+
+
+def _check_duration(name: str, value: timedelta) -> None:
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
 
 
 def _of_views(on_retry: OnRetry) -> OnRetry:

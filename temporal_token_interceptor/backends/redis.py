@@ -6,6 +6,7 @@ many streams and readers there are.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -127,8 +128,15 @@ class RedisStreamBackend:
             more: Options that come before those of the environment, such as a `client` of a cluster.
 
         Raises:
-            ConfigurationError: a variable cannot be used; the message names it.
+            ConfigurationError: a variable cannot be used, or `REDIS_URL` is not set; the message names it.
         """
+        environ = os.environ if environ is None else environ
+        environment.warn_of_unknown(environ)
+        if not environ.get("REDIS_URL") and not {"redis_url", "client"} & more.keys():
+            raise ConfigurationError(
+                "the environment variable REDIS_URL is not set: say where Redis is, such as "
+                "REDIS_URL=redis://localhost:6379, or do without `from_environment`"
+            )
         return environment.made(cls, environment.REDIS, environ, **more)
 
     async def write(self, stream: StreamKey, data: bytes) -> None:

@@ -248,7 +248,7 @@ async def test_a_namespace_that_does_not_exist_fails_at_once(client, backend):
             await anext(subscriber.subscribe("any"))
 
 
-@pytest.mark.parametrize("cursor", ["", "0-0", "2~run~1-1~3", "1~run~entry", "1~~~-1", 7])
+@pytest.mark.parametrize("cursor", ["0-0", "2~run~1-1~3", "1~run~entry", "1~~~-1", 7])
 async def test_a_foreign_cursor_is_refused_before_anything_is_read(client, cursor):
     """A cursor that is not ours: an error at the call itself, naming it."""
     with pytest.raises(InvalidCursor, match="is not one of ours"):
@@ -314,7 +314,7 @@ async def test_an_attempt_that_never_said_how_it_ended_shows_as_a_gap(client, ba
         events = await read_all(client, backend, workflow_id)
 
     (gap,) = (event for event in events if isinstance(event, Gap))
-    assert (gap.reason, gap.missing, gap.origin) == ("lost", None, origin)
+    assert (gap.reason, gap.missing, gap.origin) == ("unended", None, origin)
 
 
 # ---------------------------------------------------------------------- at scale
@@ -352,6 +352,53 @@ async def test_200_streaming_activities_reach_20_subscribers_whole(client, backe
         assert len(calls) == activities
 
 
+# ---------------------------------------------------------------------- nothing to read
+
+
+async def test_a_workflow_that_says_nothing_is_wondered_at_once(client, backend, caplog):
+    """A worker without the interceptor looks like a workflow without models; the log says where to look."""
+    subscriber = TokenSubscriber(client, backend)
+    async with streaming_worker(client, None, [answer]) as queue:
+        for _ in range(2):
+            workflow_id = unique("silent")
+            await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+            (end,) = [event async for event in subscriber.subscribe(workflow_id)]
+            assert end.status == "completed"
+
+    assert caplog.text.count("has its worker a TokenStreamingInterceptor") == 1
+
+
+async def test_whoever_cannot_wait_is_told_at_once(client, backend):
+    """A web server answers 404 without asking Temporal by itself."""
+    subscriber = TokenSubscriber(client, backend)
+
+    async with asyncio.timeout(5):
+        with pytest.raises(StreamNotFound, match=r"no workflow 'nobody' .* was started: check the id$"):
+            await anext(subscriber.subscribe("nobody", start_timeout=timedelta(0)))
+
+
+async def test_an_empty_cursor_is_the_start(client, backend):
+    """What a browser sends on its first visit need not be told from None."""
+    workflow_id = unique("empty")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+
+        assert await read_all(client, backend, workflow_id, cursor="") == await read_all(
+            client, backend, workflow_id
+        )
+
+
+async def test_an_event_is_printed_in_a_line(client, backend):
+    """What I print first fits on my screen, and says who spoke."""
+    workflow_id = unique("print")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        tokens = [e for e in await read_all(client, backend, workflow_id) if isinstance(e, TokenEvent)]
+
+    assert f"origin=<answer 1, attempt 1, of {workflow_id}>" in repr(tokens[0])
+    assert "call=<call 1:0 in answer>" in repr(tokens[0])
+
+
 # ---------------------------------------------------------------------- bad input
 
 
@@ -361,6 +408,8 @@ def test_a_backend_that_is_none_is_refused():
         TokenStreamingInterceptor("redis://localhost")
     with pytest.raises(ConfigurationError, match="backend must be a TokenSource such as"):
         TokenSubscriber(None, object())
+    with pytest.raises(ConfigurationError, match=r"client must be a connected Temporal client, .* not str"):
+        TokenSubscriber("localhost:7233")
 
 
 async def test_without_a_client_nothing_says_when_a_text_is_whole():

@@ -34,18 +34,23 @@ from temporal_token_interceptor import (
     Entry,
     Event,
     Gap,
+    GapReason,
     GraphEvent,
     InvalidCursor,
     MemoryStreamBackend,
     ModelCall,
     NodeEnded,
     NodeStarted,
+    OnRetry,
     Origin,
+    Outcome,
     ProtocolError,
+    ReaderStatistics,
     ReasoningEvent,
     RedisStreamBackend,
     RunContinued,
     Snapshot,
+    Status,
     StreamEnded,
     StreamKey,
     StreamNotFound,
@@ -185,7 +190,17 @@ async def every_way_to_read(subscriber: TokenSubscriber, stop: Awaitable[None]) 
     subscriber.subscribe("workflow", until=5)  # type: ignore[arg-type]
     subscriber.subscribe()  # type: ignore[call-arg]
     await subscriber.subscribe("workflow")  # type: ignore[misc]
+    assert_type(subscriber.statistics, ReaderStatistics)
     assert_type(subscriber.statistics.gaps, int)
+    subscriber.subscribe("workflow", cursor="", start_timeout=timedelta(0))
+    subscriber.subscribe("workflow", start_timeout=5)  # type: ignore[arg-type]
+
+
+def the_words_have_names(gap: Gap, ended: AttemptEnded, end: StreamEnded, policy: OnRetry) -> None:
+    assert_type(gap.reason, GapReason)
+    assert_type(ended.outcome, Outcome)
+    assert_type(end.status, Status)
+    assert_type(policy, Literal["reset", "hold", "annotate"])
 
 
 async def what_stands(subscriber: TokenSubscriber) -> str:

@@ -24,6 +24,8 @@ from temporal_token_interceptor import (
 from temporal_token_interceptor.environment import INTERCEPTOR, REDIS, SUBSCRIBER, made, options
 from temporal_token_interceptor.selection import CONTENTS, KINDS
 
+REDIS_AT_HOME = {"REDIS_URL": "redis://localhost"}
+
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 OF = {"backend": REDIS, "interceptor": INTERCEPTOR, "subscriber": SUBSCRIBER}
@@ -124,7 +126,7 @@ def test_what_code_says_comes_before_the_environment():
     kept = made(dict, INTERCEPTOR, {"TTI_NODES": "a", "TTI_SUMMARY": "off"}, nodes=["b"])
 
     assert kept == {"nodes": ["b"], "summary": "off"}
-    TokenStreamingPlugin.from_environment({"TTI_SUMMARY": "s3cret"}, summary="auto")
+    TokenStreamingPlugin.from_environment({**REDIS_AT_HOME, "TTI_SUMMARY": "s3cret"}, summary="auto")
     TokenStreamingPlugin.from_environment({"REDIS_URL": "s3cret"}, backend=MemoryStreamBackend)
 
 
@@ -218,7 +220,7 @@ async def test_a_reader_is_made_of_the_environment(client):
 
 def test_what_is_wrong_in_code_is_not_blamed_on_a_variable():
     with pytest.raises(ConfigurationError, match=r"^summary must be"):
-        TokenStreamingPlugin.from_environment({"TTI_NODES": "a"}, summary="s3cret")
+        TokenStreamingPlugin.from_environment({**REDIS_AT_HOME, "TTI_NODES": "a"}, summary="s3cret")
 
 
 @pytest.mark.parametrize(
@@ -233,6 +235,20 @@ def test_what_is_wrong_in_code_is_not_blamed_on_a_variable():
 )
 def test_a_wrong_variable_is_told_before_a_worker_starts(environ):
     with pytest.raises(ConfigurationError, match=[*environ][-1]) as caught:
-        TokenStreamingPlugin.from_environment(environ)
+        TokenStreamingPlugin.from_environment({**REDIS_AT_HOME, **environ})
 
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [RedisStreamBackend, TokenStreamingPlugin])
+def test_no_redis_is_guessed(kind):
+    """A deployment that forgot REDIS_URL hears of it at its start, and not by empty screens."""
+    with pytest.raises(ConfigurationError, match="REDIS_URL is not set: say where Redis is"):
+        kind.from_environment({"REDIS_URL": ""})
+
+
+def test_a_variable_that_sets_nothing_is_named(caplog):
+    """A misspelt filter would filter nothing; the log says which variable it is, and which was meant."""
+    TokenStreamingPlugin.from_environment({**REDIS_AT_HOME, "TTI_NODE": "write"})
+
+    assert caplog.text.count("TTI_NODE sets nothing; TTI_NODES is one") == 1

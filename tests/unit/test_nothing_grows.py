@@ -20,7 +20,7 @@ from tests.differential.models import SEARCH, after_tools
 from tests.differential.shapes import search
 from tests.support.frames import an_origin
 
-CALLS = int(os.environ.get("TTI_LEAK_CALLS", "800"))
+CALLS = int(os.environ.get("TTI_TEST_LEAK_CALLS", "800"))
 
 # What the allocator may keep without anybody having leaked: it rounds up to whole arenas.
 NOISE_BYTES = 4 * 1024 * 1024
