@@ -15,7 +15,7 @@ _MODULES = sorted(
     if file.name != "test_links.py"
 )
 _PROJECT_FILE = re.compile(
-    r"(?<![\w/.-])((?:docs|examples|tests|benchmarks)/[\w/.-]+\.(?:md|py|jsonl|json|svg))(?:#([\w-]+))?"
+    r"(?<![\w/.-])((?:docs|examples|tests|benchmarks)/[\w/.-]+\.(?:md|py|jsonl?|svg|png))\b(?:#([\w-]+))?"
 )
 
 

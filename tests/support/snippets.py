@@ -22,7 +22,6 @@ _PYTHON = frozenset({"python", "py", "pycon"})
 
 # Pages that one test runs, or compares, as a whole.
 PLAYED_AS_A_WHOLE = {
-    "docs/langgraph.md": "tests/docs/test_langgraph.py::test_there_are_four_blocks",
     "docs/api.md": "tests/docs/test_api_document.py::test_the_reference_is_that_of_the_code",
     "docs/tutorial.md": "tests/docs/test_tutorial.py::test_all_that_is_printed_is_run_here",
 }
