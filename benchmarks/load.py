@@ -25,6 +25,7 @@ ROUNDS = 3
 
 STEPS = (1, 50, 100, 200, 300, 400, 500, 600, 800)  # concurrent calls
 STEP_SECONDS = 2.5
+STEP_RAMP = 1.0
 STEP_ROADS = ("ours", "raw", "predecessor")
 
 P99_MS = 100.0
@@ -36,7 +37,9 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
     async with child(*WORKER) as worker, child(READER) as reader, redis_server() as url:
         for _ in range(size.count(ROUNDS)):
             before = await _redis_cpu(url)
-            rounds.append(await converse(worker, reader, _talk("ours", url, calls, tokens, size), size))
+            rounds.append(
+                await converse(worker, reader, _talk("ours", url, calls, tokens, size.seconds(RAMP)), size)
+            )
             redis += await _redis_cpu(url) - before
     for figure in delays("load", rounds, calls * tokens):
         yield figure
@@ -52,8 +55,9 @@ async def call_figures(size: Size) -> AsyncIterator[Figure]:
             borne = 0
             for calls in STEPS[: size.count(len(STEPS))]:
                 tokens = size.count(round(RATE * STEP_SECONDS))
+                ramp = size.seconds(STEP_RAMP)
                 for _ in range(2):  # a second chance: it may have been the machine
-                    heard, _ = await converse(worker, reader, _talk(road, url, calls, tokens, size), size)
+                    heard, _ = await converse(worker, reader, _talk(road, url, calls, tokens, ramp), size)
                     p99 = percentile(heard.ages, 0.99)
                     bears = p99 <= P99_MS and len(heard.ages) == calls * tokens
                     if bears:
@@ -66,9 +70,9 @@ async def call_figures(size: Size) -> AsyncIterator[Figure]:
             yield Figure(f"calls.{road}.borne", borne, "tokens/s")
 
 
-def _talk(road: str, url: str, calls: int, tokens: int, size: Size) -> Talk:
+def _talk(road: str, url: str, calls: int, tokens: int, ramp: float) -> Talk:
     attempts = tuple(origin(str(place)) for place in range(calls))
-    return Talk(road, url, attempts, RATE, tokens, ramp=size.seconds(RAMP))
+    return Talk(road, url, attempts, RATE, tokens, ramp=ramp)
 
 
 def delays(name: str, rounds: Sequence[tuple[Heard, Worked]], tokens: int) -> Iterator[Figure]:
