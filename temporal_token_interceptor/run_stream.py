@@ -132,7 +132,7 @@ class RunStream:
         finally:
             self._statistics.duplicates += self._attempts.statistics.duplicates
             self._statistics.superseded += self._attempts.statistics.superseded
-        for event in self._tail():
+        for event in self._tail(has_closed=_has_closed(closing)):
             if not self._where.is_known(event.cursor):
                 self._statistics.gaps += isinstance(event, Gap)
                 yield event
@@ -289,10 +289,11 @@ class RunStream:
         except ProtocolError:
             return False
 
-    def _tail(self) -> Iterator[Event]:
+    def _tail(self, *, has_closed: bool) -> Iterator[Event]:
         """Yield what only the end of the stream tells."""
         position = _TAIL
-        if self._held is not None:
+        # Of a run that goes on, whoever resumes is told of what is held once it has succeeded: whole.
+        if self._held is not None and has_closed:
             for event in self._held.rest(self._where.entry, position):
                 position += 1
                 yield event

@@ -249,9 +249,12 @@ async def _closed(
     stop: asyncio.Future[object] | None,
     completion: Completion | ActivityCompletion | None,
 ) -> Closed | None:
-    """Return how the run closed, once it has; None if the caller has had enough before."""
+    """Return how the run closed, once it has; None if the caller has had enough before.
+
+    Without Temporal the caller's word is the only one, and taken for it.
+    """
     if completion is not None:
         return await unless(stop, completion.closed(workflow_id, run_id))
     if stop is not None:
         await asyncio.wait({stop})
-    return None
+    return Closed("unknown")

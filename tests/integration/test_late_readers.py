@@ -308,6 +308,25 @@ async def test_a_held_stream_is_resumed_exactly_after_any_event(client, backend)
         assert whole[:kept] + rest == whole
 
 
+async def test_who_holds_and_leaves_early_is_not_shown_what_may_still_fail(client, backend):
+    """Half a sentence is no news; whoever resumes there gets all of it, once."""
+    gate, done = asyncio.Event(), asyncio.get_running_loop().create_future()
+    workflow_id = unique("hold-until")
+    async with streaming_worker(client, backend, [gated_activity(gate)]) as queue:
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        await until_said(TokenSubscriber(client, backend), workflow_id, 2)
+        done.set_result(None)
+
+        early = await read_all(client, backend, workflow_id, on_retry="hold", until=done)
+        gate.set()
+        rest = await read_all(client, backend, workflow_id, on_retry="hold", cursor=early[-1].cursor)
+
+    assert tokens(early) == []
+    assert isinstance(early[-1], StreamEnded)
+    assert tokens(rest) == WORDS
+    assert rest[-1].status == "completed"
+
+
 # ---------------------------------------------------------------------- a stream that was cut
 
 
