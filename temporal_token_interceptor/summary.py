@@ -21,8 +21,10 @@ from temporal_token_interceptor.events import (
     CallEnded,
     CallStarted,
     ContentBlock,
+    CustomEvent,
     Frame,
     Gap,
+    GraphEvent,
     Origin,
     Record,
     TextRun,
@@ -42,6 +44,9 @@ _MOST_CALLS = 64
 
 # The form of a gap in a frame, generously.
 _GAP_BYTES = 64
+
+# What is left out where there is no room; all else says who speaks, and stays.
+_SAID = TextRun | ToolCallChunk | ContentBlock | CustomEvent | GraphEvent
 
 Item = dict[str, Any]
 
@@ -233,9 +238,10 @@ def _gaps(missing: dict[int | None, int], ordinal: int | None) -> list[Record]:
 
 def outline(frame: Frame) -> Frame:
     """Say only how much there was, and how it ended."""
-    pieces = sum(map(_pieces, frame.records))
     ends = tuple(record for record in frame.records if isinstance(record, AttemptEnded))
-    gap = (Gap(missing=pieces, reason="overflow"),) if pieces else ()
+    is_countable = not any(isinstance(record, Gap) and record.missing is None for record in frame.records)
+    pieces = sum(map(_pieces, frame.records)) if is_countable else 0
+    gap = (Gap(missing=pieces or None, reason="overflow"),) if len(frame.records) > len(ends) else ()
     return replace(frame, records=(*gap, *ends), open_calls=())
 
 
@@ -259,7 +265,7 @@ def _cost(frame: Frame, record: Record) -> int:
 
 
 def _is_structural(record: Record) -> bool:
-    return not isinstance(record, TextRun | ToolCallChunk | ContentBlock)
+    return not isinstance(record, _SAID)
 
 
 def _ordinal(record: Record) -> int | None:
@@ -278,7 +284,7 @@ def _pieces(record: Record) -> int:
     match record:
         case TextRun():
             return record.count
-        case ToolCallChunk() | ContentBlock():
+        case ToolCallChunk() | ContentBlock() | CustomEvent() | GraphEvent():
             return 1
         case Gap(missing=int(missing)):
             return missing

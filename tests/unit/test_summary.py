@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,12 +12,14 @@ from temporal_token_interceptor.events import (
     AttemptEnded,
     CallEnded,
     CallStarted,
+    CustomEvent,
     Frame,
     Gap,
     Record,
     TextRun,
     TokenEvent,
     ToolCallChunk,
+    ToolEnded,
 )
 from temporal_token_interceptor.summary import (
     COUNTS_BYTES,
@@ -26,6 +29,7 @@ from temporal_token_interceptor.summary import (
     counted,
     enclosed,
     item_of,
+    outline,
 )
 from temporal_token_interceptor.summary_reader import frames_in, summary_events
 from tests.support.frames import a_call, an_origin
@@ -168,6 +172,34 @@ def test_thousands_of_calls_become_an_outline():
 
     assert [type(e).__name__ for e in summary_events(item)] == ["AttemptStarted", "Gap", "AttemptEnded"]
     assert next(e.missing for e in summary_events(item) if isinstance(e, Gap)) == 4_000
+
+
+def test_custom_events_that_have_no_room_do_not_take_the_text_along():
+    """Two large ones are more than an item holds: the text stays, and the gap says what does not."""
+    events = [CustomEvent(name="report", data="x" * 65_000) for _ in range(3)]
+    said = (CallStarted(call=a_call()), TextRun("text", 0, 0, ["a", "b"], 2), CallEnded(call=a_call()))
+
+    read = summary_events(enclosed([frame(*events, *said, END)], PLENTY))
+
+    assert "".join(e.token for e in read if isinstance(e, TokenEvent)) == "ab"
+    kept = sum(isinstance(e, CustomEvent) for e in read)
+    assert sum(e.missing or 0 for e in read if isinstance(e, Gap)) == len(events) - kept > 0
+
+
+@pytest.mark.parametrize(
+    ("left_out", "missing"),
+    [
+        ([CustomEvent(name="report", data="x"), TextRun("text", 0, 0, ["a", "b"], 2)], 3),
+        ([ToolEnded(name="search", run_id="1", node_name="tools", output="x")], None),
+        ([TextRun("text", 0, 0, ["a"], 1), Gap(missing=None, reason="overflow")], None),
+    ],
+)
+def test_an_outline_never_looks_like_all_there_was(left_out, missing):
+    """Whatever it leaves out, there is a gap; with a number only where somebody can know it."""
+    said = outline(frame(*left_out, END))
+
+    assert said.records == (Gap(missing=missing, reason="overflow"), END)
+    assert outline(frame(END)).records == (END,)
 
 
 def test_counts_keep_to_their_size_and_stay_exact():
