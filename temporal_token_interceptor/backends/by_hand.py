@@ -191,10 +191,12 @@ async def published(source: TokenSource, workflow_id: str, after: str) -> AsyncG
                     logger.warning("skipping an entry of workflow %r: %s", workflow_id, error)
                     continue
                 for event in events:
+                    said = _flat(event, heard)
+                    if entry.id <= after:
+                        continue
                     if isinstance(event, CustomEvent) and event.name == _COMPLETE:
                         return
-                    said = _flat(event, heard)
-                    if said is not None and entry.id > after:
+                    if said is not None:
                         yield said
 
 

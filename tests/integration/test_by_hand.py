@@ -143,6 +143,20 @@ async def test_last_id_goes_on_right_after_an_entry(backend, redis_client):
         backend.subscribe(workflow_id, last_id="yesterday")
 
 
+async def test_who_goes_on_behind_an_end_is_told_what_comes_next(backend, redis_client):
+    """A workflow that publishes in turns: the end of the first is not that of the second."""
+    workflow_id = unique("hand")
+    for turn in ("first", "second"):
+        await backend.publish(workflow_id, TokenEvent(turn, "agent", 0))
+        await backend.publish_complete(workflow_id)
+    entries = await texts(redis_client, f"tti:v1:{{{hand_stream(workflow_id).name}}}")
+    (first_end, _) = next(entry for entry in entries if b"stream_complete" in entry[1]["f"])
+
+    said = await subscribed(backend, workflow_id, last_id=first_end)
+
+    assert said == [flat("second", 0)]
+
+
 async def texts(redis_client, key):
     return [
         (
