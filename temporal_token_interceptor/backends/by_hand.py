@@ -21,7 +21,7 @@ from typing import Any
 
 from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import TokenSink, TokenSource
-from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
+from temporal_token_interceptor.errors import ConfigurationError, ProtocolError, TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,
     Call,
@@ -70,6 +70,9 @@ class HandPublisher:
 
     Args:
         sink: Where to.
+
+    Raises:
+        ConfigurationError: from each verb, for a workflow id that is no string.
     """
 
     def __init__(self, sink: TokenSink) -> None:
@@ -101,6 +104,7 @@ class HandPublisher:
         self._said.pop(workflow_id, None)
 
     def _of(self, workflow_id: str, node_name: str, attempt: int) -> _Said:
+        stream = hand_stream(workflow_id)
         nodes = self._said.setdefault(workflow_id, {})
         self._said.move_to_end(workflow_id)
         if len(self._said) > _WORKFLOWS:
@@ -110,9 +114,7 @@ class HandPublisher:
             unique = uuid.uuid4().hex
             said = nodes[node_name, attempt] = _Said(
                 Origin(
-                    namespace="default",
-                    workflow_id=workflow_id,
-                    run_id=_RUN,
+                    **stream._asdict(),
                     activity_id=f"{node_name}:{unique[:8]}",
                     activity_type=node_name,
                     attempt=attempt,
@@ -168,27 +170,35 @@ def _records(said: _Said, event: TokenEvent) -> list[Record]:
 
 
 def hand_stream(workflow_id: str) -> StreamKey:
-    """Return the stream of all that is published for a workflow."""
+    """Return the stream of all that is published for a workflow.
+
+    Raises:
+        ConfigurationError: the id is no string; a transport that cannot name a stream would try for ever.
+    """
+    if not isinstance(workflow_id, str):
+        raise ConfigurationError(
+            f"workflow_id must be a string, such as str(workflow_id), not {type(workflow_id).__name__}"
+        )
     return StreamKey("default", workflow_id, _RUN)
 
 
-async def published(source: TokenSource, workflow_id: str, after: str) -> AsyncGenerator[dict[str, str]]:
+async def published(source: TokenSource, stream: StreamKey, after: str) -> AsyncGenerator[dict[str, str]]:
     """Iterate over what was published for a workflow, as flat mappings, up to its end.
 
     Args:
         source: Where from.
-        workflow_id: The workflow; nothing need have been published yet.
+        stream: The workflow's, by `hand_stream`; nothing need have been published yet.
         after: An entry's id: only what came after it.
     """
     attempts = Attempts(_RUN, fencing=False)
     heard: dict[tuple[str, int], int] = {}
-    async with aclosing(source.read(hand_stream(workflow_id))) as batches:
+    async with aclosing(source.read(stream)) as batches:
         async for batch in batches:
             for entry in batch:
                 try:
                     events = attempts.read(entry.id, decode(entry.data))
                 except ProtocolError as error:
-                    logger.warning("skipping an entry of workflow %r: %s", workflow_id, error)
+                    logger.warning("skipping an entry of workflow %r: %s", stream.workflow_id, error)
                     continue
                 for event in events:
                     said = _flat(event, heard)

@@ -171,6 +171,9 @@ class RedisStreamBackend:
         For code that has a handler of its own, such as `TokenCapturingHandler`. With the interceptor on the
         worker nobody needs it. What is lost is logged, and a gap to readers; nothing is raised. It is stored
         as plain JSON, also where the client has a payload codec.
+
+        Raises:
+            ConfigurationError: `workflow_id` is no string.
         """
         await self._by_hand.publish(workflow_id, event)
 
@@ -192,11 +195,12 @@ class RedisStreamBackend:
             block_ms: Of no use: what comes is there at once.
 
         Raises:
+            ConfigurationError: `workflow_id` is no string.
             InvalidCursor: `last_id` is no id of Redis.
             TransportUnavailable: Redis was away for longer than `patience`.
         """
         del block_ms
-        return published(self, workflow_id, entry_id(last_id))
+        return published(self, hand_stream(workflow_id), entry_id(last_id))
 
     async def cleanup(self, workflow_id: str) -> None:
         """Delete what was published for a workflow. Needs a right that neither workers nor readers need.

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import os
+import uuid
 
 import pytest
 
 from examples.servers import RedisServer, ServerUnavailable
 from temporal_token_interceptor import (
+    ConfigurationError,
     InvalidCursor,
     RedisStreamBackend,
     StreamEnded,
@@ -165,6 +167,24 @@ async def texts(redis_client, key):
         )
         for entry, fields in await redis_client.xrange(key)
     ]
+
+
+async def test_an_id_that_is_no_string_is_refused_and_holds_up_nobody(backend):
+    """A UUID, say: I am told at once, and everything else that this process writes goes on."""
+    given = uuid.uuid4()
+
+    for refused in (
+        backend.publish(given, TokenEvent("a", "agent", 0)),
+        backend.publish_complete(given),
+        backend.cleanup(given),
+    ):
+        with pytest.raises(ConfigurationError, match=r"must be a string.*not UUID"):
+            await refused
+    with pytest.raises(ConfigurationError, match="must be a string"):
+        backend.subscribe(given)
+
+    async with asyncio.timeout(5):
+        await backend.write(hand_stream(unique("hand")), b"{}")
 
 
 async def test_cleanup_leaves_nothing(backend, redis_client):
