@@ -301,4 +301,5 @@ def _of_attempt(origin: Origin) -> Metadata:
 
 
 def _present(facts: Metadata) -> Metadata:
-    return {name: value for name, value in facts.items() if value not in (None, [], False)}
+    # A step of LangGraph's functional API may be 0, which is something.
+    return {name: value for name, value in facts.items() if value or type(value) is int}

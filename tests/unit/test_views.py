@@ -163,6 +163,15 @@ def test_metadata_has_the_keys_of_langgraph_and_ours():
     }
 
 
+def test_the_first_step_of_the_functional_api_is_nought():
+    """What LangGraph says of a chunk is there, also where it says 0."""
+    call = a_call(step=0)
+
+    ((_, metadata),) = chunks_of([TokenEvent("a", "answer", 0, call=call, origin=FIRST, **at(1))])
+
+    assert metadata["langgraph_step"] == 0
+
+
 @pytest.mark.parametrize("end", [{"error": "ConnectionError"}, {"unfinished": True}])
 def test_a_call_that_broke_off_is_never_whole(end):
     """No last chunk, and the metadata say why: half a tool call must not be called."""
