@@ -155,7 +155,7 @@ def _parsed(tool_call: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tool call as LangChain has it once it is whole; invalid if its arguments are no object."""
     try:
         args = json.loads(tool_call["args"] or "{}")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # nested too deep, or a number of thousands of digits
         args = None
     if isinstance(args, dict):
         return {"type": "tool_call", **tool_call, "args": args}

@@ -156,6 +156,19 @@ async def test_a_call_has_its_place_and_its_blocks():
     assert output.invalid_tool_calls[0]["args"] == '{"q'
 
 
+@pytest.mark.parametrize("args", ['{"n": %s}' % ("1" * 5_000), "[" * 100_000])
+async def test_arguments_that_python_does_not_parse_are_those_of_an_invalid_tool_call(args):
+    """A model may write any nonsense: it costs that one tool call, and no other stream of the run."""
+    call = a_call()
+    chunk = ToolCallChunk(index=0, id="tc", name="search", args=args, call=call, origin=FIRST)
+
+    async with a_run(chunk, an_end(), a_token("next", ordinal=1), an_end(ordinal=1), DONE) as run:
+        nonsense, following = [await call.output async for call in run.messages]
+
+    assert nonsense.invalid_tool_calls[0]["args"] == args
+    assert following.text == "next"
+
+
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [({"error": "ConnectionError"}, "ConnectionError"), ({"unfinished": True}, "unfinished")],
