@@ -159,9 +159,8 @@ class Session:
 
     def _wake(self) -> None:
         self.telemetry.waiting()
-        if (
-            self._sending
-        ):  # it looks again before it rests; waking a loop from a thread is 10 us of the model's
+        # Whoever sends looks again before it rests, and waking a loop from a thread is 10 us of the model's.
+        if self._sending:
             return
         if threading.get_ident() == self._thread:
             self._ready.set()

@@ -41,6 +41,11 @@ PAGE = 500  # entries of each stream in a round
 QUEUE_ENTRIES = 1_000
 QUEUE_BYTES = 1024 * 1024
 
+# A round costs Redis and us some microseconds for each stream that it names, served or not. So it is sent
+# again only when as much time has gone by: more has come by then, and what is named is worth it.
+_PAUSE_PER_STREAM = 10e-6  # seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02  # seconds; below 50 streams there is none
+
 _SHORT_BLOCK_MS = 200
 _REPEAT = 0.01  # seconds from one CLIENT UNBLOCK to the next, if it did not help
 
@@ -186,7 +191,9 @@ class BlockingFollower(Follower):
                         feed.publish(batch)
                         self._remove_if_unheard(key, feed)
                     if served:
-                        await asyncio.sleep(0)  # readers first: the next XREAD takes a while to send
+                        pause = min(len(round_feeds) * _PAUSE_PER_STREAM, _LONGEST_PAUSE)
+                        # At least once around the loop: readers first, the next XREAD takes a while to send.
+                        await asyncio.sleep(pause if pause >= _SHORTEST_PAUSE else 0)
         finally:
             if interrupter is not None:
                 await ended(interrupter)
