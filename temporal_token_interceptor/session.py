@@ -99,6 +99,7 @@ class Session:
         self._end: AttemptEnded | None = None
         self._seq = 0
         self._calls = CallChecks()
+        self._is_told = False
         self._unstored: Frame | None = None
         self._left: tuple[Record, ...] = ()
         self._rest: Frame | None = None
@@ -144,7 +145,7 @@ class Session:
         unstored = (
             () if self._unstored is None else (replace(self._unstored, header=True, waiting_since=None),)
         )
-        if self._end is None or not (self._left or unstored):
+        if self._end is None or not (self._left or (self._seq and not self._is_told)):
             return ()
         if self._rest is None and not (unstored and self._end in unstored[0].records):
             # After a failure of the sink nothing more is kept, and what was said since is not even counted.
@@ -186,6 +187,7 @@ class Session:
                 # A cancellation thrown into the thread of a sync activity may have hit the very callback that
                 # was to end a call.
                 await self._send((*self._calls.unfinished(), self._end))
+                self._is_told = self._unstored is None
         except TokenStreamError as error:
             logger.warning("tokens of %s are not delivered: %s", self._named(), error)
         except Exception:  # ours, or the sink's: either way the activity must not suffer
@@ -195,13 +197,18 @@ class Session:
 
     def _taken(self) -> tuple[Record, ...]:
         self._sending = False  # before it looks: what comes from now on has to wake it
+        self._check_that_it_may_go_on()
         records = self.buffer.take(_FRAME_BYTES)
         self._sending = bool(records)
         return records
 
-    async def _send(self, records: tuple[Record, ...]) -> None:
-        if self._task is None:  # let go by `_stop`: somebody else tells what is left
+    def _check_that_it_may_go_on(self) -> None:
+        """Stop where a sink, or a codec, swallowed the cancellation: somebody else tells what is left."""
+        if self._task is None:
             raise asyncio.CancelledError
+
+    async def _send(self, records: tuple[Record, ...]) -> None:
+        self._check_that_it_may_go_on()
         header = self._seq % _HEADER_EVERY == 0 or self._end is not None or self._sealing_failed
         open_calls = self._calls.open
         records = self._calls.add(records)

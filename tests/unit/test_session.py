@@ -632,3 +632,28 @@ async def test_a_sink_that_does_not_heed_its_cancellation_holds_no_activity_up(s
     await asyncio.wait({task}, timeout=5)
     assert [packet.seq for packet in sink.begun] == [0]  # nothing that was told elsewhere is sent again
     assert left == [0, 1]
+
+
+@pytest.mark.parametrize("waiting", [["b", "c"], []])
+async def test_a_sink_that_stores_although_it_was_cancelled_loses_nothing(sink, waiting):
+    """A cancellation got lost on its way: what waited meanwhile, and the end, are told elsewhere."""
+    begun = asyncio.Event()
+
+    async def deaf(stream: StreamKey, data: bytes) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        sink.stored.append(decode(data))
+
+    sink.write = deaf
+    async with Session(an_origin(), sink, budget=Budget(2**20), flush_timeout=AT_ONCE) as session:
+        say(session, "a")
+        await begun.wait()
+        for index, text in enumerate(waiting, 1):
+            say(session, text, index)
+        await session.finish("completed_provisional")
+
+    left = [decode(encode(frame)) for frame in session.undelivered]
+    assert said([*sink.stored, *left]) == [["a"], waiting]
+    assert [packet.seq for packet in left] == [1]
+    assert left[0].events[-1][0] == "attempt_end"
