@@ -45,6 +45,7 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.model_call import ModelCall, Speaking
 from temporal_token_interceptor.views import Ending
+from temporal_token_interceptor.waiting import joined
 
 _T = TypeVar("_T")
 
@@ -142,11 +143,12 @@ class WorkflowRun:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
-        if not self._finished:
-            self._finish(ConfigurationError("the run was left: read it within its `async with`"))
+        try:
+            if self._reading is not None:
+                await joined(self._reading)
+        finally:  # also where whoever leaves is cancelled: other tasks may be reading
+            if not self._finished:
+                self._finish(ConfigurationError("the run was left: read it within its `async with`"))
 
     # ------------------------------------------------------------------ reading on demand
 

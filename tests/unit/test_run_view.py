@@ -343,6 +343,38 @@ async def test_whoever_leaves_a_run_ends_its_task_its_subscription_and_its_reade
     assert asyncio.all_tasks() == before
 
 
+async def test_a_reader_hears_that_the_run_was_left_also_if_leaving_was_cut_short():
+    """A subscription that is slow to end, and an impatient owner: nobody waits for ever."""
+    slow, leaving = asyncio.Event(), asyncio.Event()
+
+    async def events():
+        try:
+            yield AttemptStarted(origin=FIRST)
+            await asyncio.Event().wait()
+        finally:
+            leaving.set()
+            await slow.wait()
+
+    async def leave() -> None:
+        async with run:
+            await anext(run.lifecycle)
+
+    run = WorkflowRun(events(), no_result)
+    owner = asyncio.create_task(leave())
+    await asyncio.sleep(0)
+    reader = asyncio.create_task(anext(run.messages))
+    async with asyncio.timeout(5):
+        await leaving.wait()
+
+        owner.cancel()
+
+        with pytest.raises(ConfigurationError, match="the run was left"):
+            await reader
+    slow.set()
+    with pytest.raises(asyncio.CancelledError):
+        await owner
+
+
 async def test_a_run_is_read_within_async_with():
     run = a_run(DONE)
     with pytest.raises(ConfigurationError, match="async with"):
