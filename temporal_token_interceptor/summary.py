@@ -61,7 +61,8 @@ def item_of(undelivered: Sequence[Frame], origin: Origin, tally: Tally, room: in
         room: Bytes that the item may have.
     """
     said = (record for frame in undelivered for record in frame.records)
-    if any(not isinstance(record, AttemptEnded) for record in said):
+    # The end alone, too, after words that were delivered: who has those would miss it.
+    if (tally.call_count and undelivered) or any(not isinstance(record, AttemptEnded) for record in said):
         return enclosed(undelivered, room)
     return counted(origin, tally, room) if tally.call_count else None
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.events import (
     AttemptEnded,
     CallEnded,
@@ -21,6 +22,7 @@ from temporal_token_interceptor.events import (
     ToolCallChunk,
     ToolEnded,
 )
+from temporal_token_interceptor.protocol import decode, encode
 from temporal_token_interceptor.summary import (
     COUNTS_BYTES,
     FRAMES_BYTES,
@@ -222,6 +224,21 @@ def test_an_attempt_that_said_nothing_has_no_item():
     """An activity that calls no model keeps its result, on a retry as well."""
     assert item_of((), an_origin(), Tally(), PLENTY) is None
     assert item_of((frame(END),), an_origin(), Tally(), PLENTY) is None
+
+
+def test_an_end_that_was_not_delivered_is_told_after_words_that_were():
+    """Nothing is missing, and nobody is told that something may be."""
+    said = (CallStarted(call=a_call()), TextRun("text", 0, 0, ["a"], 1), CallEnded(call=a_call()))
+    tally, attempts = Tally(), Attempts("run")
+    tally.add(said)
+    attempts.read("0", decode(encode(frame(*said))))
+
+    item = item_of((frame(END, seq=1),), an_origin(), tally, PLENTY)
+    for data in frames_in({"custom_data": [item]}):
+        attempts.read("1", decode(data))
+
+    assert attempts.unended() == []
+    assert attempts.statistics.missing == 0
 
 
 def test_what_is_not_ours_is_not_read():
