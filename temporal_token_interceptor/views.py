@@ -72,7 +72,7 @@ async def messages(
         TokensMissing: at the end: the workflow completed, but something that it said did not arrive.
     """
     chunks = Chunks(subgraphs=subgraphs, cursor=cursor or "")
-    run_id = None if cursor is None else Cursor.parse(cursor).run_id
+    run_id = Cursor.parse(cursor).run_id if cursor else None
     async with aclosing(events):
         async for event in events:
             before = event.supersedes if isinstance(event, AttemptStarted) else None

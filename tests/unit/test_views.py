@@ -283,6 +283,13 @@ async def test_a_reader_that_resumes_removes_what_the_reader_before_it_showed():
     assert asked == [FIRST]
 
 
+async def test_an_empty_cursor_is_the_start():
+    """As for `subscribe`: what a viewer keeps its place in may still be empty."""
+    got, _, _ = await read(a_token("ha"), cursor="")
+
+    assert [chunk.text for chunk, _ in got if isinstance(chunk, AIMessageChunk)] == ["ha"]
+
+
 async def test_the_past_is_not_asked_for_what_was_seen():
     """Reading from the start costs nothing more; and an attempt after the cursor was seen whole."""
     events = (AttemptStarted(origin=FIRST, **at(3)), a_token("ha", 4), a_retry(5))
