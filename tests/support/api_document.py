@@ -240,7 +240,11 @@ def _assigned(name: str, documented: Any) -> str:
     line = f"{name} = {_quoted(documented.value)}"
     if len(line) <= _WIDTH:
         return line
-    return f"{name} = (\n    " + "\n    | ".join(str(documented.value).split(" | ")) + "\n)"
+    value = _quoted(documented.value)
+    if value.startswith("Literal["):  # one word a line, as the formatter has it, which also reads this page
+        words = value.removeprefix("Literal[").removesuffix("]").split(", ")
+        return f"{name} = Literal[\n    " + ",\n    ".join(words) + ",\n]"
+    return f"{name} = (\n    " + "\n    | ".join(value.split(" | ")) + "\n)"
 
 
 # ------------------------------------------------------------------ words that signatures use
