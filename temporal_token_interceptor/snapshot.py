@@ -40,6 +40,9 @@ class CallText:
 class Snapshot:
     """What the newest attempts of one run have said so far.
 
+    Where there is a backend, as far as that has it: what only the history can tell comes to whoever goes on
+    from the cursor.
+
     Attributes:
         run_id: The run.
         calls: One for each call, in the order in which they were first heard of.
