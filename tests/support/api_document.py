@@ -240,6 +240,10 @@ def _assigned(name: str, documented: Any) -> str:
     line = f"{name} = {_quoted(documented.value)}"
     if len(line) <= _WIDTH:
         return line
+    head, bracket, words = _quoted(documented.value).partition("[")
+    if head == "Literal" and bracket:
+        lines = [f"    {word}," for word in words.removesuffix("]").split(", ")]
+        return "\n".join([f"{name} = Literal[", *lines, "]"])
     return f"{name} = (\n    " + "\n    | ".join(str(documented.value).split(" | ")) + "\n)"
 
 
