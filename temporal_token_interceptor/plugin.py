@@ -171,7 +171,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     def __repr__(self) -> str:
         """Tell the state."""
-        return f"<TokenStreamingPlugin to {'custom_data' if self._backend is None else repr(self._backend)}>"
+        return f"<TokenStreamingPlugin {'into results' if self._backend is None else repr(self._backend)}>"
 
 
 def _opened(runner: WorkflowRunner | None) -> Any:
@@ -243,7 +243,7 @@ class _SharedSink:
         """Do nothing: the last worker closes it."""
 
     def __repr__(self) -> str:
-        return f"{self._sink!r} for {self._workers} workers"
+        return f"for {self._workers} workers, to {self._sink or 'a backend that is not open yet'!r}"
 
 
 class _Once:

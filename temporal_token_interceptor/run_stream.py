@@ -107,8 +107,9 @@ class RunStream:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing was found, in either place."""
-        return not (self._sent.furthest or self._told.furthest)
+        """Whether nothing was found, in either place, and nothing was out of reach."""
+        found = self._sent.furthest or self._told.furthest
+        return not (found or self._is_away or self._sent.is_short or self._told.is_short)
 
     @property
     def standing(self) -> Mapping[str, Origin]:

@@ -93,6 +93,10 @@ class Runs:
             start_timeout: How long to wait for the workflow to be started; None for what all wait.
             telemetry: Is told of each frame.
         """
+        if not isinstance(workflow_id, str):
+            raise ConfigurationError(
+                f"workflow_id must be a string, such as `handle.id`, not {type(workflow_id).__name__}"
+            )
         completion = self._activities if standalone else self._workflows
         stop = None if until is None else asyncio.ensure_future(until)
         try:
@@ -134,9 +138,10 @@ class Runs:
                     yield RunContinued(run_id=run, cursor=str(Cursor(run)))
             if stop is not until and stop is not None and stop.done() and not stop.cancelled():
                 await stop  # nobody else hears what a coroutine raises
-            if silent and status == "completed":
-                self._wonder_at_silence(workflow_id)
+            self._wonder(workflow_id, is_silent=silent and status == "completed")
             yield StreamEnded(status=status, cursor=end)
+        except StreamNotFound as error:
+            raise _not_found(error, workflow_id, place) from error.__cause__
         finally:
             # A future that was passed is the caller's; a coroutine is run here, and by nobody else.
             if stop is not until and stop is not None:
@@ -181,9 +186,9 @@ class Runs:
             on_retry=on_retry,
         )
 
-    def _wonder_at_silence(self, workflow_id: str) -> None:
+    def _wonder(self, workflow_id: str, *, is_silent: bool) -> None:
         """Say where to look, once: a workflow without models looks the same as a worker set up wrongly."""
-        if self._has_wondered:
+        if self._has_wondered or not is_silent:
             return
         self._has_wondered = True
         look = (
@@ -241,6 +246,16 @@ class Runs:
                 )
             await asyncio.sleep(_POINTER_PAUSE)
         return run
+
+
+def _not_found(error: StreamNotFound, workflow_id: str, place: Cursor | None) -> StreamNotFound:
+    """Return the error, or what it means for whoever passed a cursor."""
+    if place is None:
+        return error
+    return StreamNotFound(
+        f"the cursor is of run {place.run_id!r}, and Temporal knows no such run of workflow {workflow_id!r}: "
+        "pass it with the workflow that it came from, or start without one"
+    )
 
 
 async def _closed(

@@ -303,7 +303,7 @@ class TokenSubscriber:
 
     def _check_end(self, until: Awaitable[object] | None) -> None:
         if self._client is None and until is None:
-            raise ConfigurationError("without a Temporal client, `until` has to say when a subscription ends")
+            raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
 
     def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
         place = Cursor.parse(cursor) if cursor else None

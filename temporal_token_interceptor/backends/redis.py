@@ -47,7 +47,7 @@ class RedisStreamBackend:
     Use it on one event loop, as `async with`, or call `close` at the end.
 
     Args:
-        redis_url: `redis://`, `rediss://` or `unix://`.
+        redis_url: `redis://`, `rediss://` or `unix://`; by default `redis://localhost:6379`.
         channel_prefix: In front of every key. Writer and reader must agree.
         stream_maxlen: Entries that the stream of a run keeps, approximately; a reader that is further
             behind gets a `Gap`.

@@ -388,6 +388,20 @@ async def test_an_empty_cursor_is_the_start(client, backend):
         )
 
 
+async def test_a_cursor_of_another_workflow_is_named(client, backend):
+    """Whoever mixes up two chats reads which of the two arguments is wrong."""
+    workflow_ids = [unique("mixed"), unique("up")]
+    async with streaming_worker(client, backend, [answer]) as queue:
+        for workflow_id in workflow_ids:
+            await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+    first, *_ = await read_all(client, backend, workflow_ids[0])
+
+    with pytest.raises(StreamNotFound, match=f"the cursor is of run .*{workflow_ids[1]}"):
+        await read_all(client, backend, workflow_ids[1], cursor=first.cursor)
+    with pytest.raises(ConfigurationError, match="workflow_id must be a string"):
+        await read_all(client, backend, client.get_workflow_handle(workflow_ids[0]))
+
+
 async def test_an_event_is_printed_in_a_line(client, backend):
     """What I print first fits on my screen, and says who spoke."""
     workflow_id = unique("print")

@@ -240,11 +240,11 @@ def _assigned(name: str, documented: Any) -> str:
     line = f"{name} = {_quoted(documented.value)}"
     if len(line) <= _WIDTH:
         return line
-    value = _quoted(documented.value)
-    if value.startswith("Literal["):  # one word a line, as the formatter has it, which also reads this page
-        words = value.removeprefix("Literal[").removesuffix("]").split(", ")
-        return f"{name} = Literal[\n    " + ",\n    ".join(words) + ",\n]"
-    return f"{name} = (\n    " + "\n    | ".join(value.split(" | ")) + "\n)"
+    head, bracket, words = _quoted(documented.value).partition("[")
+    if head == "Literal" and bracket:
+        lines = [f"    {word}," for word in words.removesuffix("]").split(", ")]
+        return "\n".join([f"{name} = Literal[", *lines, "]"])
+    return f"{name} = (\n    " + "\n    | ".join(str(documented.value).split(" | ")) + "\n)"
 
 
 # ------------------------------------------------------------------ words that signatures use
