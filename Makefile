@@ -14,7 +14,7 @@ demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, i
 	@$(PY) -m examples.demo
 
 test: .venv/.installed  ## Run the tests against a real Temporal and a real Redis
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 docs-test: .venv/.installed  ## Run every snippet of the pages, follow every link; `make test` does it, too
 	@$(PY) -m pytest tests/docs
