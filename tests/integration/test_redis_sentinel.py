@@ -40,7 +40,8 @@ async def a_watched_redis(binary: str) -> AsyncIterator[tuple[int, subprocess.Po
         configuration.write_text(  # noqa: ASYNC240 - a few bytes
             f"sentinel monitor {NAME} 127.0.0.1 {master} 1\n"
             f"sentinel down-after-milliseconds {NAME} 500\n"
-            f"sentinel failover-timeout {NAME} 5000\n"
+            # A busy sentinel may find no good replica at first, and tries again after twice this time.
+            f"sentinel failover-timeout {NAME} 1000\n"
         )
         start(sentinel, str(configuration), "--sentinel")
         await until(lambda: says(sentinel, "slaves=1", "INFO", "sentinel"))
