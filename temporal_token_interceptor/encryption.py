@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
-from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError
+from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError, TransportUnavailable
 from temporal_token_interceptor.protocol import StreamKey
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ _FIRST_BYTES = (b"\x0a", b"\x12")
 
 # Opened frames that are kept for the other subscribers of the process, who want the same ones about now.
 _REMEMBERED = 256
+
+
+# How long a reader waits for its codec, and for the others of its run who want theirs before it.
+_OPEN_SECONDS = 60.0
+
+
+class SilentCodec(TransportUnavailable):
+    """Not the transport is away but the codec, and the history needs it, too."""
 
 
 def is_sealed(data: bytes) -> bool:
@@ -78,7 +86,18 @@ class FrameCodec:
 
         Raises:
             CodecMismatch: the client's codec cannot undo what the writer's did; names the encoding.
+            TransportUnavailable: the codec, which may ask a key service, has not answered in time.
         """
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                return await self._opened_once(data)
+        except TimeoutError:
+            raise SilentCodec(
+                f"the client's payload codec has not opened a frame of {self._stream.name!r} within "
+                f"{_OPEN_SECONDS:g} s; resume from the last event's cursor once it answers"
+            ) from None
+
+    async def _opened_once(self, data: bytes) -> bytes:
         async with self._turn:  # so that many subscribers cost one call, also to a codec that is far away
             frame = self._opened.get(data)
             if frame is None:

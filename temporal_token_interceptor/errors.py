@@ -53,7 +53,7 @@ class WorkflowNotCompleted(TokenStreamError):
 
 
 class TokensMissing(TokenStreamError):
-    """The workflow completed, but not all that it said arrived. Take the answer from its result.
+    """The workflow has closed, and not all that it said arrived. Take the answer from its result.
 
     Attributes:
         reasons: Why, for each gap, as `Gap.reason`; of more than 100 gaps, the last 100.

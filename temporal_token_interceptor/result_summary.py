@@ -36,9 +36,14 @@ class ResultSummaries:
 
     def attach(self, result: Any, attempt: Session | Recording, input: ExecuteActivityInput) -> Any:  # noqa: A002
         """Return the result with what there is to tell in its `custom_data`, or just the result."""
-        if not (attempt.undelivered or attempt.tally.call_count):
-            return result
-        changed = self._changed(result, attempt, input) if self._enabled else result
+        changed = result
+        try:
+            if not (attempt.undelivered or attempt.tally.call_count):
+                return result
+            if self._enabled:
+                changed = self._changed(result, attempt, input)
+        except Exception:  # ours: the activity must not suffer
+            logger.exception("the summary of an attempt is left out")
         if changed is result:
             self.leave(attempt)
         return changed

@@ -22,7 +22,7 @@ from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.backends.base import Entry, TokenSource
 from temporal_token_interceptor.batches import Entries, batches
 from temporal_token_interceptor.completion import Closed
-from temporal_token_interceptor.encryption import FrameCodec, is_sealed
+from temporal_token_interceptor.encryption import FrameCodec, SilentCodec, is_sealed
 from temporal_token_interceptor.errors import ProtocolError, StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.hold import Held
@@ -177,8 +177,8 @@ class RunStream:
                 async with aclosing(self._follow(self._source, closing)) as sent:
                     async for event in sent:
                         yield event
-            except TransportUnavailable:
-                if self._sent.furthest or history is None:
+            except TransportUnavailable as error:
+                if self._sent.furthest or history is None or isinstance(error, SilentCodec):
                     raise
                 self._is_away = True
         if self._is_away:

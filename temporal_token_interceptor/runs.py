@@ -93,13 +93,13 @@ class Runs:
             start_timeout: How long to wait for the workflow to be started; None for what all wait.
             telemetry: Is told of each frame.
         """
-        if not isinstance(workflow_id, str):
-            raise ConfigurationError(
-                f"workflow_id must be a string, such as `handle.id`, not {type(workflow_id).__name__}"
-            )
         completion = self._activities if standalone else self._workflows
         stop = None if until is None else asyncio.ensure_future(until)
         try:
+            if not isinstance(workflow_id, str):
+                raise ConfigurationError(
+                    f"workflow_id must be a string, such as `handle.id`, not {type(workflow_id).__name__}"
+                )
             run = place.run_id if place else run_id
             wait = self._start_timeout if start_timeout is None else start_timeout
             run = run or await self._newest_run(workflow_id, wait, stop, completion)

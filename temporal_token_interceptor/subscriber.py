@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.activity_completion import PREFIX
 from temporal_token_interceptor.backends.base import TokenSource
-from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import AttemptStarted, Event, Origin, TokenEvent
+from temporal_token_interceptor.errors import ConfigurationError, TokensMissing
+from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.protocol import Cursor
 from temporal_token_interceptor.reader_statistics import ReaderStatistics
 from temporal_token_interceptor.run_stream import OnRetry
@@ -208,23 +208,24 @@ class TokenSubscriber:
                     yield event
 
     async def text(self, workflow_id: str, run_id: str | None = None) -> str:
-        """Wait for the workflow to close and return the answer text of all its calls, in order of arrival.
+        """Wait for the workflow to close, however it does, and return the text of all its calls, whole.
 
-        What superseded attempts said is not in it.
+        Call by call, in the order in which they began; what superseded attempts said is not in it.
 
         Raises:
+            TokensMissing: something is; `snapshot` has the rest.
             ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
             TokenStreamError: as of `subscribe`.
         """
-        pieces: dict[str, list[str]] = {}
+        fold, end = Fold(), ""
         async with aclosing(self._closable(workflow_id, run_id, None)) as events:
             async for event in events:
-                match event:
-                    case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
-                        pieces.pop(superseded, None)
-                    case TokenEvent():
-                        pieces.setdefault(event.origin.attempt_id, []).append(event.token)
-        return "".join(piece for attempt in pieces.values() for piece in attempt)
+                fold.add(event)
+                end = event.cursor
+        said = fold.snapshot("", end)
+        if said.gaps:
+            raise TokensMissing(tuple(gap.reason for gap in said.gaps), end)
+        return said.text
 
     def messages(
         self,

@@ -35,6 +35,7 @@ from temporal_token_interceptor import (
     TokenStreamingPlugin,
     TokenSubscriber,
     ToolCallChunk,
+    TransportUnavailable,
 )
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.encryption import AesCodec
@@ -336,6 +337,27 @@ async def test_many_subscribers_of_a_run_open_each_frame_once(client, redis_url,
 
     assert texts == ["".join(WORDS)] * 100
     assert codec.opened == await frames(backend, ours, workflow_id)
+
+
+async def test_a_key_service_that_hangs_hangs_no_reader(client, redis_url, backend, monkeypatch):
+    """I hear that my codec does not answer, and all my viewers do, within the deadline."""
+
+    class Hanging(AesCodec):
+        async def decode(self, payloads):
+            await asyncio.get_running_loop().create_future()
+
+    ours = with_codec(client, AesCodec("k1"))
+    workflow_id = unique("hanging")
+    async with a_worker(ours, redis_url) as queue:
+        await ours.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+    monkeypatch.setattr("temporal_token_interceptor.encryption._OPEN_SECONDS", 0.3)
+
+    subscriber = TokenSubscriber(with_codec(client, Hanging("k1")), backend)
+    async with asyncio.timeout(10):
+        told = await asyncio.gather(*(subscriber.text(workflow_id) for _ in range(3)), return_exceptions=True)
+
+    assert [isinstance(error, TransportUnavailable) for error in told] == [True] * 3
+    assert "has not opened a frame" in str(told[0])
 
 
 async def frames(backend: RedisStreamBackend, client: Client, workflow_id: str) -> int:

@@ -23,6 +23,7 @@ from temporal_token_interceptor import (
     StreamKey,
     StreamNotFound,
     TokenEvent,
+    TokensMissing,
     TokenStreamingInterceptor,
     TokenSubscriber,
 )
@@ -315,6 +316,8 @@ async def test_an_attempt_that_never_said_how_it_ended_shows_as_a_gap(client, ba
 
     (gap,) = (event for event in events if isinstance(event, Gap))
     assert (gap.reason, gap.missing, gap.origin) == ("unended", None, origin)
+    with pytest.raises(TokensMissing, match="unended"):  # a text with a hole is no text
+        await TokenSubscriber(client, backend).text(workflow_id)
 
 
 # ---------------------------------------------------------------------- at scale
