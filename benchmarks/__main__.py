@@ -71,9 +71,8 @@ def main() -> int:
     figures = asyncio.run(measure(names or list(BENCHMARKS), Size()))
     print(f"\n{report.table(figures)}", file=sys.stderr)
     if options.write:
-        machine = report.Machine.here(options.machine)
-        report.save(machine, figures)
-        _document(machine, figures)
+        report.save(report.Machine.here(options.machine), figures)
+        _document(*report.load())  # as it was kept: rounded once
     return int(any(figure.ok is False for figure in figures))
 
 
