@@ -88,6 +88,8 @@ class FrameCodec:
             CodecMismatch: the client's codec cannot undo what the writer's did; names the encoding.
             TransportUnavailable: the codec, which may ask a key service, has not answered in time.
         """
+        if (frame := self._opened.get(data)) is not None:
+            return frame
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 return await self._opened_once(data)
