@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from weakref import WeakSet
 
+from temporal_token_interceptor.ending import Ending
 from temporal_token_interceptor.errors import (
     CallNotCompleted,
     ConfigurationError,
@@ -44,7 +45,6 @@ from temporal_token_interceptor.events import (
     ToolStarted,
 )
 from temporal_token_interceptor.model_call import ModelCall, Speaking
-from temporal_token_interceptor.views import Ending
 from temporal_token_interceptor.waiting import joined
 
 _T = TypeVar("_T")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.activity_completion import PREFIX
 from temporal_token_interceptor.backends.base import TokenSource
-from temporal_token_interceptor.errors import ConfigurationError, TokensMissing
+from temporal_token_interceptor.ending import Ending
+from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.protocol import Cursor
 from temporal_token_interceptor.reader_statistics import ReaderStatistics
@@ -217,15 +218,13 @@ class TokenSubscriber:
             ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
             TokenStreamError: as of `subscribe`.
         """
-        fold, end = Fold(), ""
+        fold, ending = Fold(), Ending()
         async with aclosing(self._closable(workflow_id, run_id, None)) as events:
             async for event in events:
                 fold.add(event)
-                end = event.cursor
-        said = fold.snapshot("", end)
-        if said.gaps:
-            raise TokensMissing(tuple(gap.reason for gap in said.gaps), end)
-        return said.text
+                ending.note(event)
+        ending.check_whole()
+        return fold.snapshot("", "").text
 
     def messages(
         self,

@@ -11,7 +11,6 @@ A chunk cannot take text back and LangGraph's stream has no holes, so two things
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, RemoveMessage
 from langchain_core.messages.tool import tool_call_chunk
 
-from temporal_token_interceptor.errors import TokensMissing, WorkflowNotCompleted
+from temporal_token_interceptor.ending import Ending
 from temporal_token_interceptor.events import (
     AttemptStarted,
     Call,
@@ -30,7 +29,6 @@ from temporal_token_interceptor.events import (
     Origin,
     ReasoningEvent,
     RunContinued,
-    StreamEnded,
     TokenEvent,
     ToolCallChunk,
 )
@@ -46,9 +44,6 @@ Messages = AsyncGenerator[Message]
 """What `TokenSubscriber.messages` returns."""
 
 _SAYS = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock
-
-# Of gaps, an error at the end names this many.
-_GAPS_KEPT = 100
 
 
 async def messages(
@@ -217,39 +212,6 @@ class Chunks:
         if drawn is None:
             drawn = attempt.messages[call.ordinal] = _Drawn(origin, call)
         return drawn
-
-
-class Ending:
-    """Knows, at the end of a stream, whether somebody who read it has all that was said."""
-
-    def __init__(self) -> None:
-        self._gaps: deque[Gap] = deque(maxlen=_GAPS_KEPT)
-        self._ended = StreamEnded(status="unknown")
-
-    def note(self, event: Event) -> None:
-        """Take in one event. What a superseded attempt missed, nobody misses."""
-        match event:
-            case Gap():
-                self._gaps.append(event)
-            case AttemptStarted(supersedes=Origin() as superseded):
-                self._gaps = deque((gap for gap in self._gaps if gap.origin != superseded), _GAPS_KEPT)
-            case StreamEnded():
-                self._ended = event
-            case _:
-                pass
-
-    def check(self) -> None:
-        """Raise if the stream did not end well.
-
-        Raises:
-            WorkflowNotCompleted: as Temporal says.
-            TokensMissing: something did not arrive, and was not superseded.
-        """
-        status, cursor = self._ended.status, self._ended.cursor
-        if status not in ("completed", "unknown"):
-            raise WorkflowNotCompleted(status, cursor)
-        if self._gaps:
-            raise TokensMissing(tuple(gap.reason for gap in self._gaps), cursor)
 
 
 class _Attempt:
