@@ -29,10 +29,10 @@ from redis.asyncio import Redis
 
 from benchmarks.measure import Figure, Size, origin
 from benchmarks.peers.predecessor import TaskPerToken
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer, capturing
-from temporal_token_interceptor.protocol import StreamKey
-from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.worker.session import Session
 
 TOKENS = 2_000
 ROUNDS = 24

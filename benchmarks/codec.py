@@ -17,11 +17,11 @@ from temporalio.converter import DataConverter
 
 from benchmarks.capture import TOKENS, Model, NullSink
 from benchmarks.measure import Figure, Size, origin
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
-from temporal_token_interceptor.protocol import StreamKey
-from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.worker.session import Session
 from tests.support.encryption import AesCodec
 
 ROUNDS = 25

@@ -14,9 +14,9 @@ from benchmarks.measure import Figure, Size, child, origin
 from benchmarks.peers import ROADS, plain_key
 from benchmarks.talk import READER, WORKER, Talk, converse
 from examples.servers import redis_server
-from temporal_token_interceptor.backends.redis_keys import Keys
 from temporal_token_interceptor.events import Origin
-from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.transport.redis.keys import Keys
 
 CALLS = 20
 RATE = 50

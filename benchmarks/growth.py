@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from benchmarks.measure import Figure, Size, child, origin
 from benchmarks.talk import READER, WORKER, Talk, converse
 from examples.servers import redis_server
-from temporal_token_interceptor.backends.redis_keys import Keys
-from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.transport.redis.keys import Keys
 
 TOKENS = 20_000
 RATE = 1_000  # a second: as of ten fast models, to be long soon

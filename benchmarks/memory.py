@@ -16,10 +16,10 @@ from datetime import timedelta
 
 from benchmarks.capture import NullSink
 from benchmarks.measure import Figure, Size, origin, stamp
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer
-from temporal_token_interceptor.protocol import StreamKey
-from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.model_observer import Observer
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.worker.session import Session
 
 ATTEMPTS = 500
 TOKENS = 50

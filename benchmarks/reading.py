@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from benchmarks.measure import age
 from benchmarks.peers import plain_key
-from temporal_token_interceptor.backends.redis import RedisStreamBackend
 from temporal_token_interceptor.events import Origin, TokenEvent
-from temporal_token_interceptor.subscriber import TokenSubscriber
+from temporal_token_interceptor.reader.subscriber import TokenSubscriber
+from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 
 
 @dataclass(frozen=True, slots=True)

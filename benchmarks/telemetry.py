@@ -25,18 +25,18 @@ from opentelemetry.trace import Tracer
 
 from benchmarks.capture import TOKENS, Model, NullSink
 from benchmarks.measure import Figure, Size, origin
-from temporal_token_interceptor._langchain import also_observed_by
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer, capturing
-from temporal_token_interceptor.session import Session
-from temporal_token_interceptor.telemetry import Instruments
-from temporal_token_interceptor.telemetry_models import ModelTelemetry, models_reported
-from temporal_token_interceptor.telemetry_writer import (
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.langchain_hooks import also_observed_by
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
+from temporal_token_interceptor.telemetry.attempt import (
     NO_TELEMETRY,
     AttemptTelemetry,
     NoTelemetry,
     attempt_telemetry,
 )
+from temporal_token_interceptor.telemetry.instruments import Instruments
+from temporal_token_interceptor.telemetry.model_calls import ModelTelemetry, models_reported
+from temporal_token_interceptor.worker.session import Session
 
 ROUNDS = 25
 RATIO = 1.02

@@ -17,9 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from temporal_token_interceptor.backends.base import Entry, TokenSink, TokenSource
-    from temporal_token_interceptor.backends.memory import MemoryStreamBackend
-    from temporal_token_interceptor.backends.redis import RedisStreamBackend
+    from temporal_token_interceptor.capture.manual_handler import TokenCapturingHandler, create_token_handler
+    from temporal_token_interceptor.capture.stream_graph import stream_graph
     from temporal_token_interceptor.errors import (
         CallNotCompleted,
         CodecMismatch,
@@ -54,26 +53,27 @@ if TYPE_CHECKING:
         ToolEnded,
         ToolStarted,
     )
-    from temporal_token_interceptor.graph_stream import stream_graph
-    from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
-    from temporal_token_interceptor.model_call import ModelCall
-    from temporal_token_interceptor.plugin import TokenStreamingPlugin
-    from temporal_token_interceptor.protocol import StreamKey
-    from temporal_token_interceptor.reader_statistics import ReaderStatistics
-    from temporal_token_interceptor.run_stream import OnRetry
-    from temporal_token_interceptor.run_view import WorkflowRun
-    from temporal_token_interceptor.snapshot import CallText, Snapshot
-    from temporal_token_interceptor.subscriber import TokenSubscriber
-    from temporal_token_interceptor.summary_reader import summary_events
-    from temporal_token_interceptor.token_handler import TokenCapturingHandler, create_token_handler
-    from temporal_token_interceptor.words import GapReason, Outcome, Status
+    from temporal_token_interceptor.events.lifecycle import GapReason, Outcome, Status
+    from temporal_token_interceptor.protocol.frames import StreamKey
+    from temporal_token_interceptor.protocol.result_items import summary_events
+    from temporal_token_interceptor.reader.run_stream import OnRetry
+    from temporal_token_interceptor.reader.statistics import ReaderStatistics
+    from temporal_token_interceptor.reader.subscriber import TokenSubscriber
+    from temporal_token_interceptor.transport.base import Entry, TokenSink, TokenSource
+    from temporal_token_interceptor.transport.memory import MemoryStreamBackend
+    from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
+    from temporal_token_interceptor.views.model_call import ModelCall
+    from temporal_token_interceptor.views.snapshot import CallText, Snapshot
+    from temporal_token_interceptor.views.workflow_run import WorkflowRun
+    from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
+    from temporal_token_interceptor.worker.plugin import TokenStreamingPlugin
 
 # Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
 # worker with another transport no Redis.
 _HOMES = {
-    "backends.base": ("Entry", "TokenSink", "TokenSource"),
-    "backends.memory": ("MemoryStreamBackend",),
-    "backends.redis": ("RedisStreamBackend",),
+    "transport.base": ("Entry", "TokenSink", "TokenSource"),
+    "transport.memory": ("MemoryStreamBackend",),
+    "transport.redis.backend": ("RedisStreamBackend",),
     "errors": (
         "CallNotCompleted",
         "CodecMismatch",
@@ -108,19 +108,19 @@ _HOMES = {
         "ToolStarted",
         "ToolEnded",
     ),
-    "graph_stream": ("stream_graph",),
-    "interceptor": ("TokenStreamingInterceptor",),
-    "model_call": ("ModelCall",),
-    "plugin": ("TokenStreamingPlugin",),
-    "protocol": ("StreamKey",),
-    "run_view": ("WorkflowRun",),
-    "reader_statistics": ("ReaderStatistics",),
-    "run_stream": ("OnRetry",),
-    "snapshot": ("CallText", "Snapshot"),
-    "subscriber": ("TokenSubscriber",),
-    "summary_reader": ("summary_events",),
-    "token_handler": ("TokenCapturingHandler", "create_token_handler"),
-    "words": ("GapReason", "Outcome", "Status"),
+    "capture.stream_graph": ("stream_graph",),
+    "worker.interceptor": ("TokenStreamingInterceptor",),
+    "views.model_call": ("ModelCall",),
+    "worker.plugin": ("TokenStreamingPlugin",),
+    "protocol.frames": ("StreamKey",),
+    "views.workflow_run": ("WorkflowRun",),
+    "reader.statistics": ("ReaderStatistics",),
+    "reader.run_stream": ("OnRetry",),
+    "views.snapshot": ("CallText", "Snapshot"),
+    "reader.subscriber": ("TokenSubscriber",),
+    "protocol.result_items": ("summary_events",),
+    "capture.manual_handler": ("TokenCapturingHandler", "create_token_handler"),
+    "events.lifecycle": ("GapReason", "Outcome", "Status"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from benchmarks.peers import Say
-from temporal_token_interceptor.backends.redis import RedisStreamBackend
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.model_observer import Observer
 from temporal_token_interceptor.events import Origin
-from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
+from temporal_token_interceptor.worker.session import Session
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@
 
 from temporal_token_interceptor.testing.activities import StreamingActivityEnvironment
 from temporal_token_interceptor.testing.models import Piece, ScriptedChatModel, tool_call
-from temporal_token_interceptor.testing.transports import TRANSPORT_LAWS, Law, Transport, check_transport
+from temporal_token_interceptor.testing.transport_laws import TRANSPORT_LAWS, Law, Transport, check_transport
 
 __all__ = [
     "TRANSPORT_LAWS",

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterceptor, ExecuteActivityInput
 
-from temporal_token_interceptor.attempts import Attempts
-from temporal_token_interceptor.backends.memory import MemoryStreamBackend
 from temporal_token_interceptor.events import Event, TokenEvent
-from temporal_token_interceptor.interceptor import TokenStreamingInterceptor
-from temporal_token_interceptor.protocol import StreamKey, decode
-from temporal_token_interceptor.snapshot import Fold
+from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.frames import StreamKey, decode
+from temporal_token_interceptor.transport.memory import MemoryStreamBackend
+from temporal_token_interceptor.views.snapshot import Fold
+from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
 
 if TYPE_CHECKING:
-    from temporal_token_interceptor.plugin import StreamingOptions
+    from temporal_token_interceptor.worker.plugin import StreamingOptions
 
 
 class StreamingActivityEnvironment:

@@ -17,9 +17,6 @@ from typing import Any
 
 import pytest
 
-from temporal_token_interceptor import events as package_events
-from temporal_token_interceptor.attempts import Attempts
-from temporal_token_interceptor.backends.redis_keys import FIELD, Keys
 from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
 from temporal_token_interceptor.events import (
     AttemptStarted,
@@ -31,8 +28,11 @@ from temporal_token_interceptor.events import (
     ReasoningEvent,
     TokenEvent,
 )
-from temporal_token_interceptor.protocol import Cursor, StreamKey, decode, encode
-from temporal_token_interceptor.wire import unfold
+from temporal_token_interceptor.events import model as package_events
+from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.event_json import unfold
+from temporal_token_interceptor.protocol.frames import Cursor, StreamKey, decode, encode
+from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
 
 HERE = Path(__file__).parent
 DOCUMENT = (HERE.parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")

@@ -13,9 +13,9 @@ import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from pydantic import BaseModel
 
-from temporal_token_interceptor.buffer import Budget, Buffer
-from temporal_token_interceptor.capture import Observer, capturing
-from temporal_token_interceptor.graph_stream import stream_graph
+from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
+from temporal_token_interceptor.capture.stream_graph import stream_graph
 from tests.differential.shapes import GRAPHS, SHAPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "differences.md"

@@ -12,7 +12,7 @@ import pytest
 
 from examples.servers import find_redis, find_temporal
 from temporal_token_interceptor import environment
-from temporal_token_interceptor.protocol import decode
+from temporal_token_interceptor.protocol.frames import decode
 from tests.support.pages import ROOT, blocks
 from tests.support.snippets import PLAYED_AS_A_WHOLE, PLAYS, Stage, other_blocks, snippets
 

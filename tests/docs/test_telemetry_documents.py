@@ -3,7 +3,7 @@
 import json
 import re
 
-from temporal_token_interceptor.telemetry_names import METRICS
+from temporal_token_interceptor.telemetry.names import METRICS
 from tests.support.telemetry_documents import DASHBOARD, PAGE, dashboard, page, prometheus
 
 

@@ -23,8 +23,8 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
-from temporal_token_interceptor.backends.redis_keys import Keys
-from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.transport.redis.keys import Keys
 from tests.faults.play import Play, Script
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import serving

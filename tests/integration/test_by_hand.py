@@ -17,10 +17,10 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
-from temporal_token_interceptor.backends import by_hand
-from temporal_token_interceptor.backends.by_hand import hand_stream
-from temporal_token_interceptor.protocol import decode
+from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.testing import ScriptedChatModel
+from temporal_token_interceptor.transport import manual_publishing as by_hand
+from temporal_token_interceptor.transport.manual_publishing import hand_stream
 from tests.support.streams import unique
 
 

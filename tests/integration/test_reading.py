@@ -300,7 +300,7 @@ async def test_without_redis_activities_run_as_if_we_were_not_there(client, capl
 async def test_an_attempt_that_never_said_how_it_ended_shows_as_a_gap(client, backend):
     """A worker that died owes its last words: nobody knows them, and I am told so."""
     from temporal_token_interceptor.events import CallStarted, Frame, TextRun
-    from temporal_token_interceptor.protocol import encode
+    from temporal_token_interceptor.protocol.frames import encode
     from tests.support.frames import a_call, an_origin
 
     workflow_id = unique("died")

@@ -25,10 +25,10 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
-from temporal_token_interceptor.telemetry import live_instruments, live_tracer
-from temporal_token_interceptor.telemetry_content import CONTENT_VARIABLE
-from temporal_token_interceptor.telemetry_models import ModelTelemetry
-from temporal_token_interceptor.telemetry_names import METRICS, SPANS
+from temporal_token_interceptor.telemetry.instruments import live_instruments, live_tracer
+from temporal_token_interceptor.telemetry.message_content import CONTENT_VARIABLE
+from temporal_token_interceptor.telemetry.model_calls import ModelTelemetry
+from temporal_token_interceptor.telemetry.names import METRICS, SPANS
 from temporal_token_interceptor.testing import ScriptedChatModel, tool_call
 from tests.support.streams import read_all, streaming_worker, unique
 from tests.support.telemetry import sdk_installed

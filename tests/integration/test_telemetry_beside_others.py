@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from temporalio.client import Client
 
-from temporal_token_interceptor.telemetry_names import SCOPE
+from temporal_token_interceptor.telemetry.names import SCOPE
 from tests.support.beside import run
 from tests.support.collector import Collector
 from tests.support.telemetry import sdk_installed

@@ -11,7 +11,7 @@ from temporalio.contrib.opentelemetry import OpenTelemetryPlugin
 from temporalio.worker import SharedStateManager, UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
-from temporal_token_interceptor import telemetry_names as names
+from temporal_token_interceptor.telemetry import names
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.integration.test_nexus import Caller, WriterHandler
 from tests.support.pool_activities import WORDS, answer_in_process

@@ -20,7 +20,7 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
-from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.protocol.frames import StreamKey
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, standing_text, streaming_worker, unique
 from tests.support.workflows import RunActivity
@@ -145,7 +145,7 @@ class Unreadable(MemoryStreamBackend):
 @pytest.mark.parametrize("vanishes", [True, False], ids=["its-end-vanishes", "its-end-never-comes"])
 async def test_a_stream_that_cannot_be_read_to_its_end_still_ends(monkeypatch, vanishes):
     """Redis lost what it had just named, or hands nothing over: I am told, and do not wait forever."""
-    monkeypatch.setattr("temporal_token_interceptor.batches._DRAIN_TIMEOUT", 0.05)
+    monkeypatch.setattr("temporal_token_interceptor.reader.until_closed._DRAIN_TIMEOUT", 0.05)
     enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     enough.set_result(None)
     subscriber = TokenSubscriber(None, Unreadable(vanishes=vanishes))

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import tool_call_chunk
 
-from temporal_token_interceptor.attempts import Attempts
-from temporal_token_interceptor.buffer import Budget, Buffer
-from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import Event, Frame
-from temporal_token_interceptor.protocol import decode, encode
+from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.frames import decode, encode
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.frames import an_origin
 

@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from examples.servers import SDK_REST
 from temporal_token_interceptor import MemoryStreamBackend
-from temporal_token_interceptor.telemetry_names import SCOPE
+from temporal_token_interceptor.telemetry.names import SCOPE
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, streaming_worker, unique
 from tests.support.telemetry import sdk_installed

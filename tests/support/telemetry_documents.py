@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from temporal_token_interceptor import telemetry_names as names
-from temporal_token_interceptor.telemetry_names import ATTRIBUTES, METRICS, SPANS, Metric, SpanName
+from temporal_token_interceptor.telemetry import names
+from temporal_token_interceptor.telemetry.names import ATTRIBUTES, METRICS, SPANS, Metric, SpanName
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "telemetry.md"

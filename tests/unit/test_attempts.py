@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.events import (
     AttemptEnded,
     AttemptStarted,
@@ -21,7 +20,8 @@ from temporal_token_interceptor.events import (
     TextRun,
     TokenEvent,
 )
-from temporal_token_interceptor.protocol import Cursor, decode, encode
+from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.frames import Cursor, decode, encode
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from temporal_token_interceptor.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import (
     Call,

@@ -25,9 +25,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult, GenerationChunk
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
-from temporal_token_interceptor._langchain import NO_FORCE_TAG, ForceStreaming
-from temporal_token_interceptor.buffer import Budget, Buffer
-from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
+from temporal_token_interceptor.capture.langchain_hooks import NO_FORCE_TAG, ForceStreaming
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
@@ -37,8 +38,7 @@ from temporal_token_interceptor.events import (
     TextRun,
     ToolCallChunk,
 )
-from temporal_token_interceptor.graph_events import PlacedEvent
-from temporal_token_interceptor.selection import NO_STREAM_TAGS, Selection
+from temporal_token_interceptor.events.graph import PlacedEvent
 from temporal_token_interceptor.testing import Piece, ScriptedChatModel, tool_call
 
 WORDS = ["To", "kens ", "travel", " light", ".", " ☂"]

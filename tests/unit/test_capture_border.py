@@ -2,8 +2,8 @@
 
 import pytest
 
-from temporal_token_interceptor.buffer import Budget, Buffer
-from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.testing import ScriptedChatModel
 
 

@@ -2,7 +2,7 @@
 
 from temporalio.converter import DataConverter
 
-from temporal_token_interceptor.client_converter import ClientConverter
+from temporal_token_interceptor.worker.data_converter import ClientConverter
 
 
 def test_a_converter_that_cannot_be_found_is_said_once(caplog):

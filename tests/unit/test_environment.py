@@ -21,8 +21,8 @@ from temporal_token_interceptor import (
     TokenStreamingPlugin,
     TokenSubscriber,
 )
+from temporal_token_interceptor.capture.filters import CONTENTS, KINDS
 from temporal_token_interceptor.environment import INTERCEPTOR, REDIS, SUBSCRIBER, made, options
-from temporal_token_interceptor.selection import CONTENTS, KINDS
 
 REDIS_AT_HOME = {"REDIS_URL": "redis://localhost"}
 

@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityOutboundInterceptor
 
 from temporal_token_interceptor import ConfigurationError, TokenStreamingInterceptor
-from temporal_token_interceptor.heartbeat import HeartbeatRecorder, Pulse, pulse_interval
+from temporal_token_interceptor.worker.heartbeat import HeartbeatRecorder, Pulse, pulse_interval
 
 
 class Wire(ActivityOutboundInterceptor):

@@ -6,7 +6,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.events import (
     AttemptEnded,
     AttemptStarted,
@@ -17,8 +16,9 @@ from temporal_token_interceptor.events import (
     TextRun,
     TokenEvent,
 )
-from temporal_token_interceptor.hold import Held
-from temporal_token_interceptor.protocol import Cursor, decode, encode
+from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.frames import Cursor, decode, encode
+from temporal_token_interceptor.reader.hold_policy import Held
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 END = 999_000_000

@@ -27,8 +27,8 @@ from langchain_core.tracers._streaming import _StreamingCallbackHandler
 from langgraph._internal import _runnable
 from langgraph.graph import START, MessagesState, StateGraph
 
-from temporal_token_interceptor import _langchain
-from temporal_token_interceptor._langchain import InlineHandler, observed_by
+from temporal_token_interceptor.capture import langchain_hooks as _langchain
+from temporal_token_interceptor.capture.langchain_hooks import InlineHandler, observed_by
 from temporal_token_interceptor.testing import ScriptedChatModel
 
 # ------------------------------------------------------------------ the hooks

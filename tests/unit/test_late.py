@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from temporal_token_interceptor import late
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import AttemptEnded, Frame, TextRun
-from temporal_token_interceptor.late import LateFrames
-from temporal_token_interceptor.protocol import Packet, StreamKey, decode
+from temporal_token_interceptor.protocol.frames import Packet, StreamKey, decode
+from temporal_token_interceptor.worker import redelivery as late
+from temporal_token_interceptor.worker.redelivery import LateFrames
 from tests.support.frames import an_origin
 
 END = AttemptEnded(outcome="failed")

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from temporal_token_interceptor.backends.base import Entry, TokenSink, TokenSource
-from temporal_token_interceptor.backends.memory import MemoryStreamBackend
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.protocol import StreamKey
+from temporal_token_interceptor.protocol.frames import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
+from temporal_token_interceptor.transport.base import Entry, TokenSink, TokenSource
+from temporal_token_interceptor.transport.memory import MemoryStreamBackend
 
 STREAM = StreamKey("default", "workflow", "run")
 

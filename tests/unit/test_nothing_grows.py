@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 
-from temporal_token_interceptor.backends.memory import MemoryStreamBackend
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer, capturing
-from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.testing import ScriptedChatModel
+from temporal_token_interceptor.transport.memory import MemoryStreamBackend
+from temporal_token_interceptor.worker.session import Session
 from tests.differential.models import SEARCH, after_tools
 from tests.differential.shapes import search
 from tests.support.frames import an_origin

@@ -7,10 +7,10 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from temporal_token_interceptor import capture
-from temporal_token_interceptor.buffer import Budget, Buffer
-from temporal_token_interceptor.capture import Observer
-from temporal_token_interceptor.reading import plain_blocks
+from temporal_token_interceptor.capture import model_observer as capture
+from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.message_parts import plain_blocks
+from temporal_token_interceptor.capture.model_observer import Observer
 
 RUN = uuid.uuid4()
 PROVIDERS = [None, "openai", "anthropic", "google_genai", "bedrock_converse", "groq"]

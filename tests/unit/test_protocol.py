@@ -27,8 +27,8 @@ from temporal_token_interceptor.events import (
     TokenEvent,
     ToolCallChunk,
 )
-from temporal_token_interceptor.protocol import Cursor, Packet, StreamKey, decode, encode
-from temporal_token_interceptor.wire import unfold
+from temporal_token_interceptor.protocol.event_json import unfold
+from temporal_token_interceptor.protocol.frames import Cursor, Packet, StreamKey, decode, encode
 
 ORIGIN = Origin(
     namespace="default",

@@ -12,7 +12,7 @@ import pytest
 
 import temporal_token_interceptor
 from temporal_token_interceptor import TokenStreamingInterceptor, testing
-from temporal_token_interceptor.plugin import StreamingOptions
+from temporal_token_interceptor.worker.plugin import StreamingOptions
 
 ROOT = Path(__file__).parents[2]
 

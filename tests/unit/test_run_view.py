@@ -34,7 +34,7 @@ from temporal_token_interceptor.events import (
     ToolEnded,
     ToolStarted,
 )
-from temporal_token_interceptor.run_view import WorkflowRun
+from temporal_token_interceptor.views.workflow_run import WorkflowRun
 from tests.support.answers import read_back, said_at_once, scripts
 from tests.support.frames import a_call, an_origin
 

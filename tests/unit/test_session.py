@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 
-from temporal_token_interceptor.attempts import Attempts
-from temporal_token_interceptor.backends.base import TokenSink
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.digest import TextDigest
+from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -24,8 +21,11 @@ from temporal_token_interceptor.events import (
     Gap,
     TokenEvent,
 )
-from temporal_token_interceptor.protocol import Packet, StreamKey, decode, encode
-from temporal_token_interceptor.session import Session
+from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.frames import Packet, StreamKey, decode, encode
+from temporal_token_interceptor.protocol.text_check import TextDigest
+from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.worker.session import Session
 from tests.support.frames import a_call, an_origin
 
 FOREVER = timedelta(days=1)  # longer than any test may take: what is waited for comes by itself
@@ -386,7 +386,7 @@ async def test_a_frame_that_cannot_be_encoded_harms_nobody(stage, sink, caplog, 
     def broken(frame: Frame) -> bytes:
         raise TypeError("a bug")
 
-    monkeypatch.setattr("temporal_token_interceptor.session.encode", broken)
+    monkeypatch.setattr("temporal_token_interceptor.worker.session.encode", broken)
     async with stage.session() as session:
         say(session, "a")
         await session.finish("completed_provisional")

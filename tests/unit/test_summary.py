@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_token_interceptor.attempts import Attempts
 from temporal_token_interceptor.events import (
     AttemptEnded,
     CallEnded,
@@ -22,8 +21,10 @@ from temporal_token_interceptor.events import (
     ToolCallChunk,
     ToolEnded,
 )
-from temporal_token_interceptor.protocol import decode, encode
-from temporal_token_interceptor.summary import (
+from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.frames import decode, encode
+from temporal_token_interceptor.protocol.result_items import frames_in, summary_events
+from temporal_token_interceptor.worker.summary import (
     COUNTS_BYTES,
     FRAMES_BYTES,
     MARK,
@@ -33,7 +34,6 @@ from temporal_token_interceptor.summary import (
     item_of,
     outline,
 )
-from temporal_token_interceptor.summary_reader import frames_in, summary_events
 from tests.support.frames import a_call, an_origin
 
 PLENTY = 10**6  # bytes

@@ -10,16 +10,16 @@ import pytest
 from opentelemetry.sdk.trace import SpanProcessor
 
 from temporal_token_interceptor import ConfigurationError, MemoryStreamBackend, TokenStreamingInterceptor
-from temporal_token_interceptor._langchain import is_instrumented
-from temporal_token_interceptor.buffer import Budget
-from temporal_token_interceptor.capture import Observer, capturing
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.langchain_hooks import is_instrumented
+from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import AttemptEnded, Frame, TextRun
-from temporal_token_interceptor.protocol import StreamKey, decode, encode
-from temporal_token_interceptor.session import Session
-from temporal_token_interceptor.telemetry_models import models_reported
-from temporal_token_interceptor.telemetry_reader import subscription_telemetry
-from temporal_token_interceptor.telemetry_writer import NO_TELEMETRY, AttemptTelemetry, attempt_telemetry
+from temporal_token_interceptor.protocol.frames import StreamKey, decode, encode
+from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, AttemptTelemetry, attempt_telemetry
+from temporal_token_interceptor.telemetry.model_calls import models_reported
+from temporal_token_interceptor.telemetry.subscription import subscription_telemetry
 from temporal_token_interceptor.testing import ScriptedChatModel
+from temporal_token_interceptor.worker.session import Session
 from tests.support.frames import a_call, an_origin
 from tests.support.telemetry import sdk_installed
 

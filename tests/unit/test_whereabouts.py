@@ -2,8 +2,8 @@
 
 import pytest
 
-from temporal_token_interceptor.protocol import Cursor
-from temporal_token_interceptor.whereabouts import EVERYTHING, NOTHING, Whereabouts
+from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.reader.position import EVERYTHING, NOTHING, Whereabouts
 
 A, B, C = "001-0", "002-0", "003-0"
 H7, H9 = "h000000000000007-0000", "h000000000000009-0000"

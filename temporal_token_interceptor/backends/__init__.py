@@ -1,1 +1,0 @@
-"""Transports: the seam (`base`), in process (`memory`), Redis Streams (`redis`)."""

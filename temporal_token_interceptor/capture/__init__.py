@@ -1,0 +1,1 @@
+"""The LangChain side: callbacks of models, graphs and tools go into a bounded buffer."""

@@ -1,0 +1,288 @@
+"""From LangChain's callbacks to the buffer: what happens around the model calls, and which belongs to which.
+
+Tools, nodes and custom events; and, followed from parent to child, the tool call that everything below a tool
+runs under. That way a sub-agent's words find the tool call that they answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from temporal_token_interceptor.capture.buffer import Buffer
+from temporal_token_interceptor.capture.filters import Selection
+from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
+from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text, path_of
+from temporal_token_interceptor.events import (
+    CustomEvent,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
+    ToolEnded,
+    ToolStarted,
+)
+
+# A step of a graph has this tag itself; what runs inside a node does not inherit it.
+_STEP_TAG = "graph:step:"
+
+
+logger = logging.getLogger(__name__)
+
+_Callback = TypeVar("_Callback", bound=Callable[..., None])
+
+
+def never_failing(callback: _Callback) -> _Callback:
+    """Let nothing out of a callback of an observer but what was thrown into it from outside."""
+
+    @wraps(callback)
+    def guarded(self: SurroundingsObserver, *args: Any, **kwargs: Any) -> None:
+        try:
+            callback(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - what we observe must not fail because we could not follow it
+            self.excuse(error)
+
+    return cast("_Callback", guarded)
+
+
+class SurroundingsObserver(InlineHandler):
+    """Writes the tools, nodes and custom events of one activity attempt into a buffer.
+
+    Args:
+        buffer: Where it goes.
+        default_node: The node's name outside of a graph.
+        selection: What to capture.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
+    """
+
+    ignore_retriever = True
+    ignore_retry = True
+
+    # LangChain swallows what a callback raises, unless it is told not to. An exception may be none of ours:
+    # Temporal cancels a sync activity by raising one in its thread, wherever that is just then, and a
+    # cancellation that is swallowed never comes again. So LangChain shall swallow nothing; what is ours is
+    # caught here.
+    raise_error = True
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        *,
+        default_node: str,
+        selection: Selection | None = None,
+        thrown_in: tuple[type[Exception], ...] = (),
+    ) -> None:
+        super().__init__()
+        self._thrown_in = thrown_in
+        self._failures = 0
+        self._buffer = buffer
+        self._default_node = default_node
+        self._selection = selection or Selection()
+        kinds = self._selection.kinds
+        # Tools are followed in any case, for the sake of the calls below them.
+        self._tells_tools, self._tells_nodes = "tool" in kinds, "node" in kinds
+        self._live_tools: dict[UUID, ToolStarted] = {}
+        self._live_nodes: dict[UUID, NodeStarted] = {}
+        self._tool_call_above: dict[UUID, str] = {}  # of whatever runs below a tool
+        self._starting = threading.Lock()
+        self._closed = False
+
+    @property
+    def ignore_custom_event(self) -> bool:
+        """Whether LangChain need not call for custom events."""
+        return "custom" not in self._selection.kinds
+
+    def tool_call_above(self, run_id: UUID | None) -> str | None:
+        """Return the tool call that a run was made under, if it was."""
+        return None if run_id is None else self._tool_call_above.get(run_id)
+
+    # ------------------------------------------------------------------ LangChain calls these
+
+    @never_failing
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any],
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
+        tool_call_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        above = tool_call_id or self.tool_call_above(parent_run_id)
+        if above and not self._closed:
+            self._tool_call_above[run_id] = above
+        place = self._place(metadata)
+        if not self._tells_tools or not self._selection.takes(place["node_name"], tags):
+            return
+        text, truncated = None, False
+        if "tool_input" in self._selection.contents:
+            text, truncated = bounded_text(input_str if inputs is None else inputs)
+        started = ToolStarted(
+            name=(serialized or {}).get("name") or kwargs.get("name") or "",
+            run_id=str(run_id),
+            tool_call_id=tool_call_id,
+            input=text,
+            truncated=truncated,
+            **place,
+        )
+        with self._starting:
+            if not self._closed:
+                self._live_tools[run_id] = started
+                self._buffer.put(started, None, len(text or ""))
+
+    @never_failing
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        text, truncated = None, False
+        if "tool_output" in self._selection.contents and run_id in self._live_tools:
+            text, truncated = bounded_text(output)
+        self._end_tool(run_id, output=text, truncated=truncated)
+
+    @never_failing
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._end_tool(run_id, error=type(error).__name__)
+
+    @never_failing
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if self._closed:
+            return
+        if self._tool_call_above and (above := self.tool_call_above(parent_run_id)):
+            self._tool_call_above[run_id] = above
+        if not self._tells_nodes or not _is_node(kwargs.get("name"), metadata, tags):
+            return
+        place = self._place(metadata)
+        if self._selection.takes(place["node_name"], tags):
+            started = NodeStarted(run_id=str(run_id), **place)
+            with self._starting:
+                if not self._closed:
+                    self._live_nodes[run_id] = started
+                    self._buffer.put(started, None)
+
+    @never_failing
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        data, truncated = None, False
+        if "node_output" in self._selection.contents and run_id in self._live_nodes:
+            data, truncated = bounded_data(outputs)
+        self._end_chain(run_id, output=data, truncated=truncated)
+
+    @never_failing
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._end_chain(run_id, error=type(error).__name__)
+
+    @never_failing
+    def on_custom_event(
+        self,
+        name: str,
+        data: Any,
+        *,
+        run_id: UUID,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        place = self._place(metadata)
+        if self._closed or not self._selection.takes(place["node_name"], tags):
+            return
+        sent, truncated = bounded_data(data)
+        event = CustomEvent(name=name, data=sent, truncated=truncated, **place)
+        self._buffer.put(event, None, len(str(sent)))
+
+    # ------------------------------------------------------------------ `stream_graph` calls this
+
+    @never_failing
+    def put_graph_event(self, mode: str, path: tuple[str, ...], data: Any) -> None:
+        """Pass on what a graph said in one of its stream modes."""
+        if not self._closed:
+            sent, truncated = bounded_data(data)
+            event = GraphEvent(mode=mode, path=path, data=sent, truncated=truncated)
+            self._buffer.put(event, None, len(str(sent)))
+
+    def excuse(self, error: Exception) -> None:
+        """Let out what was thrown in; log and count what is ours, without its text: that may hold content."""
+        if isinstance(error, self._thrown_in):
+            raise error
+        self._failures += 1
+        if self._failures == 1:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            logger.warning(
+                "a model's chunk could not be captured (%s at %s:%s); the model is not affected; said once",
+                type(error).__name__,
+                place.filename,
+                place.lineno,
+            )
+
+    # ------------------------------------------------------------------ ends
+
+    def close(self) -> None:
+        """End what is open, as unfinished, and turn deaf.
+
+        What is cancelled may fire no callback at all; a task or a thread may outlive its attempt.
+        """
+        with self._starting:  # what starts now, on another thread, is either ended here or not begun
+            self._closed = True
+        for run_id in list(self._live_tools):
+            self._end_tool(run_id, unfinished=True)
+        for run_id in list(self._live_nodes):
+            self._end_chain(run_id, unfinished=True)
+        self._tool_call_above.clear()
+
+    def _end_tool(self, run_id: UUID, **facts: Any) -> None:
+        self._tool_call_above.pop(run_id, None)
+        if (started := self._live_tools.pop(run_id, None)) is not None:
+            ended = ToolEnded(
+                name=started.name,
+                run_id=started.run_id,
+                tool_call_id=started.tool_call_id,
+                node_name=started.node_name,
+                path=started.path,
+                step=started.step,
+                **facts,
+            )
+            self._buffer.put(ended, None, len(facts.get("output") or ""))
+
+    def _end_chain(self, run_id: UUID, **facts: Any) -> None:
+        if self._tool_call_above:
+            self._tool_call_above.pop(run_id, None)
+        if (started := self._live_nodes.pop(run_id, None)) is not None:
+            ended = NodeEnded(
+                run_id=started.run_id,
+                node_name=started.node_name,
+                path=started.path,
+                step=started.step,
+                **facts,
+            )
+            self._buffer.put(ended, None, len(str(facts.get("output") or "")))
+
+    def _place(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+        known = metadata or {}
+        return {
+            "node_name": known.get("langgraph_node") or self._default_node,
+            "path": path_of(known),
+            "step": known.get("langgraph_step"),
+        }
+
+
+def _is_node(name: object, metadata: Mapping[str, Any] | None, tags: Sequence[str] | None) -> bool:
+    """Whether a chain is a node itself, and not something that runs within one."""
+    return bool(
+        metadata
+        and name == metadata.get("langgraph_node")
+        and any(tag.startswith(_STEP_TAG) for tag in tags or ())
+    )

@@ -1,0 +1,132 @@
+"""What happens around the model calls: tools, nodes, custom events, and a graph's own stream modes.
+
+What tools were given and return, and what nodes return, may never have been meant for a viewer: it is sent
+only if the worker was told so. Names, ids and errors' classes always are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from temporal_token_interceptor.events.origin import AttemptEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedEvent(AttemptEvent):
+    """What happens in a node.
+
+    Attributes:
+        node_name: The LangGraph node, or the activity type outside of a graph.
+        path: The subgraph path, outermost first, without the node itself.
+        step: LangGraph's superstep, where there is one.
+    """
+
+    node_name: str = ""
+    path: tuple[str, ...] = ()
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted(PlacedEvent):
+    """A tool began to run.
+
+    Attributes:
+        name: The tool's name.
+        run_id: LangChain's run id; the same in `ToolEnded`.
+        tool_call_id: The tool call of a model's message that it answers, where there is one. Calls that
+            a sub-agent makes within the tool have the same `Call.tool_call_id`.
+        input: The arguments, as text; only with `capture={"tool_input"}`, and at most 4 KiB.
+        truncated: Whether `input` was longer.
+    """
+
+    name: str
+    run_id: str = ""
+    tool_call_id: str | None = None
+    input: str | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolEnded(PlacedEvent):
+    """A tool returned or failed.
+
+    Attributes:
+        name: The tool's name.
+        run_id: LangChain's run id.
+        tool_call_id: The tool call that it answers.
+        error: The exception's class name if the tool raised, also where the graph goes on regardless.
+        output: What it returned, as text; only with `capture={"tool_output"}`, and at most 4 KiB.
+        truncated: Whether `output` was longer.
+        unfinished: Whether the tool was still running when its attempt ended.
+    """
+
+    name: str
+    run_id: str = ""
+    tool_call_id: str | None = None
+    error: str | None = None
+    output: str | None = None
+    truncated: bool = False
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted(PlacedEvent):
+    """A graph began a node.
+
+    Attributes:
+        run_id: LangChain's run id; the same in `NodeEnded`.
+    """
+
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEnded(PlacedEvent):
+    """A node of a graph returned or failed.
+
+    Attributes:
+        run_id: LangChain's run id, the same as in `NodeStarted`.
+        error: The exception's class name if the node raised.
+        output: What it returned, as JSON values; only with `capture={"node_output"}`, and at most 64 KiB.
+        truncated: Whether `output` was too long to be sent.
+        unfinished: Whether the node was still running when its attempt ended.
+    """
+
+    run_id: str = ""
+    error: str | None = None
+    output: Any = None
+    truncated: bool = False
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomEvent(PlacedEvent):
+    """What the author of a graph dispatched (`dispatch_custom_event`), for viewers to see.
+
+    Attributes:
+        name: The name that it was given.
+        data: The data, as JSON values; None if it was longer than 64 KiB.
+        truncated: Whether `data` was too long to be sent.
+    """
+
+    name: str
+    data: Any = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphEvent(AttemptEvent):
+    """What a graph said in one of LangGraph's own stream modes; only of graphs run by `stream_graph`.
+
+    Attributes:
+        mode: `values`, `updates`, `custom`, `tasks`, `checkpoints` or `debug`.
+        path: The subgraph's namespace, as LangGraph gives it: `("node:task-id", ...)`; empty for the graph.
+        data: As JSON values; None if it was longer than 64 KiB.
+        truncated: Whether `data` was too long to be sent.
+    """
+
+    mode: str
+    path: tuple[str, ...] = ()
+    data: Any = None
+    truncated: bool = False

@@ -1,0 +1,246 @@
+"""Frames on the wire: one compact JSON object a frame, stream names, cursors.
+
+`docs/protocol.md` is the specification, enough to write a client in another language; this module,
+`wire.py` and the entries in `tests/contract/` have to agree with it.
+
+A reader does not get frames back but packets: the wire says a call's facts once, when it starts, and
+refers to it by number from then on. Whoever reads (`attempts.py`) knows the calls and unfolds a packet
+into events.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import orjson
+
+from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
+from temporal_token_interceptor.events import Call, Frame, Origin
+from temporal_token_interceptor.events.origin import HISTORY
+from temporal_token_interceptor.protocol.event_json import Wire, record_to_wire
+from temporal_token_interceptor.protocol.origin_json import (
+    BROKEN,
+    call_from_wire,
+    call_to_wire,
+    origin_from_wire,
+    origin_to_wire,
+    typed,
+)
+
+VERSION = 1
+
+_T = TypeVar("_T")
+
+
+class StreamKey(NamedTuple):
+    """Names the stream of one workflow run, whatever the transport.
+
+    Attributes:
+        namespace: The Temporal namespace.
+        workflow_id: The workflow; `activity:<activity_id>` for a standalone activity.
+        run_id: The run.
+    """
+
+    namespace: str
+    workflow_id: str
+    run_id: str
+
+    @classmethod
+    def of(cls, origin: Origin) -> StreamKey:
+        """Return the stream that an attempt writes to."""
+        return cls(origin.namespace, origin.workflow_id, origin.run_id)
+
+    @property
+    def name(self) -> str:
+        """`<namespace>/<workflow_id>/<run_id>`, percent-encoded so that no id can imitate another."""
+        return "/".join(map(_quoted, self))
+
+    @property
+    def workflow(self) -> str:
+        """`<namespace>/<workflow_id>`: what the pointer to the newest run is filed under."""
+        return "/".join(map(_quoted, self[:2]))
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe=_PLAIN, errors="surrogatepass")
+
+
+# Printable ASCII but for the separator, the percent sign and the braces of a Redis Cluster hash tag.
+_PLAIN = " !\"#$&'()*+,:;<=>?@[]\\^`|"
+
+
+class Cursor(NamedTuple):
+    """A place in a stream: resuming continues with the event right after it.
+
+    A run is read in two places, a transport and Temporal's history, and a reader stands in both. `entry` has
+    the id of the entry that was read last, behind that of the other place, if something was read there:
+    `b`, `h7`, `b+h7`, `h7+b`; empty is before the first. `position` counts the events that it unfolds into.
+    """
+
+    run_id: str
+    entry: str = ""
+    position: int = 0
+
+    @property
+    def sent(self) -> str:
+        """The entry of the transport that was read last; empty for none."""
+        return next((part for part in self.entry.split("+") if not part.startswith(HISTORY)), "")
+
+    @property
+    def told(self) -> str:
+        """The entry of the history that was read last; empty for none."""
+        return next((part for part in self.entry.split("+") if part.startswith(HISTORY)), "")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the event came from the history."""
+        return self.entry.rpartition("+")[2].startswith(HISTORY)
+
+    def __str__(self) -> str:
+        """Return the opaque form that events carry and `subscribe(cursor=...)` accepts."""
+        return f"{self.prefix(self.run_id, self.entry)}{self.position}"
+
+    @staticmethod
+    def prefix(run_id: str, entry: str) -> str:
+        """Return all but the position, so that a reader formats it once an entry."""
+        return f"{VERSION}~{run_id}~{entry}~"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read a cursor back.
+
+        Raises:
+            InvalidCursor: `text` was not handed out by this package.
+        """
+        match = _CURSOR.fullmatch(str(text))
+        if match is None:
+            raise InvalidCursor(
+                f"cursor {text!r} is not one of ours: pass the `.cursor` of an event, unchanged, "
+                "or none to read from the start"
+            )
+        return cls(match["run"], match["entry"], int(match["position"]))
+
+
+_CURSOR = re.compile(rf"{VERSION}~(?P<run>\S+)~(?P<entry>[^~\s]*)~(?P<position>[0-9]{{1,15}})")
+
+
+class Packet(NamedTuple):
+    """A frame as it was read: its calls still numbers, its events still wire forms.
+
+    A tuple, because one is made for each entry: a frozen dataclass takes three times as long.
+
+    Attributes:
+        attempt_id: Which attempt sent it.
+        seq: Its number among the attempt's frames.
+        origin: The whole origin; None in a frame without a header.
+        open_calls: In a header: the calls that started in earlier frames and have not ended.
+        events: Wire forms, for `unfold`.
+        traceparent: In a header: the attempt's trace, if it is traced.
+        waiting_since: When the oldest event was captured, in microseconds since 1970 by the worker's clock;
+            None if the worker does not say.
+    """
+
+    attempt_id: str
+    seq: int
+    origin: Origin | None
+    open_calls: tuple[Call, ...]
+    events: list[Wire]
+    traceparent: str | None = None
+    waiting_since: int | None = None
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the wire form of a frame. What JSON cannot hold is replaced, visibly; nothing is refused."""
+    body: dict[str, Any] = {"v": VERSION, "a": frame.origin.attempt_id, "n": frame.seq}
+    if frame.header:
+        body["o"] = origin_to_wire(frame.origin)
+        if frame.open_calls:
+            body["c"] = [call_to_wire(call) for call in frame.open_calls]
+        if frame.traceparent is not None:
+            body["tp"] = frame.traceparent
+    if frame.waiting_since is not None:
+        body["t"] = frame.waiting_since
+    body["e"] = [record_to_wire(record) for record in frame.records]
+    try:
+        return orjson.dumps(body, default=_stand_in)
+    except orjson.JSONEncodeError:
+        # Half an emoji (a lone surrogate), which JSON can escape and orjson does not; or, within a
+        # content block, what JSON does not know: an integer beyond 64 bits, a key that is no string, a loop.
+        return json.dumps(_plain(body), separators=(",", ":")).encode()
+
+
+def decode(data: bytes) -> Packet:
+    """Read the wire form of a frame.
+
+    Raises:
+        ProtocolError: not a frame, a broken one, or one of another version. Skip it and count it.
+    """
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            body = json.loads(data)  # lone surrogates, as above
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"entry of {len(data)} bytes is not JSON") from error
+    version = body.get("v") if isinstance(body, dict) else None
+    if version != VERSION:
+        raise ProtocolError(f"entry has protocol version {version!r}, this reader knows {VERSION}")
+    try:
+        attempt_id = typed(str, body["a"])
+        origin = origin_from_wire(body["o"], attempt_id) if "o" in body else None
+        return Packet(
+            attempt_id=attempt_id,
+            seq=typed(int, body["n"]),
+            origin=origin,
+            open_calls=tuple(call_from_wire(call, origin.activity_id) for call in body.get("c", ()))
+            if origin
+            else (),
+            events=typed(list, body["e"]),
+            traceparent=_optional(str, body.get("tp")),
+            waiting_since=_optional(int, body.get("t")),
+        )
+    except BROKEN as error:
+        raise ProtocolError(f"entry is not a frame: {error!r}") from error
+
+
+def _optional(kind: type[_T], value: object) -> _T | None:
+    # Not `typed`: nobody shall miss tokens because of what is only for telemetry.
+    return value if isinstance(value, kind) else None
+
+
+# ------------------------------------------------------------------ JSON
+
+_DEEPEST = 200  # levels of a content block; orjson's own bound is 254
+
+
+def _plain(value: object, depth: int = 0) -> object:
+    """Return a value that JSON can hold: the same where possible, else what comes closest."""
+    match value:
+        case None | bool() | str():
+            return value
+        case int() if -(2**63) <= value < 2**64:
+            return value
+        case int() if value.bit_length() < 10_000:
+            return str(int(value))  # as a number, most readers of JSON would round it
+        case float():
+            return value if isfinite(value) else None
+        case Mapping() if depth < _DEEPEST:
+            return {str(name): _plain(part, depth + 1) for name, part in value.items()}
+        case list() | tuple() if depth < _DEEPEST:
+            return [_plain(part, depth + 1) for part in value]
+        case _:
+            return _named(value)
+
+
+def _stand_in(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else _named(value)
+
+
+def _named(value: object) -> object:
+    """Stand in for a value that JSON cannot hold: its type."""
+    return {"unserializable": type(value).__name__}

@@ -1,0 +1,1 @@
+"""The client side: entries of a transport, joined with Temporal, become events."""

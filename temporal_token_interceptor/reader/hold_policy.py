@@ -1,0 +1,93 @@
+"""The reader policy `hold`: nothing of an attempt before it succeeded, and then all of it at once.
+
+A pure function of the stream, like `attempts.py`, whose events go in. Whatever failed, was superseded or
+given up never comes out.
+
+What is held comes out of its turn, so its cursors are made anew: all of a release stand in the entry whose
+last word caused it, numbered **backwards** from that word. So they only ever grow, and they do not change
+when the start of the attempt is trimmed away between two readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event, Origin
+from temporal_token_interceptor.protocol.frames import Cursor
+
+# The position of the last word of a release: beyond any that a writer's event can have.
+_LAST_WORD = 998_000_000
+
+
+class Held:
+    """Holds back what attempts say until they succeed; `read` takes what `Attempts.read` returned.
+
+    Costs the memory of the attempts that run: at most what the stream holds.
+
+    Args:
+        run_id: The run, for cursors.
+        before: As for `Attempts`.
+    """
+
+    def __init__(self, run_id: str, before: Mapping[str, Origin] | None = None) -> None:
+        self._run_id = run_id
+        self._held: dict[str, list[Event]] = {}  # by attempt id
+        self._running: dict[str, str] = {}  # by activity id: the attempt that is held
+        self._shown: dict[str, Origin | None] = dict(
+            before or {}
+        )  # by activity id: the attempt that came out last
+
+    def read(self, entry: str, events: Sequence[Event]) -> list[Event]:
+        """Return what can be said once an entry was read: mostly nothing.
+
+        Args:
+            entry: The entry's place in the stream.
+            events: What the entry says; all of one attempt.
+        """
+        released: list[Event] = []
+        for event in events:
+            if event.origin is None:
+                continue
+            attempt_id, activity_id = event.origin.attempt_id, event.origin.activity_id
+            if isinstance(event, AttemptStarted):
+                self._held.pop(self._running.get(activity_id, ""), None)
+                self._running[activity_id] = attempt_id
+            self._held.setdefault(attempt_id, []).append(event)
+            if isinstance(event, AttemptEnded) and event.outcome != "async_pending":
+                if event.outcome == "completed_provisional":
+                    released += self._release(attempt_id, activity_id)
+                else:
+                    del self._held[attempt_id]
+        return self._placed(released, entry, _LAST_WORD - len(released) + 1)
+
+    def rest(self, entry: str, first: int) -> list[Event]:
+        """Return, at the end of the stream, what attempts said of which nobody knows how they ended.
+
+        They were completed from elsewhere, or their last word was lost: a `Gap` follows for those.
+
+        Args:
+            entry: The last entry.
+            first: The position of the first event.
+        """
+        released = [
+            event
+            for activity_id, attempt_id in self._running.items()
+            for event in self._release(attempt_id, activity_id)
+        ]
+        return self._placed(released, entry, first)
+
+    def _release(self, attempt_id: str, activity_id: str) -> list[Event]:
+        events = self._held.pop(attempt_id, [])
+        if events:
+            shown, self._shown[activity_id] = self._shown.get(activity_id), events[0].origin
+            # Not the attempt before it, but the one that was shown before it.
+            events = [
+                replace(event, supersedes=shown) if isinstance(event, AttemptStarted) else event
+                for event in events
+            ]
+        return events
+
+    def _placed(self, events: list[Event], entry: str, first: int) -> list[Event]:
+        prefix = Cursor.prefix(self._run_id, entry)
+        return [replace(event, cursor=f"{prefix}{position}") for position, event in enumerate(events, first)]

@@ -1,0 +1,275 @@
+"""The runs of a workflow, one after another: which to read, its stream, and how it closed.
+
+What the subscriptions of a subscriber share is here; a `TokenSubscriber` says what they are called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from temporal_token_interceptor._tasks import joined, unless
+from temporal_token_interceptor.encryption import FrameCodec
+from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
+from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
+from temporal_token_interceptor.protocol.frames import Cursor, StreamKey
+from temporal_token_interceptor.reader.run_stream import OnRetry, RunStream
+from temporal_token_interceptor.reader.statistics import ReaderStatistics
+from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
+from temporal_token_interceptor.reader.temporal.history import RunHistory
+from temporal_token_interceptor.reader.temporal.workflow_end import Closed, Completion
+from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
+from temporal_token_interceptor.transport.base import TokenSource
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+logger = logging.getLogger(__name__)
+
+# How often a client without Temporal asks the transport for a run that has not begun.
+_POINTER_PAUSE = 0.1
+
+
+class Runs:
+    """Finds the runs of workflows and standalone activities, and follows them to their ends.
+
+    Args:
+        client: None: subscriptions end by `until` alone, and runs are found through the transport.
+        source: The transport; None: runs are read from history.
+        namespace: The Temporal namespace.
+        start_timeout: How long to wait for a workflow that has not been started.
+        patience: How long Temporal may be away.
+    """
+
+    def __init__(
+        self,
+        client: Client | None,
+        source: TokenSource | None,
+        namespace: str,
+        *,
+        start_timeout: timedelta,
+        patience: timedelta,
+    ) -> None:
+        self.statistics = ReaderStatistics()
+        self._client = client
+        self._source = source
+        self._namespace = namespace
+        self._start_timeout = start_timeout
+        self._workflows = Completion(client, patience=patience) if client is not None else None
+        self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
+        self._data_converter = client.data_converter if client is not None else None
+        self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
+        self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
+        self._has_wondered = False
+
+    async def follow(
+        self,
+        workflow_id: str,
+        run_id: str | None,
+        place: Cursor | None,
+        until: Awaitable[object] | None,
+        *,
+        standalone: bool = False,
+        on_retry: OnRetry = "reset",
+        skips: bool = False,
+        start_timeout: timedelta | None = None,
+        telemetry: SubscriptionTelemetry | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Iterate over the events of a run and of those that it goes on in; see `TokenSubscriber.subscribe`.
+
+        Args:
+            workflow_id: The workflow.
+            run_id: The run to begin with; None for the newest.
+            place: The cursor to go on from.
+            until: Ends it when done.
+            standalone: Whether it is an activity without a workflow.
+            on_retry: What to show of attempts that did not stand.
+            skips: Whether to leave out what is there already.
+            start_timeout: How long to wait for the workflow to be started; None for what all wait.
+            telemetry: Is told of each frame.
+        """
+        completion = self._activities if standalone else self._workflows
+        stop = None if until is None else asyncio.ensure_future(until)
+        try:
+            if not isinstance(workflow_id, str):
+                raise ConfigurationError(
+                    f"workflow_id must be a string, such as `handle.id`, not {type(workflow_id).__name__}"
+                )
+            run = place.run_id if place else run_id
+            wait = self._start_timeout if start_timeout is None else start_timeout
+            run = run or await self._newest_run(workflow_id, wait, stop, completion)
+            silent = place is None and not skips
+            status: Status = "unknown"
+            end = ""
+            before: Mapping[str, Origin] = {}
+            while run is not None:
+                key = StreamKey(self._namespace, workflow_id, run)
+                stream = RunStream(
+                    key,
+                    self._source,
+                    place,
+                    self.statistics,
+                    self._codec(key),
+                    history=None if standalone else self._history(key),
+                    on_retry=on_retry,
+                    before=before,
+                    telemetry=telemetry,
+                )
+                if skips:
+                    await stream.skip()
+                closing = asyncio.ensure_future(_closed(workflow_id, run, stop, completion))
+                try:
+                    async with aclosing(stream.events(closing)) as events:
+                        async for event in events:
+                            yield event
+                    closed = await closing or Closed("unknown")
+                finally:
+                    await joined(closing)
+                status, end, run = closed.status, stream.end, closed.next_run_id
+                silent &= stream.is_silent
+                if run is not None:
+                    place, skips = None, False
+                    before = stream.standing if closed.again else {}
+                    yield RunContinued(run_id=run, cursor=str(Cursor(run)))
+            if stop is not until and stop is not None and stop.done() and not stop.cancelled():
+                await stop  # nobody else hears what a coroutine raises
+            self._wonder(workflow_id, is_silent=silent and status == "completed")
+            yield StreamEnded(status=status, cursor=end)
+        except StreamNotFound as error:
+            raise _not_found(error, workflow_id, place) from error.__cause__
+        finally:
+            # A future that was passed is the caller's; a coroutine is run here, and by nobody else.
+            if stop is not until and stop is not None:
+                await joined(stop)
+
+    async def result(self, workflow_id: str, run_id: str | None, result_type: type | None) -> Any:
+        """Return the result of a workflow, of the run that a subscription ends with; wait for it to close.
+
+        Raises:
+            StreamNotFound: not started in time, or no such namespace.
+            ConfigurationError: there is no client to ask.
+            TransportUnavailable: Temporal was away for too long.
+            Exception: what the workflow's handle raises: it did not complete.
+        """
+        if self._client is None or self._workflows is None:
+            raise ConfigurationError("without a Temporal client there is no result")
+        run = run_id or await self._workflows.newest_run(workflow_id, start_timeout=self._start_timeout)
+        while (closed := await self._workflows.closed(workflow_id, run)).next_run_id is not None:
+            run = closed.next_run_id
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run, result_type=result_type)
+        return await handle.result(follow_runs=False)
+
+    async def newest(self, workflow_id: str) -> str:
+        """Return the newest run of a workflow, waiting for nothing.
+
+        Raises:
+            StreamNotFound: no such workflow, or nobody knows it yet.
+        """
+        ask = self._asked_transport if self._workflows is None else self._workflows.newest_run
+        return await ask(workflow_id, start_timeout=timedelta(0))
+
+    def stream(self, workflow_id: str, run_id: str, *, on_retry: OnRetry = "reset") -> RunStream:
+        """Return the stream of a run, from its start."""
+        key = StreamKey(self._namespace, workflow_id, run_id)
+        return RunStream(
+            key,
+            self._source,
+            None,
+            self.statistics,
+            self._codec(key),
+            history=self._history(key),
+            on_retry=on_retry,
+        )
+
+    def _wonder(self, workflow_id: str, *, is_silent: bool) -> None:
+        """Say where to look, once: a workflow without models looks the same as a worker set up wrongly."""
+        if self._has_wondered or not is_silent:
+            return
+        self._has_wondered = True
+        look = (
+            "has its worker a TokenStreamingInterceptor, with this reader's Redis and channel_prefix?"
+            if self._source is not None
+            else "do the results of its activities have a field custom_data (docs/durable.md)?"
+        )
+        logger.warning(
+            "workflow %r completed, and none of its activities streamed; if it calls models: %s (said once)",
+            workflow_id,
+            look,
+        )
+
+    def _history(self, stream: StreamKey) -> RunHistory | None:
+        """Return the history of a run: the same for all its subscribers, who share what was read in it."""
+        if self._client is None or self._workflows is None:
+            return None
+        history = self._histories.get(stream)
+        if history is None:
+            history = self._histories[stream] = RunHistory(self._client, self._workflows, stream)
+        return history
+
+    def _codec(self, stream: StreamKey) -> FrameCodec:
+        """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
+        codec = self._codecs.get(stream)
+        if codec is None:
+            codec = self._codecs[stream] = FrameCodec(self._data_converter, stream)
+        return codec
+
+    async def _newest_run(
+        self,
+        workflow_id: str,
+        start_timeout: timedelta,
+        stop: asyncio.Future[object] | None,
+        completion: Completion | ActivityCompletion | None,
+    ) -> str | None:
+        """Return the newest run, waiting for it to begin; None if `stop` comes first."""
+        ask = self._asked_transport if completion is None else completion.newest_run
+        if run := await unless(stop, ask(workflow_id, start_timeout=start_timeout)):
+            return run
+        with suppress(StreamNotFound):
+            return await ask(workflow_id, start_timeout=timedelta(0))
+        return None
+
+    async def _asked_transport(self, workflow_id: str, *, start_timeout: timedelta) -> str:
+        """Return the newest run that the transport knows, waiting for one."""
+        if self._source is None:
+            raise ConfigurationError("without a backend, only workflows can be read: from their history")
+        deadline = asyncio.get_running_loop().time() + start_timeout.total_seconds()
+        while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise StreamNotFound(
+                    f"the transport has heard nothing of workflow {workflow_id!r} in namespace "
+                    f"{self._namespace!r} within {start_timeout.total_seconds():g} s"
+                )
+            await asyncio.sleep(_POINTER_PAUSE)
+        return run
+
+
+def _not_found(error: StreamNotFound, workflow_id: str, place: Cursor | None) -> StreamNotFound:
+    """Return the error, or what it means for whoever passed a cursor."""
+    if place is None:
+        return error
+    return StreamNotFound(
+        f"the cursor is of run {place.run_id!r}, and Temporal knows no such run of workflow {workflow_id!r}: "
+        "pass it with the workflow that it came from, or start without one"
+    )
+
+
+async def _closed(
+    workflow_id: str,
+    run_id: str,
+    stop: asyncio.Future[object] | None,
+    completion: Completion | ActivityCompletion | None,
+) -> Closed | None:
+    """Return how the run closed, once it has; None if the caller has had enough before.
+
+    Without Temporal the caller's word is the only one, and taken for it.
+    """
+    if completion is not None:
+        return await unless(stop, completion.closed(workflow_id, run_id))
+    if stop is not None:
+        await asyncio.wait({stop})
+    return Closed("unknown")

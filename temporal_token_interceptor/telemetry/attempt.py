@@ -1,0 +1,260 @@
+"""What a worker tells of streaming: a `send` span for each model call, and the metrics of what it publishes.
+
+Without an SDK an attempt gets `NO_TELEMETRY`, whose verbs do nothing. With one, counters are added up here
+and told once a second, so that a frame costs one histogram and no more. Whatever the user's own parts of
+an SDK raise is logged once an attempt, and the tokens go on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind
+
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.events import AttemptEnded, Call, CallEnded, Gap, Origin, Record, TextRun
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.telemetry import names
+from temporal_token_interceptor.telemetry.instruments import (
+    Instruments,
+    destination,
+    fail,
+    live_instruments,
+    live_tracer,
+    system_of,
+    traceparent_of,
+)
+from temporal_token_interceptor.telemetry.names import Metric
+
+logger = logging.getLogger(__name__)
+
+_TELL_SECONDS = 1.0
+
+# Such an attempt has not failed, and another one begins from the start.
+_RETRIED = frozenset({"paused", "reset", "worker_shutdown"})
+
+_P = ParamSpec("_P")
+
+
+class RuntimeMeter(Protocol):
+    """What is used of Temporal's own `MetricMeter`."""
+
+    def create_counter(self, name: str, description: str | None = None, unit: str | None = None) -> Any:
+        """Create a counter, whose `add` takes an amount."""
+
+
+class NoTelemetry:
+    """What an attempt reports to where nobody listens."""
+
+    traceparent: str | None = None
+    """The trace that readers link to, for the headers of the attempt's frames."""
+
+    def call_started(self, call: Call) -> None:
+        """Note that a captured call begins. Called where the model is, on any thread."""
+
+    def waiting(self) -> None:
+        """Note that the buffer is no longer empty. On any thread."""
+
+    def taken(self) -> int | None:
+        """Note that a frame was made; return when its oldest event came, in microseconds since 1970."""
+        return None
+
+    def stored(self, records: Sequence[Record]) -> None:
+        """Note that the frame that was made last is stored."""
+
+    def ended(self, end: AttemptEnded | None, undelivered: int) -> None:
+        """Note that the attempt has ended, and how, if that is known; tell what was not told yet."""
+
+
+NO_TELEMETRY = NoTelemetry()
+
+
+def _harmless(
+    verb: Callable[Concatenate[AttemptTelemetry, _P], None],
+) -> Callable[Concatenate[AttemptTelemetry, _P], None]:
+    @functools.wraps(verb)
+    def guarded(self: AttemptTelemetry, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            verb(self, *args, **kwargs)
+        except Exception as error:  # of the user's sampler or processor: tokens go on
+            if isinstance(error, self.thrown_in):
+                raise
+            self.complain(error)
+
+    return guarded
+
+
+class AttemptTelemetry(NoTelemetry):
+    """What one attempt reports about the frames that it sends.
+
+    Args:
+        origin: The attempt.
+        system: The transport.
+        tracer: For `send` spans; None for no spans.
+        instruments: For metrics; None for none.
+        runtime_meter: Temporal's, which gets the counters too; None if it is off.
+        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        system: str,
+        tracer: trace.Tracer | None,
+        instruments: Instruments | None,
+        runtime_meter: RuntimeMeter | None,
+        *,
+        thrown_in: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self.thrown_in = thrown_in
+        self.traceparent = traceparent_of(trace.get_current_span())
+        self._origin = origin
+        self._system = system
+        self._tracer = tracer
+        self._instruments = instruments
+        self._flushed = None if instruments is None else instruments[names.FLUSH_DURATION]
+        self._flush_attributes = {names.SYSTEM: system}
+        self._runtime_meter = runtime_meter
+        self._sends: dict[int, _Send] = {}
+        self._starting = threading.Lock()
+        self._since: int | None = None
+        self._taken_at = 0.0
+        self._untold: Counter[Metric] = Counter()
+        self._tell_at = 0.0
+        self._tokens = 0
+        self._complained = False
+
+    @_harmless
+    def call_started(self, call: Call) -> None:
+        """Start its `send` span, as a child of the span that is current where the model is called."""
+        if self._tracer is None:
+            return
+        span = self._tracer.start_span(
+            names.SEND.name,
+            kind=SpanKind.PRODUCER,
+            attributes={
+                **destination("send", self._system, StreamKey.of(self._origin).name),
+                names.NODE: call.node_name,
+                names.CALL_ID: call.run_id,
+                names.ATTEMPT: self._origin.attempt,
+            },
+        )
+        with self._starting:
+            self._sends[call.ordinal] = _Send(span)
+            if self.traceparent is None:  # no span around the activity: readers link to its first call
+                self.traceparent = traceparent_of(span)
+
+    def waiting(self) -> None:
+        """Remember when, if delays are measured."""
+        if self._instruments is not None:
+            self._since = time.time_ns() // 1_000
+
+    def taken(self) -> int | None:
+        """Remember when; see `NoTelemetry`."""
+        self._taken_at = time.monotonic()
+        since, self._since = self._since, None
+        return since
+
+    @_harmless
+    def stored(self, records: Sequence[Record]) -> None:
+        """Count what is in it."""
+        now = time.monotonic()
+        if self._flushed is not None:
+            self._flushed(now - self._taken_at, self._flush_attributes)
+        untold = self._untold
+        untold[names.FRAMES_PUBLISHED] += 1
+        calls: set[int] = set()
+        for record in records:
+            if isinstance(record, TextRun):
+                self._tokens += record.count
+                untold[names.TOKENS_PUBLISHED] += record.count
+                if len(record.texts) < record.count:
+                    untold[names.TOKENS_MERGED] += record.count
+            elif isinstance(record, Gap):
+                untold[names.TOKENS_DROPPED] += record.missing or 0
+            if (call := getattr(record, "call", None)) is not None:
+                calls.add(call if isinstance(call, int) else call.ordinal)
+        if self._sends:
+            self._count_messages(calls, records)
+        if now >= self._tell_at:
+            self._tell_at = now + _TELL_SECONDS
+            self._tell()
+
+    def complain(self, error: Exception) -> None:
+        """Log an exception, the first of this attempt."""
+        if not self._complained:
+            self._complained = True
+            activity = self._origin.activity_id
+            logger.error("telemetry of activity %r fails (said once an attempt)", activity, exc_info=error)
+
+    def _count_messages(self, calls: set[int], records: Sequence[Record]) -> None:
+        for ordinal in calls:
+            if (send := self._sends.get(ordinal)) is not None:
+                send.messages += 1
+        for record in records:
+            if isinstance(record, CallEnded) and (send := self._sends.pop(record.call.ordinal, None)):
+                send.end()
+
+    @_harmless
+    def ended(self, end: AttemptEnded | None, undelivered: int) -> None:
+        """End the spans that are open, as undelivered, and tell all."""
+        if end is not None and (end.will_retry or end.outcome in _RETRIED):
+            self._untold[names.TOKENS_SUPERSEDED] += self._tokens
+        self._untold[names.FRAMES_UNDELIVERED] += undelivered
+        self._tell()
+        with self._starting:
+            sends, self._sends = self._sends, {}
+        for send in sends.values():  # their last words were not stored
+            fail(send.span, "undelivered")
+            send.end()
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, Counter()
+        for metric, amount in untold.items():
+            if not amount:
+                continue
+            if self._instruments is not None:
+                self._instruments[metric](amount, {names.ACTIVITY_TYPE: self._origin.activity_type})
+            if self._runtime_meter is not None:
+                name = metric.name.replace(".", "_")
+                self._runtime_meter.create_counter(name, metric.about, metric.unit).add(amount)
+
+
+class _Send:
+    """The `send` span of a call."""
+
+    __slots__ = ("messages", "span")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.messages = 0
+
+    def end(self) -> None:
+        self.span.set_attribute(names.MESSAGE_COUNT, self.messages)
+        self.span.end()
+
+
+def attempt_telemetry(
+    origin: Origin,
+    sink: object,
+    budget: Budget,
+    runtime_meter: RuntimeMeter | None,
+    *,
+    thrown_in: tuple[type[Exception], ...] = (),
+) -> NoTelemetry:
+    """Return what an attempt reports to; `NO_TELEMETRY` if nobody listens."""
+    tracer, instruments = live_tracer(), live_instruments()
+    if instruments is not None:
+        instruments.watch(budget)
+    elif (
+        tracer is None and runtime_meter is None and not trace.get_current_span().get_span_context().is_valid
+    ):
+        return NO_TELEMETRY
+    return AttemptTelemetry(origin, system_of(sink), tracer, instruments, runtime_meter, thrown_in=thrown_in)

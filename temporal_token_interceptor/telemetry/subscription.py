@@ -1,0 +1,104 @@
+"""What a reader tells: one `receive` span a subscription, linked to the writers' traces, delays and gaps."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind
+
+from temporal_token_interceptor.events import AttemptStarted, Event, Gap, Origin, TokenEvent
+from temporal_token_interceptor.protocol.frames import Packet, StreamKey
+from temporal_token_interceptor.telemetry import names
+from temporal_token_interceptor.telemetry.instruments import (
+    PROPAGATOR,
+    Instruments,
+    destination,
+    fail,
+    live_instruments,
+    live_tracer,
+    system_of,
+)
+
+
+class SubscriptionTelemetry:
+    """What one subscription reports, from its first event asked for to its end.
+
+    Args:
+        stream: What it reads, by namespace and workflow.
+        system: The transport.
+        tracer: For its `receive` span; None for no span.
+        instruments: For metrics; None for none.
+    """
+
+    def __init__(
+        self, stream: str, system: str, tracer: trace.Tracer | None, instruments: Instruments | None
+    ) -> None:
+        self._stream = stream
+        self._system = system
+        self._tracer = tracer
+        self._instruments = instruments
+        self._span: trace.Span = trace.INVALID_SPAN
+        self._began = 0
+        self._frames = 0
+        self._linked: set[str] = set()
+        self._tokens: Counter[str] = Counter()
+
+    async def over(self, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        """Pass a subscription's events through, and report it. Leaving it early is no error."""
+        self._began = time.time_ns() // 1_000
+        if self._tracer is not None:
+            attributes = destination("receive", self._system, self._stream)
+            self._span = self._tracer.start_span(
+                names.RECEIVE.name, kind=SpanKind.CLIENT, attributes=attributes
+            )
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    self._event(event)
+                    yield event
+        except Exception as error:
+            fail(self._span, type(error).__name__)
+            raise
+        finally:
+            self._span.set_attribute(names.MESSAGE_COUNT, self._frames)
+            self._span.end()
+
+    def packet(self, packet: Packet) -> None:
+        """Note a frame that was read."""
+        self._frames += 1
+        if packet.traceparent is not None and packet.traceparent not in self._linked:
+            self._linked.add(packet.traceparent)
+            context = PROPAGATOR.extract({"traceparent": packet.traceparent}, Context())
+            writer = trace.get_current_span(context).get_span_context()
+            if writer.is_valid:
+                self._span.add_link(writer)
+        since = packet.waiting_since
+        if self._instruments is not None and since is not None and since >= self._began:
+            delay = max(0, time.time_ns() // 1_000 - since) / 1e6
+            self._instruments[names.DELIVERY_DELAY](delay, {names.SYSTEM: self._system})
+
+    def _event(self, event: Event) -> None:
+        if self._instruments is None:
+            return
+        match event:
+            case TokenEvent():
+                self._tokens[event.origin.attempt_id] += 1
+            case Gap():
+                self._instruments[names.READER_GAPS](1, {names.GAP_REASON: event.reason})
+            case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
+                if taken_back := self._tokens.pop(superseded, 0):
+                    self._instruments[names.READER_TOKENS_SUPERSEDED](taken_back)
+
+
+def subscription_telemetry(namespace: str, workflow_id: str, source: object) -> SubscriptionTelemetry | None:
+    """Return what a subscription reports to; None if nobody listens."""
+    tracer, instruments = live_tracer(), live_instruments()
+    if tracer is None and instruments is None:
+        return None
+    stream = StreamKey(namespace, workflow_id, "").workflow
+    return SubscriptionTelemetry(stream, system_of(source), tracer, instruments)

@@ -1,0 +1,1 @@
+"""The log between worker and reader: the seam (`base`) and its implementations."""

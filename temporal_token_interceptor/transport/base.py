@@ -1,0 +1,107 @@
+"""The seam between this package and a transport: a sink that workers write to, a source that readers read.
+
+A transport keeps one append-only stream for each workflow run and knows nothing of what is in an entry.
+`temporal_token_interceptor.testing` has the conformance checks that an implementation must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, runtime_checkable
+
+from temporal_token_interceptor.protocol.frames import StreamKey
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a stream.
+
+    Attributes:
+        id: Its place; ids of one stream sort as strings, in the order of the stream. No white space, `~`
+            or `+`, and no `h` at the beginning: cursors need them.
+        data: What was written; empty for an entry that somebody else put there.
+    """
+
+    id: str
+    data: bytes
+
+
+@runtime_checkable
+class TokenSink(Protocol):
+    """Where workers write. One sink serves all activities of a worker, from the worker's event loop."""
+
+    keep_interval: timedelta
+    """How often `keep` has to be called for a stream that lives."""
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        """Append an entry; return once it is stored.
+
+        While the transport is away this waits and tries again, for as long as it takes: whoever calls
+        bounds the wait by cancelling, and the entry is then stored once, twice or not at all.
+
+        Entries that are written one after the other keep their order.
+
+        Raises:
+            TokenStreamError: the transport refused this very entry, or is closed; trying again is of no use.
+        """
+        ...
+
+    def keep(self, stream: StreamKey) -> None:
+        """Ask that the stream not expire soon, and that its run become its workflow's newest. No waiting.
+
+        It never raises; after `close` it does nothing.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and tasks. What is being written is given up. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """Where readers read. One source serves all subscribers of a process, from one event loop."""
+
+    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over the entries after an id, as they come, in batches that are never empty.
+
+        The iterator does not end before `close`; a stream that does not exist yet is waited for. It outlives
+        outages of the transport. Whoever leaves it early closes it (`contextlib.aclosing`): until then it
+        keeps its place, and what that costs.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+            InvalidCursor: `after` is no id of this transport.
+            TokenStreamError: the transport refuses this very stream.
+        """
+        ...
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry; empty if the stream is empty or does not exist.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+        """
+        ...
+
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there; empty if there is none.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+        """
+        ...
+
+    async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
+        """Return the run id last given to `keep` for this workflow, if it has not expired.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and tasks. Iterators that are still open end. Closing twice is fine."""
+        ...

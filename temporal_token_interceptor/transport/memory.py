@@ -1,0 +1,146 @@
+"""Both halves of a transport within one process: for tests, and for a worker that serves its own readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from datetime import timedelta
+from itertools import count
+from types import TracebackType
+from typing import Self, TypeVar
+
+from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor, TokenStreamError
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.transport.base import Entry
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class MemoryStreamBackend:
+    """Streams in memory. Costs no server; promises nothing beyond the life of the process.
+
+    Both halves must be used on one event loop.
+
+    Args:
+        stream_maxlen: How many entries a stream keeps; older ones are trimmed.
+        max_streams: How many streams are kept; the one written longest ago goes first.
+
+    Raises:
+        ConfigurationError: a bound is not positive.
+    """
+
+    system = "memory"
+    """What telemetry calls this transport."""
+
+    def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
+        for name, value in (("stream_maxlen", stream_maxlen), ("max_streams", max_streams)):
+            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+                raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
+        self.keep_interval: timedelta = timedelta(hours=1)
+        self._stream_maxlen = stream_maxlen
+        self._max_streams = max_streams
+        # One count for all: a stream that was dropped and begins anew must not give out its ids again.
+        self._ids = count(1)
+        self._streams: dict[StreamKey, deque[Entry]] = {}  # the one written last is last
+        self._newest: dict[tuple[str, str], str] = {}  # the one kept last is last
+        self._waiting: dict[StreamKey, set[asyncio.Event]] = {}
+        self._closed = False
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        """Append an entry."""
+        if self._closed:
+            raise TokenStreamError("the backend is closed: the entry was not stored")
+        entries = self._streams.pop(stream, None) or deque(maxlen=self._stream_maxlen)
+        entries.append(Entry(f"{next(self._ids):015d}", data))
+        self._streams[stream] = entries
+        _shrink(self._streams, self._max_streams)
+        for changed in self._waiting.get(stream, ()):
+            changed.set()
+        await asyncio.sleep(0)  # a writer that never waits would let no reader run
+
+    def keep(self, stream: StreamKey) -> None:
+        """Make the stream's run the newest of its workflow. Nothing expires here."""
+        workflow = stream[:2]
+        self._newest.pop(workflow, None)
+        self._newest[workflow] = stream.run_id
+        _shrink(self._newest, self._max_streams)
+
+    async def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over the entries after an id, as they come."""
+        if after and not after.isdecimal():
+            raise InvalidCursor(
+                f"entry id {after!r} is not one of this transport: a cursor is only good for the one that it "
+                "came from; pass none to read from the start"
+            )
+        changed = asyncio.Event()
+        waiting = self._waiting.setdefault(stream, set())
+        waiting.add(changed)
+        try:
+            while not self._closed:
+                changed.clear()
+                if batch := _after(self._streams.get(stream, ()), after):
+                    after = batch[-1].id
+                    yield batch
+                else:
+                    await changed.wait()
+        finally:
+            waiting.discard(changed)
+            if not waiting and self._waiting.get(stream) is waiting:
+                del self._waiting[stream]
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry, or an empty string."""
+        entries = self._streams.get(stream)
+        return entries[-1].id if entries else ""
+
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there, or an empty string."""
+        entries = self._streams.get(stream)
+        return entries[0].id if entries else ""
+
+    async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
+        """Return the run id last given to `keep` for this workflow."""
+        return self._newest.get((namespace, workflow_id))
+
+    async def close(self) -> None:
+        """End all readers, and take no more entries."""
+        self._closed = True
+        for waiting in self._waiting.values():
+            for changed in waiting:
+                changed.set()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        readers = sum(map(len, self._waiting.values()))
+        closed = ", closed" if self._closed else ""
+        return f"<MemoryStreamBackend {len(self._streams)} streams, {readers} readers{closed}>"
+
+
+def _after(entries: Sequence[Entry], last: str) -> list[Entry]:
+    """Return the entries after an id: walks back only as far as it has to."""
+    found: list[Entry] = []
+    for entry in reversed(entries):
+        if entry.id <= last:
+            break
+        found.append(entry)
+    found.reverse()
+    return found
+
+
+def _shrink(kept: dict[_Key, _Value], size: int) -> None:
+    while len(kept) > size:
+        del kept[next(iter(kept))]

@@ -1,0 +1,280 @@
+"""Redis Streams as a transport: tokens reach any number of readers, in any process, about as fast as Redis.
+
+Needs Redis 6.2 or newer, or what speaks its protocol. One connection for writing, two for reading, however
+many streams and readers there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from temporal_token_interceptor import environment
+from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
+from temporal_token_interceptor.events import TokenEvent
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
+from temporal_token_interceptor.transport.redis.cluster import ClusterDesk, ClusterWriter, PollingFollower
+from temporal_token_interceptor.transport.redis.connection import Desk, entry_id
+from temporal_token_interceptor.transport.redis.keys import Keys
+from temporal_token_interceptor.transport.redis.outage import Outage, described
+from temporal_token_interceptor.transport.redis.reader import RedisReader
+from temporal_token_interceptor.transport.redis.shared_read import BlockingFollower, Follower
+from temporal_token_interceptor.transport.redis.writer import RedisWriter
+
+# One XREAD waits this long, or most of the socket timeout of a client that was passed in: redis-py 8 gives
+# up after 5 s by default.
+_BLOCK_MS = 4_000
+_CONNECT_SECONDS = 5.0
+_CONNECTIONS = 3
+_TOO_MUCH = 2**31  # what Redis refuses is far above; so many seconds are 68 years
+_DEFAULT_URL = "redis://localhost:6379"
+
+
+class RedisStreamBackend:
+    """Both halves of the Redis transport: pass it to a worker's interceptor and to a `TokenSubscriber`.
+
+    A token costs a few bytes and, at load, a few microseconds; nothing connects before the first use.
+    Use it on one event loop, as `async with`, or call `close` at the end.
+
+    Args:
+        redis_url: `redis://`, `rediss://` or `unix://`; by default `redis://localhost:6379`.
+        channel_prefix: In front of every key. Writer and reader must agree.
+        stream_maxlen: Entries that the stream of a run keeps, approximately; a reader that is further
+            behind gets a `Gap`.
+        stream_ttl_seconds: From the last sign of life of a run's activities to the expiry of its
+            stream. It is refreshed by time while an activity streams, also when its model is silent.
+        patience: How long readers wait for a Redis that does not answer before they get
+            `TransportUnavailable`. Writers wait for as long as their activity runs.
+        client: Your own `redis.asyncio.Redis`, instead of a URL, with any settings (also one that a Sentinel
+            made); its pool must have three connections to lend. Or a `RedisCluster`, which is polled: see
+            docs/operations.md. It is not closed by `close`, and no URL may be passed beside it.
+
+    Raises:
+        ConfigurationError: an argument cannot be used; the message names it.
+    """
+
+    system = "redis"
+    """What telemetry calls this transport."""
+
+    def __init__(
+        self,
+        redis_url: str = _DEFAULT_URL,
+        channel_prefix: str = "tti:v1:",
+        stream_maxlen: int = 10_000,
+        stream_ttl_seconds: int = 3_600,
+        *,
+        patience: timedelta = timedelta(seconds=60),
+        client: Redis | RedisCluster | None = None,
+    ) -> None:
+        for name, value in (("stream_maxlen", stream_maxlen), ("stream_ttl_seconds", stream_ttl_seconds)):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _TOO_MUCH:
+                raise ConfigurationError(
+                    f"{name} must be a positive whole number below {_TOO_MUCH}, not {value!r}"
+                )
+        if not isinstance(patience, timedelta) or patience <= timedelta(0):
+            raise ConfigurationError(f"patience must be a positive timedelta, not {patience!r}")
+        if not isinstance(channel_prefix, str) or not channel_prefix or {"{", "}"} & {*channel_prefix}:
+            raise ConfigurationError(
+                "channel_prefix must be a string that is not empty and has no braces (they mark a cluster's "
+                f"hash tag), not {channel_prefix!r}"
+            )
+        if client is not None and not isinstance(client, Redis | RedisCluster):
+            kind = f"{type(client).__module__}.{type(client).__qualname__}"
+            raise ConfigurationError(f"client must be a redis.asyncio.Redis or RedisCluster, not a {kind}")
+        if client is not None and redis_url != _DEFAULT_URL:
+            raise ConfigurationError("redis_url and client cannot both be used: pass one of them")
+        self._owns_client = client is None
+        self._client = _connect(redis_url) if client is None else client
+        keys, outage = Keys(channel_prefix), Outage()
+        self._keys = keys
+        self._by_hand = HandPublisher(self)
+        self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / 3)
+        seconds = patience.total_seconds()
+        self._writer: RedisWriter | ClusterWriter
+        if isinstance(self._client, RedisCluster):
+            self._writer = ClusterWriter(
+                self._client, keys, outage, maxlen=stream_maxlen, ttl=stream_ttl_seconds
+            )
+            follower: Follower = PollingFollower(self._client, outage, patience=seconds)
+            self._reader = RedisReader(ClusterDesk(self._client), follower, keys, outage, patience=seconds)
+            return
+        pool = self._client.connection_pool
+        if pool.max_connections < _CONNECTIONS:
+            raise ConfigurationError(
+                f"{'redis_url' if client is None else 'client'} must allow {_CONNECTIONS} connections, "
+                f"not max_connections={pool.max_connections}: one writes, one waits for entries, one asks"
+            )
+        self._writer = RedisWriter(self._client, keys, outage, maxlen=stream_maxlen, ttl=stream_ttl_seconds)
+        desk = Desk(pool)
+        follower = BlockingFollower(pool, desk, outage, block_ms=_block_ms(pool), patience=seconds)
+        self._reader = RedisReader(desk, follower, keys, outage, patience=seconds)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **more: Any) -> Self:
+        """Return a backend as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+
+        Args:
+            environ: Instead of `os.environ`.
+            more: Options that come before those of the environment, such as a `client` of a cluster.
+
+        Raises:
+            ConfigurationError: a variable cannot be used, or `REDIS_URL` is not set; the message names it.
+        """
+        environ = os.environ if environ is None else environ
+        environment.warn_of_unknown(environ)
+        if not environ.get("REDIS_URL") and not {"redis_url", "client"} & more.keys():
+            raise ConfigurationError(
+                "the environment variable REDIS_URL is not set: say where Redis is, such as "
+                "REDIS_URL=redis://localhost:6379, or do without `from_environment`"
+            )
+        return environment.made(cls, environment.REDIS, environ, **more)
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        """Append an entry; return once Redis has it. See `TokenSink.write`."""
+        await self._writer.write(stream, data)
+
+    def keep(self, stream: StreamKey) -> None:
+        """Put the expiry of a stream off, and point its workflow to its run."""
+        self._writer.keep(stream)
+
+    def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over the entries after an id, as they come. See `TokenSource.read`."""
+        return self._reader.read(stream, after)
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry, or an empty string."""
+        return await self._reader.last_id(stream)
+
+    async def first_id(self, stream: StreamKey) -> str:
+        """Return the id of the oldest entry that is still there, or an empty string."""
+        return await self._reader.first_id(stream)
+
+    async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
+        """Return the newest run of a workflow that wrote tokens."""
+        return await self._reader.newest_run(StreamKey(namespace, workflow_id, ""))
+
+    # ------------------------------------------------------------------ by workflow id, as deepagent-temporal
+
+    async def publish(self, workflow_id: str, event: TokenEvent | Mapping[str, Any]) -> None:
+        """Store a token under a workflow id alone; return once Redis has it, or has not had it for 5 s.
+
+        For code that has a handler of its own, such as `TokenCapturingHandler`. With the interceptor on the
+        worker nobody needs it. What is lost is logged, and a gap to readers; nothing is raised. It is stored
+        as plain JSON, also where the client has a payload codec.
+
+        Raises:
+            ConfigurationError: `workflow_id` is no string.
+        """
+        await self._by_hand.publish(workflow_id, event)
+
+    async def publish_complete(self, workflow_id: str) -> None:
+        """Store the end of what is published for a workflow: `subscribe` ends there."""
+        await self._by_hand.complete(workflow_id)
+
+    def subscribe(
+        self, workflow_id: str, *, last_id: str = "0-0", block_ms: int | None = None
+    ) -> AsyncGenerator[dict[str, str]]:
+        """Iterate over what was published for a workflow, as flat mappings, up to `publish_complete`.
+
+        It reads what `publish` stored, and waits for an end that somebody has to write. What workers with the
+        interceptor say, `TokenSubscriber` reads, and ends as Temporal does.
+
+        Args:
+            workflow_id: The workflow.
+            last_id: An id of Redis: only what came after it.
+            block_ms: Of no use: what comes is there at once.
+
+        Raises:
+            ConfigurationError: `workflow_id` is no string.
+            InvalidCursor: `last_id` is no id of Redis.
+            TransportUnavailable: Redis was away for longer than `patience`.
+        """
+        del block_ms
+        return published(self, hand_stream(workflow_id), entry_id(last_id))
+
+    async def cleanup(self, workflow_id: str) -> None:
+        """Delete what was published for a workflow. Needs a right that neither workers nor readers need.
+
+        Raises:
+            TransportUnavailable: Redis did not take it; everything expires by itself.
+        """
+        stream = hand_stream(workflow_id)
+        self._by_hand.forget(workflow_id)
+        try:
+            for key in (self._keys.stream(stream), self._keys.pointer(stream)):  # two slots of a cluster
+                await self._client.delete(key)
+        except (RedisError, OSError) as error:
+            raise TransportUnavailable(
+                f"the stream of workflow {workflow_id!r} could not be deleted ({described(error)}); "
+                "it expires by itself"
+            ) from error
+
+    # ------------------------------------------------------------------ its life
+
+    async def close(self) -> None:
+        """Let go of tasks and connections; those of your own client go back to its pool."""
+        try:
+            await self._reader.close()
+        finally:
+            try:
+                await self._writer.close()
+            finally:
+                if self._owns_client:
+                    await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return itself: nothing connects before the first use."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        # Never the URL: it may hold a password.
+        return f"<RedisStreamBackend {self._writer!r} {self._reader!r}>"
+
+
+def _connect(redis_url: str) -> Redis:
+    # The writer and the reader try again by themselves, once for all streams and with one log line an
+    # outage. Retries inside the client would hide an outage and store entries twice. They have their own
+    # deadlines, too; a socket timeout of redis-py costs a task for each command. RESP2, because with RESP3
+    # redis-py does not look whether a connection out of the pool is still alive.
+    settings: dict[str, Any] = {
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+    }
+    try:
+        client = Redis.from_url(redis_url, **settings)
+        # Does not connect, but looks at what stands behind a `?` in the URL.
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, AttributeError, RedisError) as error:
+        # Neither the URL nor what was said of it: they may hold a password.
+        raise ConfigurationError(
+            "redis_url cannot be used: it must look like redis://host:6379, rediss://host:6379 or "
+            f"unix:///path, with options that redis-py knows ({type(error).__name__})"
+        ) from None
+    return client
+
+
+def _block_ms(pool: ConnectionPool) -> int:
+    # Not from the pool's settings: those that nobody set stand nowhere but in the connection.
+    timeout = pool.make_connection().socket_timeout  # type: ignore[no-untyped-call]
+    return _BLOCK_MS if timeout is None else max(1, min(_BLOCK_MS, int(timeout * 800)))

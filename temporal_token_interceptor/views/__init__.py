@@ -1,0 +1,1 @@
+"""Events in other shapes: what stands now, LangGraph's messages, a run object."""

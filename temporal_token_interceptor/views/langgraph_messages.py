@@ -1,0 +1,267 @@
+"""A subscription in LangGraph's shape: chunks with metadata, as `stream_mode="messages"` yields them.
+
+A chunk cannot take text back and LangGraph's stream has no holes, so two things needed a decision:
+
+* A retry yields a `RemoveMessage` for each message of the attempt that is superseded, as LangGraph's own
+  state takes messages back. A call has another id in every attempt, LangChain's: whoever ignores the removal
+  has two messages, as after a node's retry within LangGraph, and never a garbled one.
+* The loop ends in peace only if the workflow completed and nothing is missing; else it ends with an error,
+  after all that there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk, RemoveMessage
+from langchain_core.messages.tool import tool_call_chunk
+
+from temporal_token_interceptor.events import (
+    AttemptStarted,
+    Call,
+    CallEnded,
+    ContentBlock,
+    Event,
+    Gap,
+    Origin,
+    ReasoningEvent,
+    RunContinued,
+    TokenEvent,
+    ToolCallChunk,
+)
+from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.views.ending import Ending
+
+Metadata = dict[str, Any]
+"""What LangGraph says of a chunk, and what we add; docs/langgraph.md has the keys."""
+
+Message = tuple[AIMessageChunk | RemoveMessage, Metadata]
+"""A chunk, or the removal of what chunks with its id have said, and where it comes from."""
+
+Messages = AsyncGenerator[Message]
+"""What `TokenSubscriber.messages` returns."""
+
+_SAYS = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock
+
+
+async def messages(
+    events: AsyncGenerator[Event],
+    past: Callable[[Origin], AsyncGenerator[Event]],
+    *,
+    cursor: str | None = None,
+    subgraphs: bool = False,
+) -> Messages:
+    """Iterate over the chunks of a subscription.
+
+    Args:
+        events: The subscription; not with `on_retry="annotate"`. Closed at the end.
+        past: Given an attempt, says again what its run said until now. Asked only for an attempt that began
+            before the cursor, to name the messages that its reader already has.
+        cursor: Where the subscription began; None for the start, or for now.
+        subgraphs: Whether calls within subgraphs are shown.
+
+    Raises:
+        WorkflowNotCompleted: at the end: it failed, was canceled or terminated, or timed out.
+        TokensMissing: at the end: the workflow completed, but something that it said did not arrive.
+    """
+    chunks = Chunks(subgraphs=subgraphs, cursor=cursor or "")
+    run_id = Cursor.parse(cursor).run_id if cursor else None
+    async with aclosing(events):
+        async for event in events:
+            before = event.supersedes if isinstance(event, AttemptStarted) else None
+            if before is not None and before.run_id == run_id and not chunks.knows_all(before):
+                # All that it said was shown: up to the cursor to somebody else, and then to us.
+                async with aclosing(past(before)) as said:
+                    async for earlier in said:
+                        if earlier.origin == before:
+                            chunks.recall(earlier)
+            for message in chunks.read(event):
+                yield message
+    chunks.end()
+
+
+class Chunks:
+    """Turns events into chunks, one by one; pure.
+
+    Args:
+        subgraphs: Whether calls within subgraphs are shown.
+        cursor: Where the events begin.
+    """
+
+    def __init__(self, *, subgraphs: bool = False, cursor: str = "") -> None:
+        self._subgraphs = subgraphs
+        self._runs: list[dict[str, _Attempt]] = [{}]  # by attempt id: of the run before, and of this one
+        self._ending = Ending()
+        self._cursor = cursor
+
+    def read(self, event: Event) -> list[Message]:
+        """Return what an event adds: a chunk, removals, or nothing."""
+        said: list[Message] = []
+        match event:
+            case TokenEvent(token=text):
+                said = self._chunk(event, content=text)
+            case ReasoningEvent(token=text):
+                said = self._reasoning(event, text)
+            case ToolCallChunk(index=index, id=id_, name=name, args=args):
+                # LangChain merges fragments by an index that is a number, whatever its annotation says.
+                part = tool_call_chunk(id=id_, name=name, args=args, index=index)  # type: ignore[arg-type]
+                said = self._chunk(event, content="", tool_call_chunks=[part])
+            case ContentBlock(block=block):
+                said = self._chunk(event, content=[dict(block)])
+            case CallEnded():
+                said = self._last(event)
+            case AttemptStarted(origin=origin, supersedes=superseded):
+                said = [] if superseded is None else self._removals(superseded, event)
+                self._runs[-1][origin.attempt_id] = _Attempt(is_whole=True)
+            case Gap(call=Call() as call) if not self._shows(call):
+                return []  # nobody here misses it
+            case Gap():
+                said = self._gap(event)
+            case RunContinued():
+                self._runs = [self._runs[-1], {}]
+            case _:
+                pass
+        self._ending.note(event)
+        self._cursor = event.cursor
+        return said
+
+    def recall(self, event: Event) -> None:
+        """Take note of what the viewer already has."""
+        if isinstance(event, _SAYS | CallEnded) and self._shows(event.call):
+            self._drawn(event.origin, event.call)
+
+    def knows_all(self, origin: Origin) -> bool:
+        """Whether all that an attempt said was read."""
+        return any(run[origin.attempt_id].is_whole for run in self._runs if origin.attempt_id in run)
+
+    def end(self) -> None:
+        """Raise if the stream did not end well; see `Ending.check`."""
+        self._ending.check()
+
+    # ------------------------------------------------------------------ one event
+
+    def _chunk(self, event: _SAYS | CallEnded, **content: Any) -> list[Message]:
+        if not self._shows(event.call):
+            return []
+        drawn = self._drawn(event.origin, event.call)
+        drawn.reasoning_from = None
+        return [(AIMessageChunk(id=drawn.id, **content), {**drawn.metadata, "cursor": event.cursor})]
+
+    def _reasoning(self, event: ReasoningEvent, text: str) -> list[Message]:
+        """Return a block that LangChain merges with its neighbours, and with no other.
+
+        The index begins as LangChain's own do where no provider gave one.
+        """
+        if not self._shows(event.call):
+            return []
+        drawn = self._drawn(event.origin, event.call)
+        start = event.index if drawn.reasoning_from is None else drawn.reasoning_from
+        block = {"type": "reasoning", "reasoning": text, "index": f"lc_reasoning_{start}"}
+        said = self._chunk(event, content=[block])
+        drawn.reasoning_from = start
+        return said
+
+    def _last(self, event: CallEnded) -> list[Message]:
+        """Close a message; one that broke off without `last`, which says that its tool calls are whole."""
+        broke_off = event.error is not None or event.unfinished
+        facts = {"error": event.error, "unfinished": event.unfinished, "message_id": event.message_id}
+        said = self._chunk(
+            event,
+            content="",
+            usage_metadata=event.usage,
+            response_metadata={"finish_reason": event.finish_reason} if event.finish_reason else {},
+            chunk_position=None if broke_off else "last",
+        )
+        return [(chunk, {**metadata, **_present(facts)}) for chunk, metadata in said]
+
+    def _gap(self, gap: Gap) -> list[Message]:
+        facts: Metadata = {"langgraph_node": "", "gap": gap, "cursor": gap.cursor}
+        if gap.origin is None:
+            return [(AIMessageChunk(content=""), facts)]
+        if gap.call is None:
+            return [(AIMessageChunk(content=""), {**facts, **_of_attempt(gap.origin)})]
+        drawn = self._drawn(gap.origin, gap.call)
+        return [(AIMessageChunk(content="", id=drawn.id), {**facts, **drawn.metadata})]
+
+    def _removals(self, superseded: Origin, event: AttemptStarted) -> list[Message]:
+        """Take back what an attempt said.
+
+        Only the last removal has a new cursor: whoever resumes before it gets all of them again.
+        """
+        drawn = [
+            message
+            for run in self._runs
+            for message in run.pop(superseded.attempt_id, _Attempt()).messages.values()
+        ]
+        cursors = [self._cursor] * (len(drawn) - 1) + [event.cursor]
+        return [
+            (RemoveMessage(id=message.id), {**message.metadata, "cursor": cursor})
+            for message, cursor in zip(drawn, cursors, strict=False)
+        ]
+
+    def _shows(self, call: Call) -> bool:
+        return self._subgraphs or not call.path
+
+    def _drawn(self, origin: Origin, call: Call) -> _Drawn:
+        """Return the message of a call, a new one if nothing of it was shown so far."""
+        run = next((run for run in self._runs if origin.attempt_id in run), self._runs[-1])
+        attempt = run.setdefault(origin.attempt_id, _Attempt())
+        drawn = attempt.messages.get(call.ordinal)
+        if drawn is None:
+            drawn = attempt.messages[call.ordinal] = _Drawn(origin, call)
+        return drawn
+
+
+class _Attempt:
+    """What a viewer has of an attempt."""
+
+    def __init__(self, *, is_whole: bool = False) -> None:
+        self.is_whole = is_whole
+        self.messages: dict[int, _Drawn] = {}  # by ordinal
+
+
+class _Drawn:
+    """What a viewer has of a call."""
+
+    def __init__(self, origin: Origin, call: Call) -> None:
+        self.id = message_id(origin, call)
+        self.reasoning_from: int | None = None
+        self.metadata: Metadata = {
+            **(call.metadata or {}),
+            **_of_attempt(origin),
+            "langgraph_node": call.node_name,
+            **_present(
+                {
+                    "langgraph_step": call.step,
+                    "lc_agent_name": call.agent_name,
+                    "ls_provider": call.provider,
+                    "ls_model_name": call.model,
+                    "tags": [tag for tag in call.tags if not tag.startswith("seq:step")],
+                    "tool_call_id": call.tool_call_id,
+                }
+            ),
+            "path": call.path,
+            "call_id": call.id,
+        }
+
+
+def message_id(origin: Origin, call: Call) -> str:
+    """Return the id that LangChain gives the chunks of a call; one of ours if the call's start was lost."""
+    return f"lc_run--{call.run_id or f'{origin.attempt_id}-{call.ordinal}'}"
+
+
+def _of_attempt(origin: Origin) -> Metadata:
+    return {
+        "langgraph_node": origin.activity_type,
+        "workflow_id": origin.workflow_id,
+        "workflow_run_id": origin.run_id,
+        "activity_id": origin.activity_id,
+        "attempt": origin.attempt,
+    }
+
+
+def _present(facts: Metadata) -> Metadata:
+    # A step of LangGraph's functional API may be 0, which is something.
+    return {name: value for name, value in facts.items() if value or type(value) is int}

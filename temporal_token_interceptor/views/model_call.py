@@ -1,0 +1,162 @@
+"""One call of a model as LangChain's `AsyncChatModelStream`.
+
+It is fed with the events of LangChain's protocol, through its public `dispatch`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
+
+from temporal_token_interceptor.errors import CallNotCompleted, TokensMissing
+from temporal_token_interceptor.events import (
+    Call,
+    CallEnded,
+    CallStarted,
+    ContentBlock,
+    Gap,
+    Origin,
+    ReasoningEvent,
+    TextKind,
+    TokenEvent,
+    ToolCallChunk,
+)
+from temporal_token_interceptor.views.langgraph_messages import message_id
+
+
+class ModelCall(AsyncChatModelStream):
+    """One call of a model: `.text`, `.reasoning`, `.tool_calls` and `.output`, each to iterate or to await.
+
+    A call that failed, was cut off or lost something raises `CallNotCompleted` or `TokensMissing` once what
+    there is of it has been read.
+
+    Attributes:
+        origin: The attempt.
+        call: The call.
+        superseded: Whether a newer attempt replaces it, also after it has completed.
+    """
+
+    def __init__(self, origin: Origin, call: Call) -> None:
+        super().__init__(namespace=list(call.path), node=call.node_name, message_id=message_id(origin, call))
+        self.origin = origin
+        self.call = call
+        self.superseded = False
+
+
+class Speaking:
+    """Says a call's events in LangChain's protocol, to its stream."""
+
+    def __init__(self, stream: ModelCall) -> None:
+        self.stream = stream
+        self._blocks = 0
+        self._missing: Gap | None = None
+        self._kind = ""  # of the run of text that is open: it has the last number
+        self._text: list[str] = []
+        self._tool_calls: dict[int | str | None, tuple[int, dict[str, Any]]] = {}
+        call = stream.call
+        facts = {"provider": call.provider, "model": call.model, "run_id": call.run_id}
+        stream.dispatch(
+            {
+                "event": "message-start",
+                "role": "ai",
+                "id": stream.message_id,
+                "metadata": {name: fact for name, fact in facts.items() if fact},
+            }
+        )
+
+    def say(self, event: TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock | CallStarted) -> None:
+        """Pass on what the model says."""
+        match event:
+            case TokenEvent(token=text):
+                self._say_text("text", text)
+            case ReasoningEvent(token=text):
+                self._say_text("reasoning", text)
+            case ToolCallChunk():
+                self._say_tool_call(event)
+            case ContentBlock(block=block):
+                self._say_block(block)
+            case CallStarted():
+                pass
+
+    def finish(self, end: CallEnded) -> None:
+        """End the stream with its message, or with the reason that it has none."""
+        if end.error is not None or end.unfinished:
+            self.fail(CallNotCompleted(end.error or "unfinished"))
+            return
+        if self._missing is not None:
+            self.fail(TokensMissing((self._missing.reason,), self._missing.cursor))
+            return
+        self._close_text()
+        for number, tool_call in self._tool_calls.values():
+            self._part("finish", number, content=_parsed(tool_call))
+        facts = {"finish_reason": end.finish_reason} if end.finish_reason else {}
+        self.stream.dispatch({"event": "message-finish", "usage": end.usage, "metadata": facts})
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with an error."""
+        self.stream.fail(error)
+
+    def miss(self, gap: Gap) -> None:
+        """Note a gap, if this call may miss something of it."""
+        is_ours = gap.call is None or gap.call.ordinal == self.stream.call.ordinal
+        if is_ours and gap.origin in (None, self.stream.origin):
+            self._missing = gap
+
+    def _say_text(self, kind: TextKind, text: str) -> None:
+        if kind != self._kind:
+            self._close_text()
+            self._kind = kind
+            self._open({"type": kind, kind: ""})
+        self._text.append(text)
+        self._part("delta", self._blocks - 1, delta={"type": f"{kind}-delta", kind: text})
+
+    def _say_tool_call(self, chunk: ToolCallChunk) -> None:
+        self._close_text()
+        if chunk.index not in self._tool_calls:
+            so_far: dict[str, Any] = {"id": chunk.id, "name": chunk.name, "args": ""}
+            number = self._open({"type": "tool_call_chunk", **so_far})
+            self._tool_calls[chunk.index] = (number, so_far)
+        number, so_far = self._tool_calls[chunk.index]
+        so_far["id"], so_far["name"] = so_far["id"] or chunk.id, so_far["name"] or chunk.name
+        so_far["args"] += chunk.args
+        self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
+
+    def _say_block(self, block: Mapping[str, Any]) -> None:
+        self._close_text()
+        number = self._open(block)
+        known = block.get("type") in _FINAL
+        self._part("finish", number, content=block if known else {"type": "non_standard", "value": block})
+
+    def _open(self, content: Mapping[str, Any]) -> int:
+        number, self._blocks = self._blocks, self._blocks + 1
+        self._part("start", number, content=content)
+        return number
+
+    def _close_text(self) -> None:
+        if self._kind:
+            content = {"type": self._kind, self._kind: "".join(self._text)}
+            self._part("finish", self._blocks - 1, content=content)
+            self._kind, self._text = "", []
+
+    def _part(self, what: str, number: int, **facts: Any) -> None:
+        self.stream.dispatch({"event": f"content-block-{what}", "index": number, **facts})
+
+
+# The blocks that LangChain takes as they are.
+_FINAL = frozenset(
+    {"text", "image", "audio", "video", "file", "server_tool_call", "server_tool_result", "non_standard"}
+)
+
+
+def _parsed(tool_call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tool call as LangChain has it once it is whole; invalid if its arguments are no object."""
+    try:
+        args = json.loads(tool_call["args"] or "{}")
+    except (ValueError, RecursionError):  # nested too deep, or a number of thousands of digits
+        args = None
+    if isinstance(args, dict):
+        return {"type": "tool_call", **tool_call, "args": args}
+    return {"type": "invalid_tool_call", **tool_call, "error": "the arguments are no JSON object"}

@@ -1,0 +1,1 @@
+"""The Temporal side: one activity attempt from start to end."""

@@ -1,0 +1,262 @@
+"""`TokenStreamingPlugin`: the interceptor, and all that has to be right around it, in one line.
+
+On the client, it reaches every worker of the client; on a worker, that worker. On both it is installed once
+all the same (Temporal warns, because other plugins would then run twice).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+import temporalio.client
+import temporalio.worker
+from temporalio.client import ClientConfig, WorkflowHistory
+from temporalio.converter import DataConverter
+from temporalio.service import ConnectConfig, ServiceClient
+from temporalio.worker import (
+    Replayer,
+    ReplayerConfig,
+    Worker,
+    WorkerConfig,
+    WorkflowReplayResult,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from temporal_token_interceptor import environment
+from temporal_token_interceptor.capture.filters import Content, Kind
+from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
+from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.telemetry.model_calls import GenAISpans
+from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
+from temporal_token_interceptor.worker.heartbeat import Heartbeat
+from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
+
+
+class StreamingOptions(TypedDict, total=False):
+    """The options of `TokenStreamingInterceptor`, for those who pass them on."""
+
+    nodes: Collection[str] | None
+    activities: Collection[str] | None
+    tags: Collection[str] | None
+    kinds: Collection[Kind] | None
+    capture: Collection[Content]
+    metadata_keys: Collection[str]
+    force_streaming: Literal["auto"] | bool
+    data_converter: DataConverter | None
+    heartbeat: Heartbeat
+    stall_timeout: timedelta | None
+    summary: Literal["auto", "off"]
+    flush_timeout: timedelta
+    genai_spans: GenAISpans
+    max_buffered_bytes: int
+
+
+class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
+    """Streams the tokens of every worker that it reaches: `Client.connect(..., plugins=[...])`.
+
+    It adds the interceptor once, gives it the data converter of the client (with a payload codec, frames are
+    sealed), lets workflow files import LangChain through the sandbox, and closes the backend when the last
+    worker of the process has stopped. A `Replayer` never touches the backend.
+
+    All workers that share a plugin run on one event loop.
+
+    Args:
+        backend: Where the tokens go; or a function that makes it, such as `lambda: RedisStreamBackend(url)`,
+            for processes that start workers again after the last has stopped: it is called for the first.
+            None: the tokens go into the activities' results, as `TokenStreamingInterceptor` says.
+        options: Those of `TokenStreamingInterceptor`.
+
+    Raises:
+        ConfigurationError: an argument cannot be used; the message names it.
+    """
+
+    def __init__(
+        self,
+        backend: TokenSink | Callable[[], TokenSink] | None = None,
+        **options: Unpack[StreamingOptions],
+    ) -> None:
+        self._backend = None if backend is None else _SharedSink(backend)
+        self._options: dict[str, Any] = {**options}
+        self._interceptor()  # to hear of unusable options now, and not when a worker starts
+
+    @classmethod
+    def from_environment(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        backend: TokenSink | Callable[[], TokenSink] | None = None,
+        **more: Unpack[StreamingOptions],
+    ) -> Self:
+        """Return a plugin for Redis as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+
+        Args:
+            environ: Instead of `os.environ`.
+            backend: Instead of a Redis at `REDIS_URL`, such as one with a `client` of your own.
+            more: Options that come before those of the environment.
+
+        Raises:
+            ConfigurationError: a variable cannot be used, or `REDIS_URL` is not set; the message names it.
+        """
+        if backend is None:
+            RedisStreamBackend.from_environment(environ)  # to hear of unusable options now; nothing connects
+            redis = environment.options(environment.REDIS, environ)
+            backend = partial(RedisStreamBackend, **redis)
+        else:
+            environment.warn_of_unknown(environ)
+        return environment.made(partial(cls, backend), environment.INTERCEPTOR, environ, **more)
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """Leave the client as it is: Temporal passes this plugin on to its workers."""
+        return config
+
+    async def connect_service_client(
+        self,
+        config: ConnectConfig,
+        next: Callable[[ConnectConfig], Awaitable[ServiceClient]],  # noqa: A002
+    ) -> ServiceClient:
+        """Leave the connection as it is."""
+        return await next(config)
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Add the interceptor, unless this plugin has added it already.
+
+        Raises:
+            ConfigurationError: the worker has another interceptor of ours.
+        """
+        present = list(config.get("interceptors") or ())
+        ours = [one for one in present if isinstance(one, TokenStreamingInterceptor)]
+        if any(one.backend is not self._backend for one in ours):
+            raise ConfigurationError(
+                "the worker would stream every token twice: besides this TokenStreamingPlugin it has another "
+                "one, or a TokenStreamingInterceptor; keep only one of them"
+            )
+        if not ours:
+            converter = config["client"].data_converter
+            config["interceptors"] = [*present, self._interceptor(data_converter=converter)]
+            config["workflow_runner"] = _opened(config.get("workflow_runner"))
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002
+        """Run a worker with the backend open, and close it after the last one."""
+        async with nullcontext() if self._backend is None else self._backend.lent():
+            await next(worker)
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """Let workflow files import what they may on the worker. No activity runs, so nothing streams."""
+        config["workflow_runner"] = _opened(config.get("workflow_runner"))
+        return config
+
+    def run_replayer(
+        self,
+        replayer: Replayer,
+        histories: AsyncIterator[WorkflowHistory],
+        next: Callable[  # noqa: A002
+            [Replayer, AsyncIterator[WorkflowHistory]],
+            AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]],
+        ],
+    ) -> AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]]:
+        """Replay without the backend."""
+        return next(replayer, histories)
+
+    def _interceptor(self, **more: Any) -> TokenStreamingInterceptor:
+        return TokenStreamingInterceptor(self._backend, **(more | self._options))
+
+    def __repr__(self) -> str:
+        """Tell the state."""
+        return f"<TokenStreamingPlugin {'into results' if self._backend is None else repr(self._backend)}>"
+
+
+def _opened(runner: WorkflowRunner | None) -> Any:
+    """Return a runner whose sandbox lets our modules and LangChain's through; other runners as they are.
+
+    They do I/O and keep registries, which the sandbox would import anew for every workflow, slowly, and then
+    refuse.
+    """
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    providers = [name for _, name, _ in pkgutil.iter_modules() if name.startswith(("langchain", "langgraph"))]
+    return dataclasses.replace(
+        runner,
+        restrictions=runner.restrictions.with_passthrough_modules(
+            # langgraph is a namespace package, which no list of modules shows.
+            "temporal_token_interceptor",
+            "langgraph",
+            "langsmith",
+            "deepagents",  # looks at its own files when an agent is made
+            *providers,
+        ),
+    )
+
+
+class _SharedSink:
+    """The backend of all workers of a plugin: there while one of them runs."""
+
+    def __init__(self, backend: TokenSink | Callable[[], TokenSink]) -> None:
+        if isinstance(backend, TokenSink):
+            self._make: Callable[[], TokenSink] = _Once(backend)
+        elif callable(backend):
+            self._make = backend
+        else:
+            raise ConfigurationError(
+                "backend must be a TokenSink such as RedisStreamBackend(...), a function that makes one, or "
+                f"None, not {type(backend).__name__}"
+            )
+        self._sink: TokenSink | None = None
+        self._workers = 0
+        self.keep_interval = timedelta(minutes=1)  # until the sink is there and says its own
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Have the backend open within; close it when the last one leaves."""
+        if self._sink is None:
+            sink = self._make()
+            if not isinstance(sink, TokenSink):
+                raise ConfigurationError(f"backend made a {type(sink).__name__}, which is no TokenSink")
+            self._sink, self.keep_interval = sink, sink.keep_interval
+        self._workers += 1
+        try:
+            yield
+        finally:
+            self._workers -= 1
+            if not self._workers:
+                sink, self._sink = self._sink, None
+                await sink.close()
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        if self._sink is None:
+            raise TokenStreamError("the backend is not open: no worker of its plugin runs")
+        await self._sink.write(stream, data)
+
+    def keep(self, stream: StreamKey) -> None:
+        if self._sink is not None:
+            self._sink.keep(stream)
+
+    async def close(self) -> None:
+        """Do nothing: the last worker closes it."""
+
+    def __repr__(self) -> str:
+        return f"for {self._workers} workers, to {self._sink or 'a backend that is not open yet'!r}"
+
+
+class _Once:
+    """Hands a backend out, once: after the last worker it is closed for good."""
+
+    def __init__(self, backend: TokenSink) -> None:
+        self._backend: TokenSink | None = backend
+
+    def __call__(self) -> TokenSink:
+        backend, self._backend = self._backend, None
+        if backend is None:
+            raise ConfigurationError(
+                "the backend was closed when the last worker stopped; to start workers again, pass "
+                "TokenStreamingPlugin a function that makes it, such as lambda: RedisStreamBackend(url)"
+            )
+        return backend
