@@ -31,7 +31,7 @@ from benchmarks.measure import Figure, Size, origin
 from benchmarks.peers.predecessor import TaskPerToken
 from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.worker.session import Session
 
 TOKENS = 2_000

@@ -20,7 +20,7 @@ from benchmarks.measure import Figure, Size, origin
 from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.worker.session import Session
 from tests.support.encryption import AesCodec
 

@@ -15,7 +15,7 @@ from benchmarks.peers import ROADS, plain_key
 from benchmarks.talk import READER, WORKER, Talk, converse
 from examples.servers import redis_server
 from temporal_token_interceptor.events import Origin
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.keys import Keys
 
 CALLS = 20

@@ -105,7 +105,7 @@ async def _stream(model: Model, telemetry_of: Callable[[Budget], NoTelemetry], c
         origin(), NullSink(), budget=budget, flush_timeout=timedelta(seconds=2), telemetry=telemetry
     )
     async with session:
-        observer = Observer(session.buffer, default_node="bench", telemetry=telemetry)
+        observer = Observer(session.buffer, default_node="bench", on_call=telemetry.call_started)
         with capturing(observer), context:
             await model.ainvoke("hi")
         await session.finish("completed_provisional")

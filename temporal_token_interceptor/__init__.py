@@ -54,8 +54,8 @@ if TYPE_CHECKING:
         ToolStarted,
     )
     from temporal_token_interceptor.events.lifecycle import GapReason, Outcome, Status
-    from temporal_token_interceptor.protocol.frames import StreamKey
     from temporal_token_interceptor.protocol.result_items import summary_events
+    from temporal_token_interceptor.protocol.stream_key import StreamKey
     from temporal_token_interceptor.reader.run_stream import OnRetry
     from temporal_token_interceptor.reader.statistics import ReaderStatistics
     from temporal_token_interceptor.reader.subscriber import TokenSubscriber
@@ -107,12 +107,15 @@ _HOMES = {
         "ToolCallChunk",
         "ToolStarted",
         "ToolEnded",
+        "GapReason",
+        "Outcome",
+        "Status",
     ),
     "capture.stream_graph": ("stream_graph",),
     "worker.interceptor": ("TokenStreamingInterceptor",),
     "views.model_call": ("ModelCall",),
     "worker.plugin": ("TokenStreamingPlugin",),
-    "protocol.frames": ("StreamKey",),
+    "protocol.stream_key": ("StreamKey",),
     "views.workflow_run": ("WorkflowRun",),
     "reader.statistics": ("ReaderStatistics",),
     "reader.run_stream": ("OnRetry",),
@@ -120,7 +123,6 @@ _HOMES = {
     "reader.subscriber": ("TokenSubscriber",),
     "protocol.result_items": ("summary_events",),
     "capture.manual_handler": ("TokenCapturingHandler", "create_token_handler"),
-    "events.lifecycle": ("GapReason", "Outcome", "Status"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

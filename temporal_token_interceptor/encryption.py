@@ -18,7 +18,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
 from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError, TransportUnavailable
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 if TYPE_CHECKING:
     from temporalio.converter import DataConverter, PayloadCodec

@@ -6,7 +6,7 @@ that has only text takes the fast path: one dictionary look-up, three attribute 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -37,7 +37,6 @@ from temporal_token_interceptor.events import (
     TextKind,
     ToolCallChunk,
 )
-from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry
 
 
 class _LiveCall:
@@ -65,7 +64,7 @@ class Observer(SurroundingsObserver):
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
         selection: What to capture; None for everything.
-        telemetry: Is told of calls that begin.
+        on_call: Is called with each call that begins, on the thread of the model.
         thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
@@ -75,7 +74,7 @@ class Observer(SurroundingsObserver):
         *,
         default_node: str,
         selection: Selection | None = None,
-        telemetry: NoTelemetry = NO_TELEMETRY,
+        on_call: Callable[[Call], None] | None = None,
         thrown_in: tuple[type[Exception], ...] = (),
     ) -> None:
         super().__init__(buffer, default_node=default_node, selection=selection, thrown_in=thrown_in)
@@ -83,7 +82,7 @@ class Observer(SurroundingsObserver):
         self._tells_text, self._tells_reasoning = "text" in kinds, "reasoning" in kinds
         self._tells_tool_calls, self._tells_blocks = "tool_call" in kinds, "block" in kinds
         self._with_media = "media" in self._selection.contents
-        self._telemetry = telemetry
+        self._on_call = on_call
         self._ordinals = count()
         self._live: dict[int, _LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
 
@@ -227,7 +226,8 @@ class Observer(SurroundingsObserver):
                 metadata={key: plain(metadata[key]) for key in keys if key in metadata} or None,
                 **place,
             )
-            self._telemetry.call_started(call)
+            if self._on_call is not None:
+                self._on_call(call)
             self._buffer.put(CallStarted(call=call), call)
             self._live[run_id.int] = _LiveCall(call)
 

@@ -1,67 +1,12 @@
-"""What travels: the events, and the `Frame` that carries them. Where they come from is `origin.py`'s.
-
-Pure data: frozen, slotted, no I/O and no third party. A reader of a subscription sees the classes of
-the `Event` union, each with its `origin` (which attempt of which activity) and its `cursor` (resume
-right after it). A writer puts the same classes into frames, still without origin and cursor: the reader
-adds them from the frame, so that they are sent once and not once a token.
-
-Text is the exception: in a frame it travels as `TextRun`, neighbouring tokens of one call together, and
-is unfolded into one `TokenEvent` (or `ReasoningEvent`) a token on the reader's side.
-"""
+"""What a model call reports: its text, reasoning, tool calls and blocks, its start and its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from temporal_token_interceptor.events.graph import (
-    CustomEvent,
-    GraphEvent,
-    NodeEnded,
-    NodeStarted,
-    ToolEnded,
-    ToolStarted,
-)
-from temporal_token_interceptor.events.lifecycle import GapReason, Outcome, Status
-from temporal_token_interceptor.events.origin import NO_CALL, NO_ORIGIN, AttemptEvent, Call, EventBase, Origin
-from temporal_token_interceptor.protocol.text_check import TextCheck
-
-__all__ = [
-    "NO_CALL",
-    "NO_ORIGIN",
-    "AttemptEnded",
-    "AttemptEvent",
-    "AttemptStarted",
-    "Call",
-    "CallEnded",
-    "CallStarted",
-    "ContentBlock",
-    "CustomEvent",
-    "Event",
-    "EventBase",
-    "Frame",
-    "Gap",
-    "GapReason",
-    "GraphEvent",
-    "NodeEnded",
-    "NodeStarted",
-    "Origin",
-    "Outcome",
-    "ReasoningEvent",
-    "Record",
-    "RunContinued",
-    "Status",
-    "StreamEnded",
-    "TextKind",
-    "TextRun",
-    "TokenEvent",
-    "ToolCallChunk",
-    "ToolEnded",
-    "ToolStarted",
-]
-
-TextKind = Literal["text", "reasoning"]
+from temporal_token_interceptor.events.origin import NO_CALL, AttemptEvent, Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +43,6 @@ class TokenEvent(AttemptEvent):
             "is_final": "1" if self.is_final else "0",
             "attempt": self.attempt,
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptStarted(AttemptEvent):
-    """An activity attempt began to stream.
-
-    Attributes:
-        supersedes: The attempt it replaces: clear what that one drew (events whose `origin.attempt_id` is
-            the same). None if no earlier attempt of the activity was seen.
-        superseded_by: The newer attempt that had appeared before this one. Always None, but for
-            `on_retry="annotate"`, which shows such attempts too.
-    """
-
-    supersedes: Origin | None = None
-    superseded_by: Origin | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallStarted(AttemptEvent):
-    """A model call began.
-
-    Attributes:
-        call: The call: its node, path, model, tags.
-    """
-
-    call: Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +97,17 @@ class ContentBlock(AttemptEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(AttemptEvent):
+    """A model call began.
+
+    Attributes:
+        call: The call: its node, path, model, tags.
+    """
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnded(AttemptEvent):
     """A model call ended.
 
@@ -199,144 +129,3 @@ class CallEnded(AttemptEvent):
     message_id: str | None = None
     streamed: bool = True
     unfinished: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEnded(AttemptEvent):
-    """The worker's word on how an attempt ended. Advisory: only history knows what Temporal recorded.
-
-    Attributes:
-        outcome: See `Outcome`.
-        will_retry: For `failed`: whether the retry policy allows another attempt; None if unknown.
-    """
-
-    outcome: Outcome
-    will_retry: bool | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap(EventBase):
-    """Something is missing here, and this is all that is known about it.
-
-    Attributes:
-        missing: How many tokens (of `overflow`, `mismatch` and `transport`) or frames (else); None if
-            nobody can know.
-        reason: See `GapReason`.
-        call: The call that misses tokens, where that is known.
-        origin: The attempt that misses something; None if the stream as a whole does.
-    """
-
-    origin: Origin | None = None
-    missing: int | None
-    reason: GapReason
-    call: Call | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContinued(EventBase):
-    """The workflow goes on in another run: continued as new, retried, on a schedule, or reset.
-
-    Attributes:
-        run_id: The run that it goes on in.
-    """
-
-    origin: None = None
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEnded(EventBase):
-    """The last event of every subscription: how the workflow closed, as Temporal says.
-
-    Attributes:
-        status: See `Status`. It is Temporal's word, with its spelling: `canceled`, where an `Outcome` is
-            `cancelled`.
-    """
-
-    origin: None = None
-    status: Status
-
-
-Event = (
-    TokenEvent
-    | ReasoningEvent
-    | ToolCallChunk
-    | ContentBlock
-    | CallStarted
-    | CallEnded
-    | ToolStarted
-    | ToolEnded
-    | NodeStarted
-    | NodeEnded
-    | CustomEvent
-    | GraphEvent
-    | AttemptStarted
-    | AttemptEnded
-    | Gap
-    | RunContinued
-    | StreamEnded
-)
-"""Everything that `TokenSubscriber.subscribe` can yield."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextRun:
-    """Neighbouring text chunks of one call, as a frame carries them.
-
-    Attributes:
-        kind: Answer or reasoning.
-        call: The ordinal of the call.
-        first_index: The position of the first chunk among the chunks of this kind in its call.
-        texts: The chunks; token boundaries survive.
-        count: How many chunks the model sent. More than `len(texts)` after an outage, when the
-            worker joined chunks to keep within its memory bound.
-    """
-
-    kind: TextKind
-    call: int
-    first_index: int
-    texts: Sequence[str]
-    count: int
-
-
-Record = (
-    TextRun
-    | TextCheck
-    | ToolCallChunk
-    | ContentBlock
-    | CallStarted
-    | CallEnded
-    | ToolStarted
-    | ToolEnded
-    | NodeStarted
-    | NodeEnded
-    | CustomEvent
-    | GraphEvent
-    | AttemptEnded
-    | Gap
-)
-"""What a frame may carry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What an attempt sends in one go.
-
-    Attributes:
-        origin: The attempt.
-        seq: Counts the frames of the attempt from 0, without holes.
-        records: What happened, in order.
-        header: Whether the frame tells its whole origin and its open calls, so that a reader can
-            begin here. True for frame 0, and again from time to time.
-        open_calls: In a header: the calls that started in earlier frames and have not ended.
-        traceparent: In a header: the attempt's trace, if it is traced.
-        waiting_since: When the oldest event was captured, in microseconds since 1970; None if not measured.
-    """
-
-    origin: Origin
-    seq: int
-    records: tuple[Record, ...]
-    header: bool = False
-    open_calls: tuple[Call, ...] = ()
-    traceparent: str | None = None
-    waiting_since: int | None = None

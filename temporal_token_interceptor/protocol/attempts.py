@@ -28,8 +28,9 @@ from temporal_token_interceptor.events import (
     GapReason,
     Origin,
 )
+from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.event_json import unfold
-from temporal_token_interceptor.protocol.frames import Cursor, Packet
+from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.text_check import TextDigest
 
 

@@ -27,6 +27,7 @@ from temporal_token_interceptor.events import (
     Origin,
     ReasoningEvent,
     Record,
+    TextCheck,
     TextRun,
     TokenEvent,
     ToolCallChunk,
@@ -40,7 +41,7 @@ from temporal_token_interceptor.protocol.origin_json import (
     typed,
     without_empty,
 )
-from temporal_token_interceptor.protocol.text_check import TextCheck, TextDigest
+from temporal_token_interceptor.protocol.text_check import TextDigest
 
 Wire = list[Any]
 """One event as it stands in a frame: a JSON array whose first element names its kind."""

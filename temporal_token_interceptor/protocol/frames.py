@@ -11,17 +11,14 @@ into events.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
 import orjson
 
-from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
+from temporal_token_interceptor.errors import ProtocolError
 from temporal_token_interceptor.events import Call, Frame, Origin
-from temporal_token_interceptor.events.origin import HISTORY
 from temporal_token_interceptor.protocol.event_json import Wire, record_to_wire
 from temporal_token_interceptor.protocol.origin_json import (
     BROKEN,
@@ -32,101 +29,10 @@ from temporal_token_interceptor.protocol.origin_json import (
     typed,
 )
 
-VERSION = 1
+FRAME_VERSION = 1
+"""The version of the wire form of frames; cursors have their own."""
 
 _T = TypeVar("_T")
-
-
-class StreamKey(NamedTuple):
-    """Names the stream of one workflow run, whatever the transport.
-
-    Attributes:
-        namespace: The Temporal namespace.
-        workflow_id: The workflow; `activity:<activity_id>` for a standalone activity.
-        run_id: The run.
-    """
-
-    namespace: str
-    workflow_id: str
-    run_id: str
-
-    @classmethod
-    def of(cls, origin: Origin) -> StreamKey:
-        """Return the stream that an attempt writes to."""
-        return cls(origin.namespace, origin.workflow_id, origin.run_id)
-
-    @property
-    def name(self) -> str:
-        """`<namespace>/<workflow_id>/<run_id>`, percent-encoded so that no id can imitate another."""
-        return "/".join(map(_quoted, self))
-
-    @property
-    def workflow(self) -> str:
-        """`<namespace>/<workflow_id>`: what the pointer to the newest run is filed under."""
-        return "/".join(map(_quoted, self[:2]))
-
-
-def _quoted(part: str) -> str:
-    return quote(part, safe=_PLAIN, errors="surrogatepass")
-
-
-# Printable ASCII but for the separator, the percent sign and the braces of a Redis Cluster hash tag.
-_PLAIN = " !\"#$&'()*+,:;<=>?@[]\\^`|"
-
-
-class Cursor(NamedTuple):
-    """A place in a stream: resuming continues with the event right after it.
-
-    A run is read in two places, a transport and Temporal's history, and a reader stands in both. `entry` has
-    the id of the entry that was read last, behind that of the other place, if something was read there:
-    `b`, `h7`, `b+h7`, `h7+b`; empty is before the first. `position` counts the events that it unfolds into.
-    """
-
-    run_id: str
-    entry: str = ""
-    position: int = 0
-
-    @property
-    def sent(self) -> str:
-        """The entry of the transport that was read last; empty for none."""
-        return next((part for part in self.entry.split("+") if not part.startswith(HISTORY)), "")
-
-    @property
-    def told(self) -> str:
-        """The entry of the history that was read last; empty for none."""
-        return next((part for part in self.entry.split("+") if part.startswith(HISTORY)), "")
-
-    @property
-    def is_told(self) -> bool:
-        """Whether the event came from the history."""
-        return self.entry.rpartition("+")[2].startswith(HISTORY)
-
-    def __str__(self) -> str:
-        """Return the opaque form that events carry and `subscribe(cursor=...)` accepts."""
-        return f"{self.prefix(self.run_id, self.entry)}{self.position}"
-
-    @staticmethod
-    def prefix(run_id: str, entry: str) -> str:
-        """Return all but the position, so that a reader formats it once an entry."""
-        return f"{VERSION}~{run_id}~{entry}~"
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor:
-        """Read a cursor back.
-
-        Raises:
-            InvalidCursor: `text` was not handed out by this package.
-        """
-        match = _CURSOR.fullmatch(str(text))
-        if match is None:
-            raise InvalidCursor(
-                f"cursor {text!r} is not one of ours: pass the `.cursor` of an event, unchanged, "
-                "or none to read from the start"
-            )
-        return cls(match["run"], match["entry"], int(match["position"]))
-
-
-_CURSOR = re.compile(rf"{VERSION}~(?P<run>\S+)~(?P<entry>[^~\s]*)~(?P<position>[0-9]{{1,15}})")
 
 
 class Packet(NamedTuple):
@@ -156,7 +62,7 @@ class Packet(NamedTuple):
 
 def encode(frame: Frame) -> bytes:
     """Return the wire form of a frame. What JSON cannot hold is replaced, visibly; nothing is refused."""
-    body: dict[str, Any] = {"v": VERSION, "a": frame.origin.attempt_id, "n": frame.seq}
+    body: dict[str, Any] = {"v": FRAME_VERSION, "a": frame.origin.attempt_id, "n": frame.seq}
     if frame.header:
         body["o"] = origin_to_wire(frame.origin)
         if frame.open_calls:
@@ -188,8 +94,8 @@ def decode(data: bytes) -> Packet:
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"entry of {len(data)} bytes is not JSON") from error
     version = body.get("v") if isinstance(body, dict) else None
-    if version != VERSION:
-        raise ProtocolError(f"entry has protocol version {version!r}, this reader knows {VERSION}")
+    if version != FRAME_VERSION:
+        raise ProtocolError(f"entry has protocol version {version!r}, this reader knows {FRAME_VERSION}")
     try:
         attempt_id = typed(str, body["a"])
         origin = origin_from_wire(body["o"], attempt_id) if "o" in body else None

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from temporal_token_interceptor.events import AttemptEnded, Event, Frame, Gap, Origin
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import decode, encode
 from temporal_token_interceptor.protocol.origin_json import time_from_wire
-from temporal_token_interceptor.worker.summary import MARK
+
+MARK: Final = "token_stream"
+"""The only member of an item; its value has `frames`, or counts."""
 
 
 def frames_in(result: object) -> Iterator[bytes]:

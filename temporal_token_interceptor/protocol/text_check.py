@@ -1,9 +1,14 @@
-"""Count and hash of one call's text, kept alike by writer and reader, so that they can compare."""
+"""The check that a frame carries before the end of each call: count and hash of the call's text.
+
+Writer and reader keep it alike (`TextDigest`), so that a reader can verify what it received.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+
+from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Record, TextCheck, TextRun
 
 
 class TextDigest:
@@ -28,16 +33,38 @@ class TextDigest:
         return self._hash.hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class TextCheck:
-    """What all text of a call adds up to, for readers to verify; a frame has it before the call's end.
+class CallChecks:
+    """Follows the records of an attempt, in the order in which they are sent."""
 
-    Attributes:
-        call: The ordinal of the call.
-        count: How many chunks of text were sent.
-        digest: `TextDigest.hexdigest` of the text.
-    """
+    def __init__(self) -> None:
+        self._open: dict[int, Call] = {}
+        self._said: dict[int, TextDigest] = {}
 
-    call: int
-    count: int
-    digest: str
+    @property
+    def open(self) -> tuple[Call, ...]:
+        """The calls that began and have not ended."""
+        return tuple(self._open.values())
+
+    def add(self, records: Iterable[Record]) -> tuple[Record, ...]:
+        """Return the records with a check before each end of a call that said any text."""
+        checked: list[Record] = []
+        for record in records:
+            if isinstance(record, TextRun):
+                if record.kind == "text":
+                    said = self._said.get(record.call)
+                    if said is None:
+                        said = self._said[record.call] = TextDigest()
+                    said.add("".join(record.texts), record.count)
+            elif isinstance(record, CallStarted):
+                self._open[record.call.ordinal] = record.call
+            elif isinstance(record, CallEnded):
+                ordinal = record.call.ordinal
+                self._open.pop(ordinal, None)
+                if (said := self._said.pop(ordinal, None)) is not None:
+                    checked.append(TextCheck(ordinal, said.count, said.hexdigest()))
+            checked.append(record)
+        return tuple(checked)
+
+    def unfinished(self) -> tuple[CallEnded, ...]:
+        """Return ends for the calls that are still open, to be added in their turn."""
+        return tuple(CallEnded(call=call, unfinished=True) for call in self.open)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event, Origin
-from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor
 
 # The position of the last word of a release: beyond any that a writer's event can have.
 _LAST_WORD = 998_000_000

@@ -7,7 +7,7 @@ either, and nothing else. Pure: no clock, no I/O.
 
 from __future__ import annotations
 
-from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor
 
 EVERYTHING = 999_999_999
 """A position behind all that an entry can hold, and that a reader adds to it."""

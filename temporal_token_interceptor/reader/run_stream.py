@@ -21,7 +21,9 @@ from temporal_token_interceptor.encryption import FrameCodec, SilentCodec, is_se
 from temporal_token_interceptor.errors import ProtocolError, StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.frames import Cursor, StreamKey, decode
+from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.protocol.frames import decode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.hold_policy import Held
 from temporal_token_interceptor.reader.position import EVERYTHING, NOTHING, Reach, Whereabouts, position_of
 from temporal_token_interceptor.reader.statistics import ReaderStatistics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
-from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.reader.run_stream import OnRetry
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX

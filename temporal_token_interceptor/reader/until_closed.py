@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from temporal_token_interceptor.errors import TransportUnavailable
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.position import Reach
 from temporal_token_interceptor.transport.base import Entry
 

@@ -17,7 +17,8 @@ from temporal_token_interceptor._tasks import joined, unless
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
-from temporal_token_interceptor.protocol.frames import Cursor, StreamKey
+from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.run_stream import OnRetry, RunStream
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion

@@ -18,12 +18,12 @@ from typing import Any, Concatenate, ParamSpec, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.events import AttemptEnded, Call, CallEnded, Gap, Origin, Record, TextRun
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry import names
 from temporal_token_interceptor.telemetry.instruments import (
     Instruments,
+    MemoryBudget,
     destination,
     fail,
     live_instruments,
@@ -244,7 +244,7 @@ class _Send:
 def attempt_telemetry(
     origin: Origin,
     sink: object,
-    budget: Budget,
+    budget: MemoryBudget,
     runtime_meter: RuntimeMeter | None,
     *,
     thrown_in: tuple[type[Exception], ...] = (),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
@@ -16,7 +16,6 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.telemetry import names
 from temporal_token_interceptor.telemetry.names import Metric
 
@@ -51,11 +50,19 @@ def _instruments(provider: metrics.MeterProvider) -> Instruments:
     return Instruments(provider.get_meter(names.SCOPE))
 
 
+class MemoryBudget(Protocol):
+    """What the gauge of buffered bytes reads."""
+
+    @property
+    def leased(self) -> int:
+        """Bytes that are held now."""
+
+
 class Instruments:
     """All metrics of the package, made once for each provider."""
 
     def __init__(self, meter: metrics.Meter) -> None:
-        self._budgets: set[Budget] = set()
+        self._budgets: set[MemoryBudget] = set()
         self._made = {metric: self._make(meter, metric) for metric in names.METRICS}
 
     def _make(self, meter: metrics.Meter, metric: Metric) -> Callable[..., None]:
@@ -73,7 +80,7 @@ class Instruments:
         """Return what takes an amount and attributes: a histogram's `record`, a counter's `add`."""
         return self._made[metric]
 
-    def watch(self, budget: Budget) -> None:
+    def watch(self, budget: MemoryBudget) -> None:
         """Let the memory that is held on a budget be part of the buffer size."""
         self._budgets.add(budget)
 

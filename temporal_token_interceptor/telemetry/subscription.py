@@ -12,7 +12,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
 from temporal_token_interceptor.events import AttemptStarted, Event, Gap, Origin, TokenEvent
-from temporal_token_interceptor.protocol.frames import Packet, StreamKey
+from temporal_token_interceptor.protocol.frames import Packet
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry import names
 from temporal_token_interceptor.telemetry.instruments import (
     PROPAGATOR,

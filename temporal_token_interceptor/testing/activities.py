@@ -19,7 +19,8 @@ from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterc
 
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.frames import StreamKey, decode
+from temporal_token_interceptor.protocol.frames import decode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
 from temporal_token_interceptor.views.snapshot import Fold
 from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor

@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry, TokenSink, TokenSource
 
 

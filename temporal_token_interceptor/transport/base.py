@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ from temporal_token_interceptor.events import (
     TokenEvent,
 )
 from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.frames import StreamKey, decode, encode
+from temporal_token_interceptor.protocol.frames import decode, encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import TokenSink, TokenSource
 
 logger = logging.getLogger(__name__)

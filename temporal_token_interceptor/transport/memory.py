@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor, TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 
 _Key = TypeVar("_Key")

@@ -31,7 +31,7 @@ from temporal_token_interceptor.events import (
     TokenEvent,
     ToolCallChunk,
 )
-from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
 
 Metadata = dict[str, Any]

@@ -28,7 +28,7 @@ from temporal_token_interceptor.capture.model_observer import Observer, capturin
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Origin
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.attempt import RuntimeMeter, attempt_telemetry
 from temporal_token_interceptor.telemetry.model_calls import GenAISpans, models_reported
 from temporal_token_interceptor.transport.base import TokenSink
@@ -212,7 +212,7 @@ class TokenStreamingInterceptor(Interceptor):
                 attempt.buffer,
                 default_node=info.activity_type,
                 selection=self._selection,
-                telemetry=attempt.telemetry,
+                on_call=attempt.telemetry.call_started,
                 thrown_in=_THROWN_IN,
             )
             pulse = pulse_of(
@@ -277,7 +277,10 @@ class TokenStreamingInterceptor(Interceptor):
             converter = self._converter.of_operation()
             attempt = self._attempt(origin, runtime_meter(nexus.metric_meter), converter)
             observer = Observer(
-                attempt.buffer, default_node=kind, selection=self._selection, telemetry=attempt.telemetry
+                attempt.buffer,
+                default_node=kind,
+                selection=self._selection,
+                on_call=attempt.telemetry.call_started,
             )
         except Exception:  # ours: the operation must not suffer
             logger.exception("operation %r runs without streaming", kind)

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.events import AttemptEnded, Frame, Origin, Outcome
-from temporal_token_interceptor.protocol.call_checks import CallChecks
+from temporal_token_interceptor.protocol.text_check import CallChecks
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY
 from temporal_token_interceptor.worker.summary import Tally
 

@@ -32,7 +32,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.capture.filters import Content, Kind
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.model_calls import GenAISpans
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend

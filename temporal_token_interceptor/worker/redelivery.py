@@ -17,7 +17,8 @@ from typing import Final
 
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.events import Frame
-from temporal_token_interceptor.protocol.frames import StreamKey, encode
+from temporal_token_interceptor.protocol.frames import encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.summary import outline
 

@@ -32,8 +32,9 @@ from temporal_token_interceptor.events import (
     Outcome,
     Record,
 )
-from temporal_token_interceptor.protocol.call_checks import CallChecks
-from temporal_token_interceptor.protocol.frames import StreamKey, encode
+from temporal_token_interceptor.protocol.frames import encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.protocol.text_check import CallChecks
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.summary import Tally

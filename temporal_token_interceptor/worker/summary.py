@@ -26,15 +26,13 @@ from temporal_token_interceptor.events import (
     GraphEvent,
     Origin,
     Record,
+    TextCheck,
     TextRun,
     ToolCallChunk,
 )
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.origin_json import time_to_wire
-from temporal_token_interceptor.protocol.text_check import TextCheck
-
-MARK: Final = "token_stream"
-"""The one member of an item; under it stands `frames`, or counts."""
+from temporal_token_interceptor.protocol.result_items import MARK
 
 COUNTS_BYTES: Final = 4 * 1024
 FRAMES_BYTES: Final = 128 * 1024

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from temporal_token_interceptor import events as package_events
 from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
 from temporal_token_interceptor.events import (
     AttemptStarted,
@@ -28,10 +29,11 @@ from temporal_token_interceptor.events import (
     ReasoningEvent,
     TokenEvent,
 )
-from temporal_token_interceptor.events import model as package_events
 from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.event_json import unfold
-from temporal_token_interceptor.protocol.frames import Cursor, StreamKey, decode, encode
+from temporal_token_interceptor.protocol.frames import decode, encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
 
 HERE = Path(__file__).parent
@@ -65,8 +67,9 @@ class Story:
         )
 
     def _record(self, facts: dict[str, Any]) -> Any:
-        kind = getattr(package_events, facts.pop("type"))
-        if kind is not package_events.TextRun and facts.get("call"):
+        name = facts.pop("type")
+        kind = getattr(package_events, name)
+        if name != "TextRun" and facts.get("call"):
             facts["call"] = self.calls[facts["call"]]
         return kind(**facts)
 

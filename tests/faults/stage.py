@@ -23,7 +23,7 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.keys import Keys
 from tests.faults.play import Play, Script
 from tests.faults.verdict import Verdict, judge

@@ -17,9 +17,10 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from typing_extensions import TypedDict
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenStreamingInterceptor
+from temporal_token_interceptor.protocol.result_items import MARK
 from temporal_token_interceptor.protocol.text_check import TextDigest
 from temporal_token_interceptor.testing import ScriptedChatModel
-from temporal_token_interceptor.worker.summary import COUNTS_BYTES, MARK
+from temporal_token_interceptor.worker.summary import COUNTS_BYTES
 from tests.support.streams import read_all, standing_text, unique
 
 WORDS = ["du", "ra", "ble"]

@@ -22,7 +22,9 @@ from temporal_token_interceptor import (
     TokenSubscriber,
 )
 from temporal_token_interceptor.events import CallStarted, Frame, Record, TextRun
-from temporal_token_interceptor.protocol.frames import Cursor, StreamKey, encode
+from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.protocol.frames import encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.frames import a_call, an_origin
 from tests.support.streams import read_all, standing_text, streaming_worker, unique

@@ -15,7 +15,7 @@ from redis.backoff import ConstantBackoff
 
 from examples.servers import RedisServer, ServerUnavailable
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError, TransportUnavailable
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from temporal_token_interceptor.transport.base import TokenSink, TokenSource
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from tests.support.cluster import a_cluster
 from tests.support.rights import CLUSTER_READER, CLUSTER_WRITER

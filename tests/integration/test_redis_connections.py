@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from tests.support.rights import READER, WRITER
 
 WRITER_WITHOUT_SCRIPTS = [right for right in WRITER if right not in ("+evalsha", "+eval")]

@@ -12,7 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import RedisError
 
 from temporal_token_interceptor import RedisStreamBackend
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from tests.support.cluster import free_port, until
 
 NAME = "tokens"

@@ -17,7 +17,8 @@ from temporal_token_interceptor import (
     TokenSubscriber,
 )
 from temporal_token_interceptor.events import CallEnded, CallStarted, Frame, Record, TextRun
-from temporal_token_interceptor.protocol.frames import StreamKey, encode
+from temporal_token_interceptor.protocol.frames import encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.shared_read import PAGE, QUEUE_BYTES, QUEUE_ENTRIES, Listener
 from tests.support.frames import a_call, an_origin
 from tests.support.streams import unique

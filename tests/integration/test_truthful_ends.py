@@ -20,7 +20,7 @@ from temporal_token_interceptor import (
     TokenEvent,
     TokenSubscriber,
 )
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, standing_text, streaming_worker, unique
 from tests.support.workflows import RunActivity

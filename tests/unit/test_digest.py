@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temporal_token_interceptor.events import CallEnded, CallStarted, Frame, Gap, Record, TextRun
+from temporal_token_interceptor.events import CallEnded, CallStarted, Frame, Gap, Record, TextCheck, TextRun
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import decode, encode
-from temporal_token_interceptor.protocol.text_check import TextCheck, TextDigest
+from temporal_token_interceptor.protocol.text_check import TextDigest
 from tests.support.frames import a_call, an_origin
 
 pieces = st.lists(st.text(st.characters(), min_size=1), min_size=1, max_size=8)  # with lone surrogates

@@ -17,7 +17,8 @@ from temporal_token_interceptor.events import (
     TokenEvent,
 )
 from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.frames import Cursor, decode, encode
+from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.protocol.frames import decode, encode
 from temporal_token_interceptor.reader.hold_policy import Held
 
 START = datetime(2026, 1, 2, tzinfo=UTC)

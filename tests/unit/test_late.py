@@ -7,7 +7,8 @@ import pytest
 
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import AttemptEnded, Frame, TextRun
-from temporal_token_interceptor.protocol.frames import Packet, StreamKey, decode
+from temporal_token_interceptor.protocol.frames import Packet, decode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.worker import redelivery as late
 from temporal_token_interceptor.worker.redelivery import LateFrames
 from tests.support.frames import an_origin

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from temporal_token_interceptor.transport.base import Entry, TokenSink, TokenSource
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend

@@ -27,8 +27,10 @@ from temporal_token_interceptor.events import (
     TokenEvent,
     ToolCallChunk,
 )
+from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.event_json import unfold
-from temporal_token_interceptor.protocol.frames import Cursor, Packet, StreamKey, decode, encode
+from temporal_token_interceptor.protocol.frames import Packet, decode, encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 ORIGIN = Origin(
     namespace="default",

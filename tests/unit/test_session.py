@@ -22,7 +22,8 @@ from temporal_token_interceptor.events import (
     TokenEvent,
 )
 from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.frames import Packet, StreamKey, decode, encode
+from temporal_token_interceptor.protocol.frames import Packet, decode, encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.protocol.text_check import TextDigest
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.session import Session

@@ -14,7 +14,8 @@ from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.capture.langchain_hooks import is_instrumented
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import AttemptEnded, Frame, TextRun
-from temporal_token_interceptor.protocol.frames import StreamKey, decode, encode
+from temporal_token_interceptor.protocol.frames import decode, encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, AttemptTelemetry, attempt_telemetry
 from temporal_token_interceptor.telemetry.model_calls import models_reported
 from temporal_token_interceptor.telemetry.subscription import subscription_telemetry
@@ -63,7 +64,7 @@ async def test_a_broken_span_processor_costs_no_token(caplog):
         async with Session(
             origin, backend, budget=budget, flush_timeout=timedelta(seconds=2), telemetry=telemetry
         ) as session:
-            observer = Observer(session.buffer, default_node="n", telemetry=telemetry)
+            observer = Observer(session.buffer, default_node="n", on_call=telemetry.call_started)
             with capturing(observer), models_reported(genai_spans="on", default_node="n"):
                 message = await ScriptedChatModel.saying("all ", "here").ainvoke("?")
             await session.finish("completed_provisional")

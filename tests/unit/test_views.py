@@ -25,7 +25,7 @@ from temporal_token_interceptor.events import (
     TokenEvent,
     ToolCallChunk,
 )
-from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.langgraph_messages import Chunks, Message, messages
 from tests.support.answers import read_back, said_at_once, scripts
 from tests.support.frames import a_call, an_origin

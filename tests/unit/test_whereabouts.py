@@ -2,7 +2,7 @@
 
 import pytest
 
-from temporal_token_interceptor.protocol.frames import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.reader.position import EVERYTHING, NOTHING, Whereabouts
 
 A, B, C = "001-0", "002-0", "003-0"

@@ -24,7 +24,7 @@ from temporalio.client import Client
 from temporalio.converter import ActivitySerializationContext
 
 from temporal_token_interceptor.events.origin import HISTORY, Origin
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.temporal.results import Result, in_time
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.transport.base import Entry

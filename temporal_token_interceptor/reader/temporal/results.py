@@ -14,9 +14,8 @@ from temporalio.converter import DataConverter
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.events.origin import HISTORY, Origin
 from temporal_token_interceptor.protocol.frames import decode
-from temporal_token_interceptor.protocol.result_items import counts_in, frames_in, lacking
+from temporal_token_interceptor.protocol.result_items import MARK, counts_in, frames_in, lacking
 from temporal_token_interceptor.transport.base import Entry
-from temporal_token_interceptor.worker.summary import MARK
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
 from temporal_token_interceptor.events import TokenEvent
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
 from temporal_token_interceptor.transport.redis.cluster import ClusterDesk, ClusterWriter, PollingFollower

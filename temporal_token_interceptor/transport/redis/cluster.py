@@ -16,7 +16,7 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError
 
 from temporal_token_interceptor.errors import TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.connection import (
     ANSWER_SECONDS,
     cancellations,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 FIELD = "f"
 """The one field of an entry; its value is a frame."""

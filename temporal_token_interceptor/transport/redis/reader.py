@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from temporal_token_interceptor.errors import TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.redis.connection import entries, server_id
 from temporal_token_interceptor.transport.redis.keys import Keys

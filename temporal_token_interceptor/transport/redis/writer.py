@@ -23,7 +23,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from temporal_token_interceptor.errors import TokenStreamError
-from temporal_token_interceptor.protocol.frames import StreamKey
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.connection import ANSWER_SECONDS, ended
 from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
 from temporal_token_interceptor.transport.redis.outage import (

@@ -1,0 +1,67 @@
+"""Cursors: a place in a stream, as one opaque string."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from temporal_token_interceptor.errors import InvalidCursor
+from temporal_token_interceptor.events.origin import HISTORY
+
+CURSOR_VERSION = 1
+"""The version of the form of cursors; frames have their own (`FRAME_VERSION`)."""
+
+
+class Cursor(NamedTuple):
+    """A place in a stream: resuming continues with the event right after it.
+
+    A run is read in two places, a transport and Temporal's history, and a reader stands in both. `entry` has
+    the id of the entry that was read last, behind that of the other place, if something was read there:
+    `b`, `h7`, `b+h7`, `h7+b`; empty is before the first. `position` counts the events that it unfolds into.
+    """
+
+    run_id: str
+    entry: str = ""
+    position: int = 0
+
+    @property
+    def sent(self) -> str:
+        """The entry of the transport that was read last; empty for none."""
+        return next((part for part in self.entry.split("+") if not part.startswith(HISTORY)), "")
+
+    @property
+    def told(self) -> str:
+        """The entry of the history that was read last; empty for none."""
+        return next((part for part in self.entry.split("+") if part.startswith(HISTORY)), "")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the event came from the history."""
+        return self.entry.rpartition("+")[2].startswith(HISTORY)
+
+    def __str__(self) -> str:
+        """Return the opaque form that events carry and `subscribe(cursor=...)` accepts."""
+        return f"{self.prefix(self.run_id, self.entry)}{self.position}"
+
+    @staticmethod
+    def prefix(run_id: str, entry: str) -> str:
+        """Return all but the position, so that a reader formats it once an entry."""
+        return f"{CURSOR_VERSION}~{run_id}~{entry}~"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read a cursor back.
+
+        Raises:
+            InvalidCursor: `text` was not handed out by this package.
+        """
+        match = _CURSOR.fullmatch(str(text))
+        if match is None:
+            raise InvalidCursor(
+                f"cursor {text!r} is not one of ours: pass the `.cursor` of an event, unchanged, "
+                "or none to read from the start"
+            )
+        return cls(match["run"], match["entry"], int(match["position"]))
+
+
+_CURSOR = re.compile(rf"{CURSOR_VERSION}~(?P<run>\S+)~(?P<entry>[^~\s]*)~(?P<position>[0-9]{{1,15}})")
