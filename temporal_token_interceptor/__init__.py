@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         ToolEnded,
         ToolStarted,
     )
+    from temporal_token_interceptor.events.json_form import event_from_json, events_schema
     from temporal_token_interceptor.events.lifecycle import GapReason, Outcome, Status
     from temporal_token_interceptor.protocol.result_items import summary_events
     from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -115,6 +116,7 @@ _HOMES = {
     "worker.interceptor": ("TokenStreamingInterceptor",),
     "views.model_call": ("ModelCall",),
     "worker.plugin": ("TokenStreamingPlugin",),
+    "events.json_form": ("event_from_json", "events_schema"),
     "protocol.stream_key": ("StreamKey",),
     "views.workflow_run": ("WorkflowRun",),
     "reader.statistics": ("ReaderStatistics",),
@@ -177,6 +179,8 @@ __all__ = [
     "WorkflowNotCompleted",
     "WorkflowRun",
     "create_token_handler",
+    "event_from_json",
+    "events_schema",
     "stream_graph",
     "summary_events",
 ]

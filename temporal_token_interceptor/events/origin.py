@@ -5,8 +5,9 @@ Pure data, and the bases that all events share. `events.py` hands these names on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,6 +102,37 @@ NO_ORIGIN = Origin(
 NO_CALL = Call(ordinal=-1, node_name="")
 
 
+JSON_VERSION = 1
+"""The version of what `EventBase.to_json` returns; the wire form of frames has its own."""
+
+
+def json_type(kind: type[Any]) -> str:
+    """Return a class's `type` in JSON: `token` for `TokenEvent`, `call_ended` for `CallEnded`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__.removesuffix("Event")).lower()
+
+
+_NAMES: dict[type[Any], tuple[str, ...]] = {}  # of the members of each class of records, once looked up
+
+
+def _members(record: Any) -> dict[str, Any]:
+    kind = type(record)
+    if (names := _NAMES.get(kind)) is None:
+        names = _NAMES[kind] = tuple(field.name for field in fields(kind))
+    return {name: _json_value(getattr(record, name)) for name in names}
+
+
+def _json_value(value: Any) -> Any:
+    match value:
+        case Origin() | Call():
+            return _members(value)
+        case datetime():
+            return value.isoformat()
+        case tuple():
+            return list(value)
+        case _:
+            return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventBase:
     """What every event has.
@@ -116,6 +148,15 @@ class EventBase:
         """Whether Temporal's history told it, because no transport had it: late, and all at once."""
         entry = self.cursor.rpartition("~")[0].rpartition("~")[2]
         return entry.rpartition("+")[2].startswith(HISTORY)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as JSON values, for any encoder: `v`, `type`, and every attribute by its name.
+
+        It stands alone: the whole `origin` and `call` are in it, times are ISO 8601. `event_from_json` reads
+        it; `docs/events.schema.json` describes it. Members and types may be added within a version; no member
+        changes its meaning.
+        """
+        return {"v": JSON_VERSION, "type": json_type(type(self)), **_members(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

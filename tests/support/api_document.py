@@ -22,13 +22,19 @@ PACKAGE = temporal_token_interceptor.__name__
 
 # Where names live, and where readers look for them; what lives elsewhere comes under "More".
 SECTIONS = {
-    "On the worker": ("interceptor", "plugin", "graph_stream"),
-    "On the client": ("subscriber", "run_view", "model_call", "snapshot", "summary_reader"),
-    "Transports": ("backends.redis", "backends.memory"),
-    "Events": ("events",),
+    "On the worker": ("worker.interceptor", "worker.plugin", "capture.stream_graph"),
+    "On the client": (
+        "reader.subscriber",
+        "views.workflow_run",
+        "views.model_call",
+        "views.snapshot",
+        "protocol.result_items",
+    ),
+    "Transports": ("transport.redis.backend", "transport.memory"),
+    "Events": ("events", "events.json_form"),
     "Errors": ("errors",),
-    "Transports of your own": ("backends.base", "protocol"),
-    "Handlers that you attach yourself": ("token_handler",),
+    "Transports of your own": ("transport.base", "protocol.stream_key"),
+    "Handlers that you attach yourself": ("capture.manual_handler",),
 }
 
 HEAD = """\

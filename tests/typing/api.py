@@ -70,6 +70,8 @@ from temporal_token_interceptor import (
     WorkflowNotCompleted,
     WorkflowRun,
     create_token_handler,
+    event_from_json,
+    events_schema,
     stream_graph,
     summary_events,
 )
@@ -411,3 +413,14 @@ def events_by_hand(started: datetime) -> tuple[TokenEvent, Origin]:
     )
     origin.attempt = 2  # type: ignore[misc]
     return TokenEvent("token", "node", 0, True, 2), origin
+
+
+# ------------------------------------------------------------------ JSON
+
+
+def through_json(event: Event) -> Event:
+    form = event.to_json()
+    assert_type(form, dict[str, Any])
+    assert_type(events_schema(), dict[str, Any])
+    event_from_json("token")  # type: ignore[arg-type]
+    return event_from_json(form)
