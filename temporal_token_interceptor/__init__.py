@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.events.lifecycle import GapReason, Outcome, Status
     from temporal_token_interceptor.protocol.result_items import summary_events
     from temporal_token_interceptor.protocol.stream_key import StreamKey
-    from temporal_token_interceptor.reader.run_stream import OnRetry
+    from temporal_token_interceptor.reader.request import OnRetry
     from temporal_token_interceptor.reader.statistics import ReaderStatistics
     from temporal_token_interceptor.reader.subscriber import TokenSubscriber
     from temporal_token_interceptor.transport.base import Entry, TokenSink, TokenSource
@@ -120,7 +120,7 @@ _HOMES = {
     "protocol.stream_key": ("StreamKey",),
     "views.workflow_run": ("WorkflowRun",),
     "reader.statistics": ("ReaderStatistics",),
-    "reader.run_stream": ("OnRetry",),
+    "reader.request": ("OnRetry",),
     "views.snapshot": ("CallText", "Snapshot"),
     "reader.subscriber": ("TokenSubscriber",),
     "protocol.result_items": ("summary_events",),

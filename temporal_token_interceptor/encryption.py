@@ -9,15 +9,13 @@ history cannot hold.
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
-from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError, TransportUnavailable
+from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 if TYPE_CHECKING:
@@ -27,23 +25,12 @@ _ENCODING = "encoding"
 _JSON = b"json/plain"
 
 # How a serialized payload begins: with its metadata or, without any, with its data.
-_FIRST_BYTES = (b"\x0a", b"\x12")
-
-# Opened frames that are kept for the other subscribers of the process, who want the same ones about now.
-_REMEMBERED = 256
-
-
-# How long a reader waits for its codec, and for the others of its run who want theirs before it.
-_OPEN_SECONDS = 60.0
-
-
-class SilentCodec(TransportUnavailable):
-    """Not the transport is away but the codec, and the history needs it, too."""
+SEALED = (b"\x0a", b"\x12")
 
 
 def is_sealed(data: bytes) -> bool:
     """Whether an entry is a sealed frame, and not a plain one."""
-    return data.startswith(_FIRST_BYTES)
+    return data.startswith(SEALED)
 
 
 class FrameCodec:
@@ -62,8 +49,6 @@ class FrameCodec:
             context = WorkflowSerializationContext(stream.namespace, stream.workflow_id)
             self._codec = converter.with_context(context).payload_codec
         self._stream = stream
-        self._opened: OrderedDict[bytes, bytes] = OrderedDict()
-        self._turn = asyncio.Lock()
 
     @classmethod
     def of(cls, converter: DataConverter | None, stream: StreamKey) -> FrameCodec | None:
@@ -80,35 +65,13 @@ class FrameCodec:
         return payload.SerializeToString()
 
     async def open(self, data: bytes) -> bytes:
-        """Return the frame in a sealed entry; once opened, it is kept a while for other subscribers.
+        """Return the frame in a sealed entry.
 
         What is no payload is returned as it is: it is no frame either, and counted where it is decoded.
 
         Raises:
             CodecMismatch: the client's codec cannot undo what the writer's did; names the encoding.
-            TransportUnavailable: the codec, which may ask a key service, has not answered in time.
         """
-        if (frame := self._opened.get(data)) is not None:
-            return frame
-        try:
-            async with asyncio.timeout(_OPEN_SECONDS):
-                return await self._opened_once(data)
-        except TimeoutError:
-            raise SilentCodec(
-                f"the client's payload codec has not opened a frame of {self._stream.name!r} within "
-                f"{_OPEN_SECONDS:g} s; resume from the last event's cursor once it answers"
-            ) from None
-
-    async def _opened_once(self, data: bytes) -> bytes:
-        async with self._turn:  # so that many subscribers cost one call, also to a codec that is far away
-            frame = self._opened.get(data)
-            if frame is None:
-                frame = self._opened[data] = await self._open(data)
-                if len(self._opened) > _REMEMBERED:
-                    self._opened.popitem(last=False)
-            return frame
-
-    async def _open(self, data: bytes) -> bytes:
         try:
             payload = Payload.FromString(data)
         except DecodeError:

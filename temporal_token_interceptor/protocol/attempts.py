@@ -1,4 +1,4 @@
-"""Which packets are news: duplicates, superseded attempts and gaps.
+"""Which packets add something: duplicates, superseded attempts and gaps.
 
 A pure state machine: entries of one run's stream go in, in the order of the stream, events come out.
 No clock, no I/O, so that every interleaving can be tested.
@@ -8,7 +8,7 @@ The three laws it holds:
 * A packet is read once. A transport may store it twice (redis-py sends an XADD again when the reply was
   lost); `seq` tells.
 * The newest attempt of an activity wins, by the server's `started_time`. What an older one still writes,
-  because nobody told it that it timed out, is dropped from the moment its successor appears.
+  because it does not know that it timed out, is dropped from the moment its successor appears.
 * A jump in `seq` is reported where it happened.
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count
 
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -28,7 +27,7 @@ from temporal_token_interceptor.events import (
     GapReason,
     Origin,
 )
-from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor, Position
 from temporal_token_interceptor.protocol.event_json import unfold
 from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.text_check import TextDigest
@@ -53,12 +52,7 @@ class _Attempt:
     completed: bool = False
     cut: bool = False
     calls: dict[int, Call] = field(default_factory=dict)
-    heard: dict[int, TextDigest] = field(default_factory=dict)
-
-
-# Where an event stands within its entry. The first two places are kept for what the reader adds, so that
-# the places of what the writer sent do not depend on what this reader had seen before.
-_STARTED, _GAP, _FIRST = 0, 1, 2
+    digests: dict[int, TextDigest] = field(default_factory=dict)
 
 
 class Attempts:
@@ -76,61 +70,59 @@ class Attempts:
         self, run_id: str, *, fencing: bool = True, before: Mapping[str, Origin] | None = None
     ) -> None:
         self.statistics = AttemptStatistics()
-        self._run_id = run_id
+        self._prefix = Cursor.prefix(run_id)
         self._fencing = fencing
         self._before = before or {}
         self._attempts: dict[str, _Attempt] = {}
         self._newest: dict[str, _Attempt] = {}
 
     def read(self, entry: str, packet: Packet) -> list[Event]:
-        """Return the events that a packet adds, each with its cursor; empty if it is no news.
+        """Return the events that a packet adds, each with its cursor; empty if it adds none.
 
         Args:
             entry: The packet's place in the stream.
             packet: The packet. Packets must come in the stream's order.
         """
-        prefix = Cursor.prefix(self._run_id, entry)
+        prefix = f"{self._prefix}{entry}~"
         attempt = self._attempts.get(packet.attempt_id)
-        events: list[Event] = []
+        added: list[Event] = []  # by the reader
         if attempt is None:
             if packet.origin is None:
                 # Its header was trimmed away. A later header says how many frames came before it.
                 self.statistics.unattributed += 1
-                return events
+                return added
             attempt, superseded = self._begin(packet.origin)
-            if not self._is_fenced(attempt):
-                events.append(
+            if not (self._fencing and attempt.superseded_by):
+                added.append(
                     AttemptStarted(
                         supersedes=superseded,
                         superseded_by=attempt.superseded_by,
                         origin=attempt.origin,
-                        cursor=f"{prefix}{_STARTED}",
+                        cursor=f"{prefix}{Position.STARTED}",
                     )
                 )
-        if self._is_fenced(attempt):
+        if self._fencing and attempt.superseded_by is not None:
             self.statistics.superseded += 1
-            return events
+            return added
         missing = packet.seq - attempt.next_seq
         if missing < 0:
             self.statistics.duplicates += 1
-            return events
+            return added
         if missing:
             self.statistics.missing += missing
             reason: GapReason = "trimmed" if attempt.next_seq == 0 or attempt.cut else "lost"
-            events.append(
-                Gap(missing=missing, reason=reason, origin=attempt.origin, cursor=f"{prefix}{_GAP}")
-            )
+            cursor = f"{prefix}{Position.GAP}"
+            added.append(Gap(missing=missing, reason=reason, origin=attempt.origin, cursor=cursor))
         attempt.cut = False
         if packet.origin is not None:
             # Heals what a gap before has hidden: a call whose start was lost gets its facts back.
             attempt.calls = {call.ordinal: call for call in packet.open_calls}
         attempt.next_seq = packet.seq + 1
-        cursors = (f"{prefix}{position}" for position in count(_FIRST))
-        for event in unfold(packet.events, attempt.origin, attempt.calls, cursors, attempt.heard):
+        events = unfold(packet.events, attempt.origin, attempt.calls, prefix, attempt.digests)
+        for event in events:
             if isinstance(event, AttemptEnded):
                 attempt.ended, attempt.completed = True, event.outcome == "completed_provisional"
-            events.append(event)
-        return events
+        return added + events if added else events
 
     def cut(self) -> None:
         """Note that the stream lost its entries up to the next one: the next jumps are from there."""
@@ -166,9 +158,6 @@ class Attempts:
         """Return the newest attempts that have not said how they ended."""
         return [attempt.origin for attempt in self._newest.values() if not attempt.ended]
 
-    def _is_fenced(self, attempt: _Attempt) -> bool:
-        return self._fencing and attempt.superseded_by is not None
-
     def _begin(self, origin: Origin) -> tuple[_Attempt, Origin | None]:
         """Register an attempt; whichever is older is superseded: it, or the newest of its activity so far."""
         attempt = self._attempts[origin.attempt_id] = _Attempt(origin)
@@ -182,7 +171,7 @@ class Attempts:
         rival.superseded_by = origin
         if self._fencing:
             rival.calls.clear()
-            rival.heard.clear()
+            rival.digests.clear()
         return attempt, rival.origin
 
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from temporal_token_interceptor.errors import InvalidCursor
 from temporal_token_interceptor.events.origin import HISTORY
 
 CURSOR_VERSION = 1
 """The version of the form of cursors; frames have their own (`FRAME_VERSION`)."""
+
+
+class Position:
+    """Where an event stands within its entry; `docs/protocol.md`, section *Cursors*.
+
+    The first two are kept for what a reader adds, so that the positions of what a writer sent do not depend
+    on what this reader had seen before.
+    """
+
+    BEFORE: Final = -1  # before all that an entry holds
+    STARTED: Final = 0  # the `AttemptStarted` that a reader adds
+    GAP: Final = 1  # the `Gap` that a reader adds
+    FIRST: Final = 2  # what the writer sent begins here
+    LAST_RELEASED: Final = 998_000_000  # `on_retry="hold"` counts backwards from here
+    READ: Final = 998_999_999  # behind all that an entry holds
+    TAIL: Final = 999_000_000  # what a reader adds at the end of the stream begins here
+    END: Final = 999_999_999  # behind that, too
 
 
 class Cursor(NamedTuple):
@@ -25,28 +42,28 @@ class Cursor(NamedTuple):
     position: int = 0
 
     @property
-    def sent(self) -> str:
+    def transport(self) -> str:
         """The entry of the transport that was read last; empty for none."""
         return next((part for part in self.entry.split("+") if not part.startswith(HISTORY)), "")
 
     @property
-    def told(self) -> str:
+    def history(self) -> str:
         """The entry of the history that was read last; empty for none."""
         return next((part for part in self.entry.split("+") if part.startswith(HISTORY)), "")
 
     @property
-    def is_told(self) -> bool:
+    def is_from_history(self) -> bool:
         """Whether the event came from the history."""
         return self.entry.rpartition("+")[2].startswith(HISTORY)
 
     def __str__(self) -> str:
         """Return the opaque form that events carry and `subscribe(cursor=...)` accepts."""
-        return f"{self.prefix(self.run_id, self.entry)}{self.position}"
+        return f"{self.prefix(self.run_id)}{self.entry}~{self.position}"
 
     @staticmethod
-    def prefix(run_id: str, entry: str) -> str:
-        """Return all but the position, so that a reader formats it once an entry."""
-        return f"{CURSOR_VERSION}~{run_id}~{entry}~"
+    def prefix(run_id: str) -> str:
+        """Return what all cursors of a run begin with: `<entry>~<position>` follows."""
+        return f"{CURSOR_VERSION}~{run_id}~"
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -62,6 +79,11 @@ class Cursor(NamedTuple):
                 "or none to read from the start"
             )
         return cls(match["run"], match["entry"], int(match["position"]))
+
+
+def position_of(cursor: str) -> int:
+    """Return the position in its entry that a cursor of ours names."""
+    return int(cursor.rpartition("~")[2])
 
 
 _CURSOR = re.compile(rf"{CURSOR_VERSION}~(?P<run>\S+)~(?P<entry>[^~\s]*)~(?P<position>[0-9]{{1,15}})")

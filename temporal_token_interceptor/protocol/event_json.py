@@ -8,7 +8,7 @@ reading needs to know the open calls: `unfold` keeps the table up to date.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -34,6 +34,7 @@ from temporal_token_interceptor.events import (
     ToolEnded,
     ToolStarted,
 )
+from temporal_token_interceptor.protocol.cursor import Position
 from temporal_token_interceptor.protocol.origin_json import (
     BROKEN,
     call_from_wire,
@@ -118,7 +119,7 @@ def _facts_around(event: _Around) -> dict[str, Any]:
     return {_MEMBERS[field.name][0]: value for field, value in values if value != field.default}
 
 
-def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursors: Iterator[str]) -> Event:
+def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursor: str) -> Event:
     event, facts = _AROUND[wire[0]], wire[1]
     values: dict[str, Any] = {}
     for field in _FIELDS[event]:
@@ -126,7 +127,7 @@ def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursors: Iter
         if member in facts:
             value: Any = typed(kind, facts[member])
             values[field.name] = tuple(value) if kind is list else value
-    return event(**values, origin=origin, cursor=next(cursors))
+    return event(**values, origin=origin, cursor=cursor)
 
 
 # ------------------------------------------------------------------ events, reading
@@ -136,87 +137,118 @@ def unfold(
     wires: Iterable[Wire],
     origin: Origin,
     calls: dict[int, Call],
-    cursors: Iterator[str],
-    heard: dict[int, TextDigest] | None = None,
-) -> Iterator[Event]:
-    """Yield the events of a packet, in order.
+    prefix: str,
+    digests: dict[int, TextDigest] | None = None,
+) -> list[Event]:
+    """Return the events of a packet, in order, each with its cursor.
 
-    A form that cannot be read costs only itself, and its place: the reader gets a `Gap` there. A kind
-    that is not known yields nothing but takes a place too, so that a cursor means the same to a reader
+    A form that cannot be read costs only itself, and its position: the reader gets a `Gap` there. A kind
+    that is not known gives nothing but takes a position too, so that a cursor means the same to a reader
     that knows the kind.
+
+    A list, not a generator: most packets hold one event, and a generator costs more than that.
 
     Args:
         wires: The packet's events.
         origin: The attempt.
         calls: The open calls of the attempt by ordinal; kept up to date by this function.
-        cursors: One cursor an event; must not end.
-        heard: The text of the open calls as read so far, by ordinal; kept up to date by this function.
+        prefix: What cursors begin with, by `Cursor.prefix`; positions count from `Position.FIRST`.
+        digests: The text of the open calls as read so far, by ordinal; kept up to date by this function.
     """
-    heard = {} if heard is None else heard
+    digests = {} if digests is None else digests
+    events: list[Event] = []
+    position = Position.FIRST
     for wire in wires:
         try:
-            kind = typed(list, wire)[0]
+            if type(wire) is not list:
+                raise TypeError("an event is an array")
+            kind = wire[0]
             if kind == "text" or kind == "reasoning":  # noqa: PLR1714 - twice as fast as `in`, once a run
-                yield from _unfold_text(wire, origin, calls, cursors, heard)
-            elif kind == "check":
-                yield from _unfold_check(wire, origin, calls, cursors, heard)
+                position += _unfold_text(
+                    wire, origin, calls, prefix, position, digests=digests, events=events
+                )
+                continue
+            if kind == "check":
+                gap = _unfold_check(wire, origin, calls, f"{prefix}{position}", digests)
+                if gap is not None:
+                    events.append(gap)
             elif (unfold_one := _UNFOLD.get(kind)) is not None:
-                yield unfold_one(wire, origin, calls, cursors)
-            else:
-                next(cursors)
+                events.append(unfold_one(wire, origin, calls, f"{prefix}{position}"))
         except BROKEN:
-            yield Gap(missing=None, reason="unreadable", origin=origin, cursor=next(cursors))
+            events.append(Gap(missing=None, reason="unreadable", origin=origin, cursor=f"{prefix}{position}"))
+        position += 1
+    return events
 
 
-# Each of these reads all that can fail before it takes a cursor: what is broken takes just one, too.
+# Each of these reads all that can fail before it changes anything: what is broken takes one position.
 
 
 def _unfold_text(
-    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str], heard: dict[int, TextDigest]
-) -> Iterator[TokenEvent | ReasoningEvent]:
-    kind, ordinal, first, texts, *more = wire
-    index = typed(int, first)
-    text = "".join(typed(list, texts))  # fails, at the speed of C, unless all are strings
-    count = typed(int, more[0]) if more else len(texts)
+    wire: Wire,
+    origin: Origin,
+    calls: dict[int, Call],
+    prefix: str,
+    position: int,
+    *,
+    digests: dict[int, TextDigest],
+    events: list[Event],
+) -> int:
+    """Add an event for each piece; return how many there are."""
+    kind, ordinal, index, texts, *more = wire
+    if type(index) is not int or type(texts) is not list:
+        raise TypeError("a text form has an index and a list of texts")
+    text = "".join(texts)  # fails, at the speed of C, unless all are strings
+    pieces = len(texts)
+    count = typed(int, more[0]) if more else pieces
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
     if kind == "text":
-        if (digest := heard.get(ordinal)) is None:
-            digest = heard[ordinal] = TextDigest()
+        if (digest := digests.get(ordinal)) is None:
+            digest = digests[ordinal] = TextDigest()
         digest.add(text, count)
         node_name, attempt = call.node_name, origin.attempt
-        for text in texts:
-            yield TokenEvent(
-                text, node_name, index, attempt=attempt, call=call, origin=origin, cursor=next(cursors)
+        for place, piece in enumerate(texts):
+            events.append(
+                TokenEvent(
+                    piece,
+                    node_name,
+                    index + place,
+                    attempt=attempt,
+                    call=call,
+                    origin=origin,
+                    cursor=f"{prefix}{position + place}",
+                )
             )
-            index += 1
     else:
-        for text in texts:
-            yield ReasoningEvent(token=text, index=index, call=call, origin=origin, cursor=next(cursors))
-            index += 1
+        for place, piece in enumerate(texts):
+            cursor = f"{prefix}{position + place}"
+            events.append(
+                ReasoningEvent(token=piece, index=index + place, call=call, origin=origin, cursor=cursor)
+            )
+    return pieces
 
 
 def _unfold_check(
-    wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str], heard: dict[int, TextDigest]
-) -> Iterator[Gap]:
-    """Compare a call's text with what was sent; yield nothing if they are the same."""
+    wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str, digests: dict[int, TextDigest]
+) -> Gap | None:
+    """Compare a call's text with what was sent; return None if they are the same."""
     _, ordinal, count, digest, *_ = wire
-    missing = typed(int, count) - (read := heard.get(ordinal) or TextDigest()).count
+    missing = typed(int, count) - (read := digests.get(ordinal) or TextDigest()).count
     same = missing == 0 and read.hexdigest() == typed(str, digest)
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
-    cursor = next(cursors)
-    heard.pop(ordinal, None)
-    if not same:
-        missing_count = missing if missing > 0 else None
-        yield Gap(missing=missing_count, reason="mismatch", call=call, origin=origin, cursor=cursor)
+    digests.pop(ordinal, None)
+    if same:
+        return None
+    missing_count = missing if missing > 0 else None
+    return Gap(missing=missing_count, reason="mismatch", call=call, origin=origin, cursor=cursor)
 
 
-def _unfold_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:
+def _unfold_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     call = call_from_wire(wire[1], origin.activity_id)
     calls[call.ordinal] = call
-    return CallStarted(call=call, origin=origin, cursor=next(cursors))
+    return CallStarted(call=call, origin=origin, cursor=cursor)
 
 
-def _unfold_call_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:
+def _unfold_call_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, facts, *_ = wire
     call = calls.pop(ordinal, None) or _unknown_call(ordinal, origin)
     return CallEnded(
@@ -228,34 +260,34 @@ def _unfold_call_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursors
         streamed=not facts.get("whole", False),
         unfinished=facts.get("open", False),
         origin=origin,
-        cursor=next(cursors),
+        cursor=cursor,
     )
 
 
-def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:
+def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, index, id_, name, args, *_ = wire
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
     return ToolCallChunk(
-        index=index, id=id_, name=name, args=typed(str, args), call=call, origin=origin, cursor=next(cursors)
+        index=index, id=id_, name=name, args=typed(str, args), call=call, origin=origin, cursor=cursor
     )
 
 
-def _unfold_block(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:
+def _unfold_block(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, block, *_ = wire
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
-    return ContentBlock(block=typed(dict, block), call=call, origin=origin, cursor=next(cursors))
+    return ContentBlock(block=typed(dict, block), call=call, origin=origin, cursor=cursor)
 
 
-def _unfold_attempt_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:
+def _unfold_attempt_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, outcome, will_retry, *_ = wire
     calls.clear()
-    return AttemptEnded(outcome=outcome, will_retry=will_retry, origin=origin, cursor=next(cursors))
+    return AttemptEnded(outcome=outcome, will_retry=will_retry, origin=origin, cursor=cursor)
 
 
-def _unfold_gap(wire: Wire, origin: Origin, calls: dict[int, Call], cursors: Iterator[str]) -> Event:
+def _unfold_gap(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, missing, reason, *_ = wire
     call = None if ordinal is None else calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
-    return Gap(missing=missing, reason=reason, call=call, origin=origin, cursor=next(cursors))
+    return Gap(missing=missing, reason=reason, call=call, origin=origin, cursor=cursor)
 
 
 _UNFOLD = {

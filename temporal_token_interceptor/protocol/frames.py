@@ -26,11 +26,13 @@ from temporal_token_interceptor.protocol.origin_json import (
     call_to_wire,
     origin_from_wire,
     origin_to_wire,
-    typed,
 )
 
 FRAME_VERSION = 1
-"""The version of the wire form of frames; cursors have their own."""
+"""The version of the wire form that is written; cursors have their own."""
+
+READ_VERSIONS = frozenset({FRAME_VERSION})
+"""The versions that can be read: a later release reads what an earlier one has written."""
 
 _T = TypeVar("_T")
 
@@ -94,24 +96,30 @@ def decode(data: bytes) -> Packet:
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"entry of {len(data)} bytes is not JSON") from error
     version = body.get("v") if isinstance(body, dict) else None
-    if version != FRAME_VERSION:
-        raise ProtocolError(f"entry has protocol version {version!r}, this reader knows {FRAME_VERSION}")
+    if type(version) is not int or version not in READ_VERSIONS:
+        known = ", ".join(map(str, sorted(READ_VERSIONS)))
+        raise ProtocolError(f"entry has protocol version {version!r}, this reader knows {known}")
     try:
-        attempt_id = typed(str, body["a"])
+        attempt_id, seq, events = body["a"], body["n"], body["e"]
+        if type(attempt_id) is not str or type(seq) is not int or type(events) is not list:
+            raise TypeError("a, n and e are a string, an integer and an array")
         origin = origin_from_wire(body["o"], attempt_id) if "o" in body else None
-        return Packet(
-            attempt_id=attempt_id,
-            seq=typed(int, body["n"]),
-            origin=origin,
-            open_calls=tuple(call_from_wire(call, origin.activity_id) for call in body.get("c", ()))
-            if origin
-            else (),
-            events=typed(list, body["e"]),
-            traceparent=_optional(str, body.get("tp")),
-            waiting_since=_optional(int, body.get("t")),
+        open_calls = (
+            tuple(call_from_wire(call, origin.activity_id) for call in body["c"])
+            if origin is not None and "c" in body
+            else ()
         )
     except BROKEN as error:
         raise ProtocolError(f"entry is not a frame: {error!r}") from error
+    return Packet(
+        attempt_id,
+        seq,
+        origin,
+        open_calls,
+        events,
+        _optional(str, body.get("tp")),
+        _optional(int, body.get("t")),
+    )
 
 
 def _optional(kind: type[_T], value: object) -> _T | None:

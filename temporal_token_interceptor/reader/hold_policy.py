@@ -1,10 +1,10 @@
 """The reader policy `hold`: nothing of an attempt before it succeeded, and then all of it at once.
 
-A pure function of the stream, like `attempts.py`, whose events go in. Whatever failed, was superseded or
+A pure function of the stream, like `attempts.py`, whose events go in. What failed, was superseded or
 given up never comes out.
 
-What is held comes out of its turn, so its cursors are made anew: all of a release stand in the entry whose
-last word caused it, numbered **backwards** from that word. So they only ever grow, and they do not change
+What is held comes out late, so it gets new cursors: all of a release stand in the entry whose last event
+caused it, numbered **backwards** from that event. So they only ever grow, and they do not change
 when the start of the attempt is trimmed away between two readings.
 """
 
@@ -14,14 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event, Origin
-from temporal_token_interceptor.protocol.cursor import Cursor
-
-# The position of the last word of a release: beyond any that a writer's event can have.
-_LAST_WORD = 998_000_000
+from temporal_token_interceptor.protocol.cursor import Cursor, Position
 
 
 class Held:
-    """Holds back what attempts say until they succeed; `read` takes what `Attempts.read` returned.
+    """Holds back the events of attempts until they succeed; `read` takes what `Attempts.read` returned.
 
     Costs the memory of the attempts that run: at most what the stream holds.
 
@@ -39,11 +36,11 @@ class Held:
         )  # by activity id: the attempt that came out last
 
     def read(self, entry: str, events: Sequence[Event]) -> list[Event]:
-        """Return what can be said once an entry was read: mostly nothing.
+        """Return what can be shown once an entry was read: mostly nothing.
 
         Args:
             entry: The entry's place in the stream.
-            events: What the entry says; all of one attempt.
+            events: The events of the entry; all of one attempt.
         """
         released: list[Event] = []
         for event in events:
@@ -59,12 +56,12 @@ class Held:
                     released += self._release(attempt_id, activity_id)
                 else:
                     del self._held[attempt_id]
-        return self._placed(released, entry, _LAST_WORD - len(released) + 1)
+        return self._placed(released, entry, Position.LAST_RELEASED - len(released) + 1)
 
     def rest(self, entry: str, first: int) -> list[Event]:
-        """Return, at the end of the stream, what attempts said of which nobody knows how they ended.
+        """Return, at the end of the stream, the events of attempts that did not report how they ended.
 
-        They were completed from elsewhere, or their last word was lost: a `Gap` follows for those.
+        They were completed from elsewhere, or their last frame was lost: a `Gap` follows for those.
 
         Args:
             entry: The last entry.
@@ -89,5 +86,5 @@ class Held:
         return events
 
     def _placed(self, events: list[Event], entry: str, first: int) -> list[Event]:
-        prefix = Cursor.prefix(self._run_id, entry)
+        prefix = f"{Cursor.prefix(self._run_id)}{entry}~"
         return [replace(event, cursor=f"{prefix}{position}") for position, event in enumerate(events, first)]

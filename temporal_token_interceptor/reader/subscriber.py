@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.protocol.cursor import Cursor
-from temporal_token_interceptor.reader.run_stream import OnRetry
+from temporal_token_interceptor.reader.request import OnRetry, ReadRequest, Start, check_duration
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.workflow_stream import Runs
@@ -68,8 +68,8 @@ class TokenSubscriber:
             raise ConfigurationError(
                 f"backend must be a TokenSource such as RedisStreamBackend(...), not {type(backend).__name__}"
             )
-        _check_duration("start_timeout", start_timeout)
-        _check_duration("patience", patience)
+        check_duration("start_timeout", start_timeout)
+        check_duration("patience", patience)
         self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
@@ -103,7 +103,7 @@ class TokenSubscriber:
         run_id: str | None = None,
         cursor: str | None = None,
         *,
-        start: Literal["beginning", "now"] = "beginning",
+        start: Start = "beginning",
         on_retry: OnRetry = "reset",
         until: Awaitable[object] | None = None,
         start_timeout: timedelta | None = None,
@@ -135,24 +135,16 @@ class TokenSubscriber:
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
             CodecMismatch: frames are sealed, and the client's codec cannot open them.
         """
-        place = Cursor.parse(cursor) if cursor else None
-        self._check_end(until)
-        if start_timeout is not None:
-            _check_duration("start_timeout", start_timeout)
-        for name, value, known in (
-            ("start", start, ("beginning", "now")),
-            ("on_retry", on_retry, get_args(OnRetry)),
-        ):
-            if value not in known:
-                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        return self._subscribe(
-            workflow_id,
-            run_id,
-            place,
-            until,
-            on_retry=on_retry,
-            skips=start == "now" and place is None,
-            start_timeout=start_timeout,
+        return self._read(
+            ReadRequest(
+                workflow_id=workflow_id,
+                run_id=run_id,
+                place=_place(cursor),
+                start=start,
+                on_retry=on_retry,
+                until=until,
+                start_timeout=start_timeout,
+            )
         )
 
     async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
@@ -169,9 +161,10 @@ class TokenSubscriber:
         run = run_id or await self._runs.newest(workflow_id)
         stream = self._runs.stream(workflow_id, run)
         fold = Fold()
-        async with aclosing(stream.so_far()) as events:
-            async for event in events:
-                fold.add(event)
+        async with aclosing(stream.so_far()) as batches:
+            async for events in batches:
+                for event in events:
+                    fold.add(event)
         return fold.snapshot(run, stream.here)
 
     def subscribe_activity(
@@ -187,9 +180,15 @@ class TokenSubscriber:
         As `subscribe`, but for the id; `run_id` is the activity's. Needs a server that has standalone
         activities, and ends with how the activity closed.
         """
-        place = Cursor.parse(cursor) if cursor else None
-        self._check_end(until)
-        return self._subscribe(f"{PREFIX}{activity_id}", run_id, place, until, standalone=True)
+        return self._read(
+            ReadRequest(
+                workflow_id=f"{PREFIX}{activity_id}",
+                run_id=run_id,
+                place=_place(cursor),
+                until=until,
+                is_standalone=True,
+            )
+        )
 
     async def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
@@ -203,7 +202,7 @@ class TokenSubscriber:
             ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
             TokenStreamError: as of `subscribe`.
         """
-        async with aclosing(self._closable(workflow_id, run_id, cursor)) as events:
+        async with aclosing(self.subscribe(workflow_id, run_id, cursor)) as events:
             async for event in events:
                 if isinstance(event, TokenEvent):
                     yield event
@@ -219,7 +218,7 @@ class TokenSubscriber:
             TokenStreamError: as of `subscribe`.
         """
         fold, ending = Fold(), Ending()
-        async with aclosing(self._closable(workflow_id, run_id, None)) as events:
+        async with aclosing(self.subscribe(workflow_id, run_id)) as events:
             async for event in events:
                 fold.add(event)
                 ending.note(event)
@@ -232,7 +231,7 @@ class TokenSubscriber:
         run_id: str | None = None,
         cursor: str | None = None,
         *,
-        start: Literal["beginning", "now"] = "beginning",
+        start: Start = "beginning",
         on_retry: Literal["reset", "hold"] = "reset",
         subgraphs: bool = False,
         until: Awaitable[object] | None = None,
@@ -301,45 +300,15 @@ class TokenSubscriber:
             lambda: self._runs.result(workflow_id, run_id, result_type),
         )
 
-    def _check_end(self, until: Awaitable[object] | None) -> None:
-        if self._client is None and until is None:
+    def _read(self, request: ReadRequest) -> AsyncGenerator[Event]:
+        if self._client is None and request.until is None:
             raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
-
-    def _closable(self, workflow_id: str, run_id: str | None, cursor: str | None) -> AsyncGenerator[Event]:
-        place = Cursor.parse(cursor) if cursor else None
-        self._check_end(None)
-        return self._subscribe(workflow_id, run_id, place, None)
-
-    def _subscribe(
-        self,
-        workflow_id: str,
-        run_id: str | None,
-        place: Cursor | None,
-        until: Awaitable[object] | None,
-        *,
-        standalone: bool = False,
-        on_retry: OnRetry = "reset",
-        skips: bool = False,
-        start_timeout: timedelta | None = None,
-    ) -> AsyncGenerator[Event]:
-        telemetry = subscription_telemetry(self._namespace, workflow_id, self._source)
-        events = self._runs.follow(
-            workflow_id,
-            run_id,
-            place,
-            until,
-            standalone=standalone,
-            on_retry=on_retry,
-            skips=skips,
-            start_timeout=start_timeout,
-            telemetry=telemetry,
-        )
-        return events if telemetry is None else telemetry.over(events)
+        telemetry = subscription_telemetry(self._namespace, request.workflow_id, self._source)
+        return self._runs.follow(request, telemetry)
 
 
-def _check_duration(name: str, value: timedelta) -> None:
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
+def _place(cursor: str | None) -> Cursor | None:
+    return Cursor.parse(cursor) if cursor else None
 
 
 def _of_views(on_retry: OnRetry) -> OnRetry:

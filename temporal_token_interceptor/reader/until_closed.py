@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -15,11 +15,11 @@ from temporal_token_interceptor.transport.base import Entry
 
 logger = logging.getLogger(__name__)
 
-# How often a reader looks for the end of a closed stream whose last entries it is not handed.
+# How often a reader asks for the end of a closed stream whose last entries it does not get.
 _DRAIN_LOOKS = 3
 
-# How long a reader that knows where the stream ends waits to be handed the next entries up to there, before
-# it looks whether that end still exists.
+# How long a reader that knows where the stream ends waits for the next entries up to there, before it asks
+# whether that end still exists.
 _DRAIN_TIMEOUT = 5.0
 
 
@@ -35,86 +35,121 @@ class Entries(Protocol):
         ...
 
 
-async def batches(
-    entries: Entries, stream: StreamKey, reach: Reach, closing: asyncio.Future[Any]
-) -> AsyncGenerator[Sequence[Entry]]:
-    """Iterate over a stream's batches, up to the entry that is the last one once the run has closed.
+class UntilClosed:
+    """Reads batches until the run has closed, and then up to the entry that is the last one at that moment.
+
+    For `async with`. Not an async generator: each of those between a transport and a user costs a
+    microsecond for each token.
 
     Args:
         entries: Where they come from.
         stream: The run.
-        reach: Is told how far it came.
+        reach: Updated with each batch; `is_short` where the end could not be read.
         closing: Done when the run has closed.
-
-    Raises:
-        TransportUnavailable: whoever has the entries was away for too long.
-    """
-    async with aclosing(entries.read(stream)) as live:
-        before = _Before(closing)
-        while (batch := await before.next(live)) is not None:
-            reach.last = batch[-1].id
-            yield batch
-    end = await entries.last_id(stream)
-    reach.is_short = end < reach.last  # what was read is gone: others may be
-    looks = 0
-    while reach.last < end:
-        async with aclosing(entries.read(stream, reach.last)) as rest:
-            while (batch := await _in_time(rest)) is not None:
-                reach.last = batch[-1].id
-                yield batch
-                if reach.last >= end:
-                    return
-        looks += 1
-        end = await entries.last_id(stream)
-        if looks == _DRAIN_LOOKS or end <= reach.last:
-            reach.is_short = True
-            logger.warning("stream %r could not be read to its end", stream.name)
-            return
-
-
-class _Before:
-    """Awaits batches in the reader's own task, until a future is done.
-
-    A task for each batch, and `asyncio.wait`, would cost more than all the rest of reading it.
     """
 
-    def __init__(self, closing: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, entries: Entries, stream: StreamKey, reach: Reach, closing: asyncio.Future[Any]
+    ) -> None:
+        self._entries = entries
+        self._stream = stream
+        self._reach = reach
         self._closing = closing
-        self._waiting: asyncio.Timeout | None = None
-        closing.add_done_callback(self._interrupt)  # once: with many readers, adding and removing adds up
+        self._source: AsyncGenerator[Sequence[Entry]] | None = None
+        self._end: str | None = None  # once the run has closed
+        self._looks = 0
+        self._waiting: asyncio.Task[Any] | None = None
+        self._interrupted = False
 
-    async def next(self, source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
-        """Return the next batch; None, and the source is spent, once the future is done."""
-        if self._closing.done():
+    async def __aenter__(self) -> Self:
+        self._source = self._entries.read(self._stream)
+        self._closing.add_done_callback(self._interrupt)  # once: with many readers, it adds up
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.remove_done_callback(self._interrupt)
+        await self._leave_source()
+
+    async def next(self) -> Sequence[Entry] | None:
+        """Return the next batch, never empty; None once all is read.
+
+        Raises:
+            TransportUnavailable: the transport was away for too long, or was closed.
+        """
+        if self._end is None:
+            batch = await self._live()
+            if batch is not None:
+                self._reach.last = batch[-1].id
+                return batch
+            await self._leave_source()
+            self._end = await self._entries.last_id(self._stream)
+            self._reach.is_short = self._end < self._reach.last  # what was read is gone: others may be
+        return await self._rest()
+
+    async def _live(self) -> Sequence[Entry] | None:
+        """Return the next batch as it comes; None once the run has closed: the source is spent then.
+
+        The closing cancels the wait, as `asyncio.timeout` would do; a timeout for each batch, or a task,
+        would cost more than all the rest of reading it.
+        """
+        source, task = self._source, asyncio.current_task()
+        if self._closing.done() or source is None or task is None:
             return None
+        cancelling = task.cancelling()
+        self._waiting = task
         try:
-            async with asyncio.timeout(None) as self._waiting:
-                return await _next(source)
-        except TimeoutError:
-            if not self._closing.done():
-                raise
-            return None
+            return await anext(source)
+        except asyncio.CancelledError:
+            if self._interrupted and task.uncancel() <= cancelling:
+                return None
+            raise  # somebody else cancelled it, too
+        except StopAsyncIteration:
+            raise _closed_backend() from None
         finally:
             self._waiting = None
 
-    def _interrupt(self, closing: asyncio.Future[Any]) -> None:
+    def _interrupt(self, _: asyncio.Future[Any]) -> None:
         if self._waiting is not None:
-            self._waiting.reschedule(closing.get_loop().time())
+            self._interrupted = True
+            self._waiting.cancel()
 
-
-async def _in_time(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry] | None:
-    """Return the next batch; None, and the source is spent, if it does not come in time."""
-    try:
-        async with asyncio.timeout(_DRAIN_TIMEOUT):
-            return await _next(source)
-    except TimeoutError:
+    async def _rest(self) -> Sequence[Entry] | None:
+        """Return the next batch of those that were stored when the run closed."""
+        reach = self._reach
+        while self._end is not None and reach.last < self._end:
+            if self._source is None:
+                self._source = self._entries.read(self._stream, reach.last)
+            try:
+                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                    batch = await anext(self._source)
+            except TimeoutError:
+                await self._leave_source()
+                self._looks += 1
+                self._end = await self._entries.last_id(self._stream)
+                if self._looks == _DRAIN_LOOKS or self._end <= reach.last:
+                    reach.is_short = True
+                    logger.warning(
+                        "the end of stream %r could not be read: entry %s does not arrive",
+                        self._stream.name,
+                        self._end or "(deleted)",
+                    )
+                    self._end = reach.last
+            except StopAsyncIteration:
+                raise _closed_backend() from None
+            else:
+                reach.last = batch[-1].id
+                return batch
         return None
 
+    async def _leave_source(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            await source.aclose()
 
-async def _next(source: AsyncGenerator[Sequence[Entry]]) -> Sequence[Entry]:
-    try:
-        return await anext(source)
-    except StopAsyncIteration:
-        raise TransportUnavailable(
-            "the backend was closed while it was read; resume from the last event's cursor with another"
-        ) from None
+
+def _closed_backend() -> TransportUnavailable:
+    return TransportUnavailable(
+        "the backend was closed while it was read; resume from the last event's cursor with another"
+    )

@@ -1,14 +1,14 @@
 """The runs of a workflow, one after another: which to read, its stream, and how it closed.
 
-What the subscriptions of a subscriber share is here; a `TokenSubscriber` says what they are called.
+What the subscriptions of a subscriber share is here; `TokenSubscriber` is what users call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -19,7 +19,9 @@ from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.reader.run_stream import OnRetry, RunStream
+from temporal_token_interceptor.reader.entry_cache import EntryCache
+from temporal_token_interceptor.reader.request import OnRetry, ReadRequest
+from temporal_token_interceptor.reader.run_stream import Batches, RunStream
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
 from temporal_token_interceptor.reader.temporal.history import RunHistory
@@ -64,89 +66,62 @@ class Runs:
         self._workflows = Completion(client, patience=patience) if client is not None else None
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
         self._data_converter = client.data_converter if client is not None else None
-        self._codecs: WeakValueDictionary[StreamKey, FrameCodec] = WeakValueDictionary()
+        self._caches: WeakValueDictionary[StreamKey, EntryCache] = WeakValueDictionary()
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
-        self._has_wondered = False
+        self._has_warned = False
 
     async def follow(
-        self,
-        workflow_id: str,
-        run_id: str | None,
-        place: Cursor | None,
-        until: Awaitable[object] | None,
-        *,
-        standalone: bool = False,
-        on_retry: OnRetry = "reset",
-        skips: bool = False,
-        start_timeout: timedelta | None = None,
-        telemetry: SubscriptionTelemetry | None = None,
+        self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None
     ) -> AsyncGenerator[Event]:
         """Iterate over the events of a run and of those that it goes on in; see `TokenSubscriber.subscribe`.
 
+        This is the door: what comes here in lists leaves as single events.
+
         Args:
-            workflow_id: The workflow.
-            run_id: The run to begin with; None for the newest.
-            place: The cursor to go on from.
-            until: Ends it when done.
-            standalone: Whether it is an activity without a workflow.
-            on_retry: What to show of attempts that did not stand.
-            skips: Whether to leave out what is there already.
-            start_timeout: How long to wait for the workflow to be started; None for what all wait.
-            telemetry: Is told of each frame.
+            request: What is to be read.
+            telemetry: Receives each frame and event; None where nobody measures.
         """
-        completion = self._activities if standalone else self._workflows
-        stop = None if until is None else asyncio.ensure_future(until)
-        try:
-            if not isinstance(workflow_id, str):
-                raise ConfigurationError(
-                    f"workflow_id must be a string, such as `handle.id`, not {type(workflow_id).__name__}"
-                )
-            run = place.run_id if place else run_id
-            wait = self._start_timeout if start_timeout is None else start_timeout
-            run = run or await self._newest_run(workflow_id, wait, stop, completion)
-            silent = place is None and not skips
-            status: Status = "unknown"
-            end = ""
-            before: Mapping[str, Origin] = {}
-            while run is not None:
-                key = StreamKey(self._namespace, workflow_id, run)
-                stream = RunStream(
-                    key,
-                    self._source,
-                    place,
-                    self.statistics,
-                    self._codec(key),
-                    history=None if standalone else self._history(key),
-                    on_retry=on_retry,
-                    before=before,
-                    telemetry=telemetry,
-                )
-                if skips:
-                    await stream.skip()
-                closing = asyncio.ensure_future(_closed(workflow_id, run, stop, completion))
-                try:
-                    async with aclosing(stream.events(closing)) as events:
-                        async for event in events:
+        with ExitStack() as stack:
+            if telemetry is not None:
+                stack.enter_context(telemetry.reading())
+            try:
+                async with aclosing(self._batches(request, telemetry)) as batches:
+                    async for events in batches:
+                        if telemetry is not None:
+                            telemetry.events(events)
+                        for event in events:
                             yield event
+            except StreamNotFound as error:
+                raise _not_found(error, request) from error.__cause__
+
+    async def _batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None) -> Batches:
+        completion = self._activities if request.is_standalone else self._workflows
+        silent = request.place is None and not request.skips
+        status: Status = "unknown"
+        end = ""
+        before: Mapping[str, Origin] = {}
+        async with _stopping(request.until) as stop:
+            run = request.first_run_id or await self._newest_run(request, stop, completion)
+            while run is not None:
+                stream = self._stream(request, run, before=before, telemetry=telemetry)
+                if request.skips:
+                    await stream.skip()
+                closing = asyncio.ensure_future(_closed(request.workflow_id, run, stop, completion))
+                try:
+                    async with aclosing(stream.batches(closing)) as batches:
+                        async for events in batches:
+                            yield events
                     closed = await closing or Closed("unknown")
                 finally:
                     await joined(closing)
                 status, end, run = closed.status, stream.end, closed.next_run_id
                 silent &= stream.is_silent
                 if run is not None:
-                    place, skips = None, False
+                    request = request.next_run(run)
                     before = stream.standing if closed.again else {}
-                    yield RunContinued(run_id=run, cursor=str(Cursor(run)))
-            if stop is not until and stop is not None and stop.done() and not stop.cancelled():
-                await stop  # nobody else hears what a coroutine raises
-            self._wonder(workflow_id, is_silent=silent and status == "completed")
-            yield StreamEnded(status=status, cursor=end)
-        except StreamNotFound as error:
-            raise _not_found(error, workflow_id, place) from error.__cause__
-        finally:
-            # A future that was passed is the caller's; a coroutine is run here, and by nobody else.
-            if stop is not until and stop is not None:
-                await joined(stop)
+                    yield [RunContinued(run_id=run, cursor=str(Cursor(run)))]
+        self._warn_if_nothing_streamed(request.workflow_id, is_silent=silent and status == "completed")
+        yield [StreamEnded(status=status, cursor=end)]
 
     async def result(self, workflow_id: str, run_id: str | None, result_type: type | None) -> Any:
         """Return the result of a workflow, of the run that a subscription ends with; wait for it to close.
@@ -169,36 +144,48 @@ class Runs:
         """Return the newest run of a workflow, waiting for nothing.
 
         Raises:
-            StreamNotFound: no such workflow, or nobody knows it yet.
+            StreamNotFound: no such workflow, or it is not known yet.
         """
         ask = self._asked_transport if self._workflows is None else self._workflows.newest_run
         return await ask(workflow_id, start_timeout=timedelta(0))
 
     def stream(self, workflow_id: str, run_id: str, *, on_retry: OnRetry = "reset") -> RunStream:
         """Return the stream of a run, from its start."""
-        key = StreamKey(self._namespace, workflow_id, run_id)
+        return self._stream(ReadRequest(workflow_id=workflow_id, on_retry=on_retry), run_id)
+
+    def _stream(
+        self,
+        request: ReadRequest,
+        run_id: str,
+        *,
+        before: Mapping[str, Origin] | None = None,
+        telemetry: SubscriptionTelemetry | None = None,
+    ) -> RunStream:
+        key = StreamKey(self._namespace, request.workflow_id, run_id)
+        history = None if request.is_standalone else self._history(key)
         return RunStream(
             key,
+            request,
             self._source,
-            None,
-            self.statistics,
-            self._codec(key),
-            history=self._history(key),
-            on_retry=on_retry,
+            history,
+            cache=self._cache(key),
+            statistics=self.statistics,
+            before=before,
+            telemetry=telemetry,
         )
 
-    def _wonder(self, workflow_id: str, *, is_silent: bool) -> None:
-        """Say where to look, once: a workflow without models looks the same as a worker set up wrongly."""
-        if self._has_wondered or not is_silent:
+    def _warn_if_nothing_streamed(self, workflow_id: str, *, is_silent: bool) -> None:
+        """Log where to look, once: a workflow without models looks the same as a worker set up wrongly."""
+        if self._has_warned or not is_silent:
             return
-        self._has_wondered = True
+        self._has_warned = True
         look = (
             "has its worker a TokenStreamingInterceptor, with this reader's Redis and channel_prefix?"
             if self._source is not None
             else "do the results of its activities have a field custom_data (docs/durable.md)?"
         )
         logger.warning(
-            "workflow %r completed, and none of its activities streamed; if it calls models: %s (said once)",
+            "workflow %r completed and none of its activities streamed; if it calls models: %s (logged once)",
             workflow_id,
             look,
         )
@@ -212,26 +199,27 @@ class Runs:
             history = self._histories[stream] = RunHistory(self._client, self._workflows, stream)
         return history
 
-    def _codec(self, stream: StreamKey) -> FrameCodec:
-        """Return the codec of a stream: the same for all its subscribers, who share what it has opened."""
-        codec = self._codecs.get(stream)
-        if codec is None:
-            codec = self._codecs[stream] = FrameCodec(self._data_converter, stream)
-        return codec
+    def _cache(self, stream: StreamKey) -> EntryCache:
+        """Return what opens and decodes the entries of a stream: the same for all its readers."""
+        cache = self._caches.get(stream)
+        if cache is None:
+            codec = FrameCodec(self._data_converter, stream)
+            cache = self._caches[stream] = EntryCache(stream.name, codec)
+        return cache
 
     async def _newest_run(
         self,
-        workflow_id: str,
-        start_timeout: timedelta,
+        request: ReadRequest,
         stop: asyncio.Future[object] | None,
         completion: Completion | ActivityCompletion | None,
     ) -> str | None:
         """Return the newest run, waiting for it to begin; None if `stop` comes first."""
+        wait = self._start_timeout if request.start_timeout is None else request.start_timeout
         ask = self._asked_transport if completion is None else completion.newest_run
-        if run := await unless(stop, ask(workflow_id, start_timeout=start_timeout)):
+        if run := await unless(stop, ask(request.workflow_id, start_timeout=wait)):
             return run
         with suppress(StreamNotFound):
-            return await ask(workflow_id, start_timeout=timedelta(0))
+            return await ask(request.workflow_id, start_timeout=timedelta(0))
         return None
 
     async def _asked_transport(self, workflow_id: str, *, start_timeout: timedelta) -> str:
@@ -242,20 +230,35 @@ class Runs:
         while (run := await self._source.newest_run(self._namespace, workflow_id)) is None:
             if asyncio.get_running_loop().time() >= deadline:
                 raise StreamNotFound(
-                    f"the transport has heard nothing of workflow {workflow_id!r} in namespace "
+                    f"the transport has nothing of workflow {workflow_id!r} in namespace "
                     f"{self._namespace!r} within {start_timeout.total_seconds():g} s"
                 )
             await asyncio.sleep(_POINTER_PAUSE)
         return run
 
 
-def _not_found(error: StreamNotFound, workflow_id: str, place: Cursor | None) -> StreamNotFound:
-    """Return the error, or what it means for whoever passed a cursor."""
-    if place is None:
+@asynccontextmanager
+async def _stopping(until: Awaitable[object] | None) -> AsyncIterator[asyncio.Future[object] | None]:
+    """Run what ends a subscription. A future is the caller's; a coroutine is run here, and joined."""
+    stop = None if until is None else asyncio.ensure_future(until)
+    if stop is None or stop is until:
+        yield stop
+        return
+    try:
+        yield stop
+        if stop.done() and not stop.cancelled():
+            await stop  # otherwise what the coroutine raises is lost
+    finally:
+        await joined(stop)
+
+
+def _not_found(error: StreamNotFound, request: ReadRequest) -> StreamNotFound:
+    """Return the error, or what it means where a cursor was passed."""
+    if request.place is None:
         return error
     return StreamNotFound(
-        f"the cursor is of run {place.run_id!r}, and Temporal knows no such run of workflow {workflow_id!r}: "
-        "pass it with the workflow that it came from, or start without one"
+        f"the cursor is of run {request.place.run_id!r}, and Temporal knows no such run of workflow "
+        f"{request.workflow_id!r}: pass it with the workflow that it came from, or start without one"
     )
 
 
@@ -267,7 +270,7 @@ async def _closed(
 ) -> Closed | None:
     """Return how the run closed, once it has; None if the caller has had enough before.
 
-    Without Temporal the caller's word is the only one, and taken for it.
+    Without Temporal, `until` decides.
     """
     if completion is not None:
         return await unless(stop, completion.closed(workflow_id, run_id))

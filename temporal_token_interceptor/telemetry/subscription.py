@@ -1,11 +1,11 @@
-"""What a reader tells: one `receive` span a subscription, linked to the writers' traces, delays and gaps."""
+"""What a reader measures: a `receive` span a subscription, linked to writers' traces; delays and gaps."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -49,8 +49,9 @@ class SubscriptionTelemetry:
         self._linked: set[str] = set()
         self._tokens: Counter[str] = Counter()
 
-    async def over(self, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        """Pass a subscription's events through, and report it. Leaving it early is no error."""
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Report what is read within. Leaving a subscription early is no error."""
         self._began = time.time_ns() // 1_000
         if self._tracer is not None:
             attributes = destination("receive", self._system, self._stream)
@@ -58,10 +59,7 @@ class SubscriptionTelemetry:
                 names.RECEIVE.name, kind=SpanKind.CLIENT, attributes=attributes
             )
         try:
-            async with aclosing(events):
-                async for event in events:
-                    self._event(event)
-                    yield event
+            yield
         except Exception as error:
             fail(self._span, type(error).__name__)
             raise
@@ -83,21 +81,25 @@ class SubscriptionTelemetry:
             delay = max(0, time.time_ns() // 1_000 - since) / 1e6
             self._instruments[names.DELIVERY_DELAY](delay, {names.SYSTEM: self._system})
 
-    def _event(self, event: Event) -> None:
+    def events(self, events: Sequence[Event]) -> None:
+        """Note events that are delivered to the user."""
         if self._instruments is None:
             return
-        match event:
-            case TokenEvent():
-                self._tokens[event.origin.attempt_id] += 1
-            case Gap():
-                self._instruments[names.READER_GAPS](1, {names.GAP_REASON: event.reason})
-            case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
-                if taken_back := self._tokens.pop(superseded, 0):
-                    self._instruments[names.READER_TOKENS_SUPERSEDED](taken_back)
+        for event in events:
+            match event:
+                case TokenEvent():
+                    self._tokens[event.origin.attempt_id] += 1
+                case Gap():
+                    self._instruments[names.READER_GAPS](1, {names.GAP_REASON: event.reason})
+                case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
+                    if taken_back := self._tokens.pop(superseded, 0):
+                        self._instruments[names.READER_TOKENS_SUPERSEDED](taken_back)
+                case _:
+                    pass
 
 
 def subscription_telemetry(namespace: str, workflow_id: str, source: object) -> SubscriptionTelemetry | None:
-    """Return what a subscription reports to; None if nobody listens."""
+    """Return what a subscription reports to; None without an OpenTelemetry SDK."""
     tracer, instruments = live_tracer(), live_instruments()
     if tracer is None and instruments is None:
         return None

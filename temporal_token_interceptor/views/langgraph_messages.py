@@ -48,7 +48,7 @@ _SAYS = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock
 
 async def messages(
     events: AsyncGenerator[Event],
-    past: Callable[[Origin], AsyncGenerator[Event]],
+    past: Callable[[Origin], AsyncGenerator[list[Event]]],
     *,
     cursor: str | None = None,
     subgraphs: bool = False,
@@ -73,10 +73,11 @@ async def messages(
             before = event.supersedes if isinstance(event, AttemptStarted) else None
             if before is not None and before.run_id == run_id and not chunks.knows_all(before):
                 # All that it said was shown: up to the cursor to somebody else, and then to us.
-                async with aclosing(past(before)) as said:
-                    async for earlier in said:
-                        if earlier.origin == before:
-                            chunks.recall(earlier)
+                async with aclosing(past(before)) as batches:
+                    async for batch in batches:
+                        for earlier in batch:
+                            if earlier.origin == before:
+                                chunks.recall(earlier)
             for message in chunks.read(event):
                 yield message
     chunks.end()

@@ -350,7 +350,7 @@ async def test_a_key_service_that_hangs_hangs_no_reader(client, redis_url, backe
     workflow_id = unique("hanging")
     async with a_worker(ours, redis_url) as queue:
         await ours.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
-    monkeypatch.setattr("temporal_token_interceptor.encryption._OPEN_SECONDS", 0.3)
+    monkeypatch.setattr("temporal_token_interceptor.reader.entry_cache._OPEN_SECONDS", 0.3)
 
     subscriber = TokenSubscriber(with_codec(client, Hanging("k1")), backend)
     async with asyncio.timeout(10):

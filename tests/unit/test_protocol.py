@@ -2,7 +2,6 @@
 
 import math
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from types import MappingProxyType
 from typing import Any
 
@@ -27,7 +26,7 @@ from temporal_token_interceptor.events import (
     TokenEvent,
     ToolCallChunk,
 )
-from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.protocol.cursor import Cursor, Position
 from temporal_token_interceptor.protocol.event_json import unfold
 from temporal_token_interceptor.protocol.frames import Packet, decode, encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -151,7 +150,7 @@ def frames(draw):
 def unfolded(packet: Packet, origin: Origin | None = None) -> list[Any]:
     """The events of a packet, each with its number for a cursor."""
     table = {call.ordinal: call for call in packet.open_calls}
-    return list(unfold(packet.events, origin or packet.origin or ORIGIN, table, map(str, count())))
+    return unfold(packet.events, origin or packet.origin or ORIGIN, table, "")
 
 
 def expected(frame: Frame) -> list[Any]:
@@ -171,7 +170,7 @@ def expected(frame: Frame) -> list[Any]:
                         attempt=frame.origin.attempt,
                         call=call,
                         origin=frame.origin,
-                        cursor=str(len(seen) + place),
+                        cursor=str(Position.FIRST + len(seen) + place),
                     )
                     for place, text in enumerate(record.texts)
                 ]
@@ -184,14 +183,14 @@ def expected(frame: Frame) -> list[Any]:
                         index=record.first_index + place,
                         call=call,
                         origin=frame.origin,
-                        cursor=str(len(seen) + place),
+                        cursor=str(Position.FIRST + len(seen) + place),
                     )
                     for place, text in enumerate(record.texts)
                 ]
                 continue
             case CallStarted():
                 table[record.call.ordinal] = record.call
-        common["cursor"] = str(len(seen))
+        common["cursor"] = str(Position.FIRST + len(seen))
         fields = {name: getattr(record, name) for name in record.__dataclass_fields__} | common
         seen.append(type(record)(**fields))
     return seen
@@ -356,21 +355,21 @@ def test_a_broken_event_costs_only_itself(wire):
     """The reader is told where something could not be read, and goes on with the next event."""
     fine = ["text", 0, 0, ["a"]]
 
-    events = list(unfold([fine, wire, fine], ORIGIN, {0: CALL}, map(str, count())))
+    events = unfold([fine, wire, fine], ORIGIN, {0: CALL}, "")
 
     assert [type(event) for event in events] == [TokenEvent, Gap, TokenEvent]
-    assert [event.cursor for event in events] == ["0", "1", "2"]
-    assert events[1] == Gap(missing=None, reason="unreadable", origin=ORIGIN, cursor="1")
+    assert [event.cursor for event in events] == ["2", "3", "4"]
+    assert events[1] == Gap(missing=None, reason="unreadable", origin=ORIGIN, cursor="3")
 
 
 def test_an_unknown_kind_is_silent_but_takes_a_place():
     """A cursor means the same to a reader that does not know a kind and to one that does."""
     wires: list[list[Any]] = [["hologram", 0, {"beam": 3}], ["text", 0, 0, ["a"]]]
 
-    (event,) = unfold(wires, ORIGIN, {0: CALL}, map(str, count()))
+    (event,) = unfold(wires, ORIGIN, {0: CALL}, "")
 
     assert isinstance(event, TokenEvent)
-    assert event.cursor == "1"
+    assert event.cursor == "3"
 
 
 def test_elements_beyond_the_known_ones_are_ignored():
@@ -385,7 +384,7 @@ def test_elements_beyond_the_known_ones_are_ignored():
         ["attempt_end", "failed", None, "new"],
     ]
 
-    events = list(unfold(wires, ORIGIN, {0: CALL}, map(str, count())))
+    events = unfold(wires, ORIGIN, {0: CALL}, "")
 
     assert [type(event).__name__ for event in events] == [
         "TokenEvent",
@@ -400,7 +399,7 @@ def test_elements_beyond_the_known_ones_are_ignored():
 
 def test_events_of_a_call_whose_start_was_lost_still_arrive():
     """Text is not thrown away with the facts of its call: the activity's type names the node then."""
-    (event,) = unfold([["text", 3, 7, ["a"]]], ORIGIN, {}, map(str, count()))
+    (event,) = unfold([["text", 3, 7, ["a"]]], ORIGIN, {}, "")
 
     assert isinstance(event, TokenEvent)
     assert (event.token, event.index, event.node_name) == ("a", 7, "answer")
@@ -411,7 +410,7 @@ def test_a_call_that_ended_is_forgotten():
     """A reader keeps open calls only: a long attempt costs it no memory."""
     table = {0: CALL}
 
-    list(unfold([["call_end", 0, {}]], ORIGIN, table, map(str, count())))
+    unfold([["call_end", 0, {}]], ORIGIN, table, "")
 
     assert table == {}
 
@@ -456,7 +455,7 @@ def test_a_cursor_survives_its_text_form(run_id, entry, position):
     cursor = Cursor(run_id, entry, position)
 
     assert Cursor.parse(str(cursor)) == cursor
-    assert str(cursor) == f"{Cursor.prefix(run_id, entry)}{position}"
+    assert str(cursor) == f"{Cursor.prefix(run_id)}{entry}~{position}"
 
 
 @pytest.mark.parametrize(

@@ -253,13 +253,18 @@ async def said(*events: Event):
         yield event
 
 
+async def batches_of(events: tuple[Event, ...]):
+    """As a run's stream has them: in lists."""
+    yield list(events)
+
+
 async def read(*events: Event, earlier: tuple[Event, ...] = (), cursor: str | None = None):
     """What a loop gets, and the error that ends it."""
     asked: list[Origin] = []
 
     def past(origin: Origin):
         asked.append(origin)
-        return said(*earlier)
+        return batches_of(earlier)
 
     got: list[Message] = []
     try:

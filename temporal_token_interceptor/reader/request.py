@@ -1,0 +1,83 @@
+"""What is to be read, and how: one record from the call of the user down to the stream of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal, get_args
+
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.protocol.cursor import Cursor
+
+OnRetry = Literal["reset", "hold", "annotate"]
+"""What a reader is shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
+
+Start = Literal["beginning", "now"]
+"""Where a reader without a cursor begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRequest:
+    """A subscription as it was asked for. It checks itself: one that exists can be read.
+
+    Attributes:
+        workflow_id: The workflow; `activity:<activity_id>` for a standalone activity.
+        run_id: The run to begin with; None for the newest.
+        place: The cursor to go on from; None for the start.
+        start: Where to begin without a cursor.
+        on_retry: What to show of attempts that did not stand.
+        until: Ends the subscription when done; None: the close of the workflow alone does.
+        start_timeout: How long to wait for the workflow to be started; None for what the subscriber says.
+        is_standalone: Whether it is an activity without a workflow.
+
+    Raises:
+        ConfigurationError: an argument cannot be used; the message names it.
+    """
+
+    workflow_id: str
+    run_id: str | None = None
+    place: Cursor | None = None
+    start: Start = "beginning"
+    on_retry: OnRetry = "reset"
+    until: Awaitable[object] | None = None
+    start_timeout: timedelta | None = None
+    is_standalone: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.workflow_id, str):
+            raise ConfigurationError(
+                f"workflow_id must be a string, such as `handle.id`, not {type(self.workflow_id).__name__}"
+            )
+        for name, value, known in (
+            ("start", self.start, get_args(Start)),
+            ("on_retry", self.on_retry, get_args(OnRetry)),
+        ):
+            if value not in known:
+                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if self.start_timeout is not None:
+            check_duration("start_timeout", self.start_timeout)
+
+    @property
+    def first_run_id(self) -> str | None:
+        """The run to begin with: the one that the cursor names comes first."""
+        return self.place.run_id if self.place is not None else self.run_id
+
+    @property
+    def skips(self) -> bool:
+        """Whether to leave out what is there already."""
+        return self.start == "now" and self.place is None
+
+    def next_run(self, run_id: str) -> ReadRequest:
+        """Return the request for the run that the workflow goes on in: all of it."""
+        return replace(self, run_id=run_id, place=None, start="beginning")
+
+
+def check_duration(name: str, value: timedelta) -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        ConfigurationError: it is no timedelta, or a negative one.
+    """
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")
