@@ -120,7 +120,7 @@ class Attempts:
         attempt.next_seq = packet.seq + 1
         events = unfold(packet.events, attempt.origin, attempt.calls, prefix, attempt.digests)
         for event in events:
-            if isinstance(event, AttemptEnded):
+            if type(event) is AttemptEnded:
                 attempt.ended, attempt.completed = True, event.outcome == "completed_provisional"
         return added + events if added else events
 

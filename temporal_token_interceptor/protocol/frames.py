@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -33,8 +33,6 @@ FRAME_VERSION = 1
 
 READ_VERSIONS = frozenset({FRAME_VERSION})
 """The versions that can be read: a later release reads what an earlier one has written."""
-
-_T = TypeVar("_T")
 
 
 class Packet(NamedTuple):
@@ -111,20 +109,10 @@ def decode(data: bytes) -> Packet:
         )
     except BROKEN as error:
         raise ProtocolError(f"entry is not a frame: {error!r}") from error
-    return Packet(
-        attempt_id,
-        seq,
-        origin,
-        open_calls,
-        events,
-        _optional(str, body.get("tp")),
-        _optional(int, body.get("t")),
-    )
-
-
-def _optional(kind: type[_T], value: object) -> _T | None:
-    # Not `typed`: nobody shall miss tokens because of what is only for telemetry.
-    return value if isinstance(value, kind) else None
+    trace, time = body.get("tp"), body.get("t")
+    # Not an error: nobody shall miss tokens because of what is only for telemetry.
+    trace = trace if type(trace) is str else None
+    return Packet(attempt_id, seq, origin, open_calls, events, trace, time if type(time) is int else None)
 
 
 # ------------------------------------------------------------------ JSON

@@ -10,15 +10,19 @@ from collections.abc import Iterable
 
 from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Record, TextCheck, TextRun
 
+# Texts that are hashed at once: an update for each would cost more than all the rest of the check.
+_TOGETHER = 64
+
 
 class TextDigest:
-    """What a call has said so far, in a few bytes: one hash update for each run of text, none for a token."""
+    """Count and hash of a call's text so far: costs one hash update for 64 pieces, and holds no more."""
 
-    __slots__ = ("_hash", "count")
+    __slots__ = ("_hash", "_texts", "count")
 
     def __init__(self) -> None:
         self.count = 0
         self._hash = hashlib.sha256()
+        self._texts: list[str] = []  # not hashed yet
 
     def add(self, text: str, count: int) -> None:
         """Add text that holds `count` pieces.
@@ -26,10 +30,17 @@ class TextDigest:
         UTF-16, because there an emoji is the same bytes whether its halves came together or apart.
         """
         self.count += count
-        self._hash.update(text.encode("utf-16-le", "surrogatepass"))
+        self._texts.append(text)
+        if len(self._texts) == _TOGETHER:
+            self._update()
+
+    def _update(self) -> None:
+        self._hash.update("".join(self._texts).encode("utf-16-le", "surrogatepass"))
+        self._texts.clear()
 
     def hexdigest(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the text so far."""
+        self._update()
         return self._hash.hexdigest()[:16]
 
 

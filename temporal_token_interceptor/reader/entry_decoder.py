@@ -9,7 +9,6 @@ from temporal_token_interceptor.errors import ProtocolError
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.cursor import Position, position_of
-from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import Decoded
 from temporal_token_interceptor.reader.hold_policy import Held
@@ -73,7 +72,7 @@ class EntryDecoder:
                 reach.at = reach.furthest = entry.id
             else:
                 known = reach.enter(entry.id)
-            if not isinstance(packet, Packet):
+            if isinstance(packet, ProtocolError):
                 self._skip(entry, packet)
                 continue
             place = front + entry.id
@@ -85,7 +84,7 @@ class EntryDecoder:
             if known != Position.BEFORE:
                 found = [event for event in found if position_of(event.cursor) > known]
             for event in found:
-                if isinstance(event, Gap):
+                if type(event) is Gap:
                     statistics.gaps += 1
             events += found
         return events

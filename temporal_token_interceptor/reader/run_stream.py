@@ -209,12 +209,13 @@ class RunStream:
                 yield [self._gap("transport", self._where.behind("", Position.GAP))]
             async with UntilClosed(source, self._stream, reach, closing) as reading:
                 while (batch := await reading.next()) is not None:
-                    is_late = now() - arrived > _OVERTAKEN_AFTER
+                    arrived, since = now(), arrived
+                    is_late = arrived - since > _OVERTAKEN_AFTER
                     if (not before or is_late) and await self._is_cut(source, before, batch[0]):
                         self._decoder.attempts.cut()
                         cursor = self._where.behind(before, Position.READ if before else Position.GAP)
                         yield [self._gap("trimmed", cursor)]
-                    before, arrived = batch[-1].id, now()
+                    before = batch[-1].id
                     if recalls is not None and before > reach.mark:
                         # History had this before the transport was read on, and it is read on from there.
                         old = [entry for entry in batch if entry.id <= reach.mark]

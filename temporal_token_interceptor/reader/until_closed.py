@@ -78,37 +78,29 @@ class UntilClosed:
         Raises:
             TransportUnavailable: the transport was away for too long, or was closed.
         """
-        if self._end is None:
-            batch = await self._live()
-            if batch is not None:
-                self._reach.last = batch[-1].id
-                return batch
-            await self._leave_source()
-            self._end = await self._entries.last_id(self._stream)
-            self._reach.is_short = self._end < self._reach.last  # what was read is gone: others may be
-        return await self._rest()
-
-    async def _live(self) -> Sequence[Entry] | None:
-        """Return the next batch as it comes; None once the run has closed: the source is spent then.
-
-        The closing cancels the wait, as `asyncio.timeout` would do; a timeout for each batch, or a task,
-        would cost more than all the rest of reading it.
-        """
         source, task = self._source, asyncio.current_task()
-        if self._closing.done() or source is None or task is None:
-            return None
+        if self._end is not None or source is None or task is None:
+            return await self._rest()
+        # The closing cancels the wait, as `asyncio.timeout` would do; a timeout for each batch, or a task,
+        # would cost more than all the rest of reading it.
         cancelling = task.cancelling()
         self._waiting = task
         try:
-            return await anext(source)
+            if not self._closing.done():
+                batch = await anext(source)
+                self._reach.last = batch[-1].id
+                return batch
         except asyncio.CancelledError:
-            if self._interrupted and task.uncancel() <= cancelling:
-                return None
-            raise  # somebody else cancelled it, too
+            if not self._interrupted or task.uncancel() > cancelling:
+                raise  # somebody else cancelled it, too
         except StopAsyncIteration:
             raise _closed_backend() from None
         finally:
             self._waiting = None
+        await self._leave_source()
+        self._end = await self._entries.last_id(self._stream)
+        self._reach.is_short = self._end < self._reach.last  # what was read is gone: others may be
+        return await self._rest()
 
     def _interrupt(self, _: asyncio.Future[Any]) -> None:
         if self._waiting is not None:
