@@ -22,11 +22,12 @@ docs-test: .venv/.installed  ## Run every snippet of the pages, follow every lin
 faults: .venv/.installed  ## Inject every fault 30 times on real servers, and print a table
 	@$(PY) -m tests.faults
 
-check: .venv/.installed  ## Lint, formatting and types
+check: .venv/.installed  ## Lint, formatting, types, and which folder may import which
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 	@$(PY) -m pyright
+	@.venv/bin/lint-imports --no-logo
 	@$(PY) -m tests.support.type_completeness
 
 bench: .venv/.installed  ## Measure the budgets

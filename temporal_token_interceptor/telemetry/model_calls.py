@@ -31,6 +31,7 @@ from temporal_token_interceptor.capture.langchain_hooks import (
 from temporal_token_interceptor.capture.message_parts import finish_reason_of, message_of
 from temporal_token_interceptor.telemetry import names
 from temporal_token_interceptor.telemetry.instruments import Instruments, fail, live_instruments, live_tracer
+from temporal_token_interceptor.telemetry.live_run import LiveRun
 from temporal_token_interceptor.telemetry.message_content import (
     PROVIDERS,
     content_is_wanted,
@@ -50,20 +51,6 @@ _DETAILS = (
     (names.CACHE_CREATION_TOKENS, "input_token_details", "cache_creation"),
     (names.REASONING_TOKENS, "output_token_details", "reasoning"),
 )
-
-
-class _Run:
-    """A model call or a tool run that has started and not ended."""
-
-    __slots__ = ("attributes", "by_events", "chunks", "span", "started", "told")
-
-    def __init__(self, span: Span, attributes: dict[str, Any]) -> None:
-        self.span = span
-        self.attributes = attributes  # of its metrics
-        self.started = self.told = time.monotonic()
-        self.chunks = 0
-        # A model may report its chunks both as v3 events and as tokens: whichever comes first is counted.
-        self.by_events: bool | None = None
 
 
 _Callback = TypeVar("_Callback", bound=Callable[..., None])
@@ -120,7 +107,7 @@ class ModelTelemetry(InlineHandler):
             None if instruments is None else instruments[names.TIME_PER_OUTPUT_CHUNK]
         )
         self._content = content
-        self._live: dict[int, _Run] = {}  # by `run_id.int`, as in capture.py
+        self._live: dict[int, LiveRun] = {}  # by `run_id.int`, as in capture.py
         self._closed = False
 
     # ------------------------------------------------------------------ model calls
@@ -211,7 +198,7 @@ class ModelTelemetry(InlineHandler):
         if run is not None:
             self._call_ended(run, type(error).__name__)
 
-    def _call_started(self, operation: str, run_id: UUID, metadata: Mapping[str, Any]) -> _Run | None:
+    def _call_started(self, operation: str, run_id: UUID, metadata: Mapping[str, Any]) -> LiveRun | None:
         if self._closed:
             return None
         model, provider = metadata.get("ls_model_name"), metadata.get("ls_provider")
@@ -229,10 +216,10 @@ class ModelTelemetry(InlineHandler):
             SpanKind.CLIENT,
             {**attributes, **{name: value for name, value in more.items() if value is not None}},
         )
-        run = self._live[run_id.int] = _Run(span, attributes)
+        run = self._live[run_id.int] = LiveRun(span, attributes)
         return run
 
-    def _chunk(self, run: _Run) -> None:
+    def _chunk(self, run: LiveRun) -> None:
         now = time.monotonic()
         if not run.chunks:
             after = now - run.started
@@ -244,7 +231,7 @@ class ModelTelemetry(InlineHandler):
         run.chunks += 1
         run.told = now
 
-    def _call_ended(self, run: _Run, error_type: str | None = None) -> None:
+    def _call_ended(self, run: LiveRun, error_type: str | None = None) -> None:
         attributes = run.attributes
         if error_type is not None:
             fail(run.span, error_type)
@@ -278,7 +265,9 @@ class ModelTelemetry(InlineHandler):
             attributes[names.TOOL_CALL_ID] = call_id
         if self._content:
             attributes[names.TOOL_ARGUMENTS] = input_str
-        self._live[run_id.int] = _Run(self._start(f"execute_tool {name}", SpanKind.INTERNAL, attributes), {})
+        self._live[run_id.int] = LiveRun(
+            self._start(f"execute_tool {name}", SpanKind.INTERNAL, attributes), {}
+        )
 
     @_harmless
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
