@@ -43,3 +43,16 @@ async def joined(task: asyncio.Future[Any], timeout: float = _JOIN_SECONDS) -> N
         logger.warning("%r goes on although it was cancelled", task)
     elif not task.cancelled():
         task.exception()
+
+
+def started(running: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
+    """Return a task that begins on the loop's next turn, also where the task factory is an eager one.
+
+    An eager task runs up to its first wait within `create_task`: before the caller has noted it. For tasks
+    whose coroutine, or its callees, look at what the caller notes.
+
+    Args:
+        running: What the task runs.
+        name: The task's name, for logs.
+    """
+    return asyncio.Task(running, loop=asyncio.get_running_loop(), name=name)

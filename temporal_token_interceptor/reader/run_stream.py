@@ -27,8 +27,8 @@ from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
+from temporal_token_interceptor.reader.temporal.asking import Closed
 from temporal_token_interceptor.reader.temporal.results import Result
-from temporal_token_interceptor.reader.temporal.workflow_end import Closed
 from temporal_token_interceptor.reader.until_closed import Entries, UntilClosed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
 from temporal_token_interceptor.transport.base import Entry, TokenSource

@@ -24,8 +24,9 @@ from temporal_token_interceptor.reader.request import OnRetry, ReadRequest
 from temporal_token_interceptor.reader.run_stream import Batches, RunStream
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
+from temporal_token_interceptor.reader.temporal.asking import Closed
 from temporal_token_interceptor.reader.temporal.history import RunHistory
-from temporal_token_interceptor.reader.temporal.workflow_end import Closed, Completion
+from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
 from temporal_token_interceptor.transport.base import TokenSource
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client
 
 from temporal_token_interceptor import (
@@ -198,9 +200,6 @@ async def test_the_stream_ends_as_temporal_says(client, backend, end, status):
 
 async def test_a_reset_workflow_is_followed_into_its_new_run(client, backend):
     """An operator resets the workflow: my stream goes on with the new run, which says it all again, once."""
-    from temporalio.api.common.v1 import WorkflowExecution
-    from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-
     workflow_id = unique("reset")
     async with streaming_worker(client, backend, [answer]) as queue:
         handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
@@ -226,6 +225,33 @@ async def test_a_reset_workflow_is_followed_into_its_new_run(client, backend):
     assert [type(event) for event in events if isinstance(event, RunContinued)] == [RunContinued]
     assert standing_text(events) == TEXT
     assert events[-1].status == "completed"
+
+
+async def test_a_reset_of_a_closed_workflow_is_followed(client, backend):
+    """An operator resets a workflow that has failed: my cursor of its old run leads on into the new one."""
+    workflow_id = unique("reset-closed")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
+        await handle.signal(Waiting.end, "well")
+        await handle.result()
+        before = await read_all(client, backend, workflow_id)
+        await client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=client.namespace,
+                workflow_execution=WorkflowExecution(
+                    workflow_id=workflow_id, run_id=handle.first_execution_run_id
+                ),
+                reason="test",
+                workflow_task_finish_event_id=3,
+                request_id=workflow_id,
+            )
+        )
+        await client.get_workflow_handle(workflow_id).signal(Waiting.end, "well")
+        rest = await read_all(client, backend, workflow_id, cursor=before[-1].cursor)
+
+    assert kinds(rest)[0] == "RunContinued"
+    assert standing_text(before) == standing_text(before + rest) == TEXT
+    assert rest[-1].status == "completed"
 
 
 # ---------------------------------------------------------------------- what is amiss

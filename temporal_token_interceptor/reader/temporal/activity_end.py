@@ -1,4 +1,4 @@
-"""Temporal's word on a standalone activity: which run to follow, and how it closed.
+"""How and when a standalone activity closed, according to Temporal; which of its runs to follow.
 
 The same questions as for a workflow, asked of another API. Its long poll answers as soon as the activity has
 closed; what the activity returned is not decoded.
@@ -16,12 +16,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from temporal_token_interceptor.errors import StreamNotFound
 from temporal_token_interceptor.events import Status
-from temporal_token_interceptor.reader.temporal.workflow_end import Closed, Patient
+from temporal_token_interceptor.reader.temporal.asking import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    Closed,
+    RetryingClient,
+)
 
 PREFIX = "activity:"
 """The stream of a standalone activity is filed under this and its id, in place of a workflow's id."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 _STATUS: Final[dict[ActivityExecutionStatus, Status]] = {
     ActivityExecutionStatus.COMPLETED: "completed",
@@ -32,8 +35,8 @@ _STATUS: Final[dict[ActivityExecutionStatus, Status]] = {
 }
 
 
-class ActivityCompletion(Patient):
-    """Asks Temporal about standalone activities, patiently. Ids are those of streams, with `PREFIX`."""
+class ActivityCompletion(RetryingClient):
+    """Asks Temporal about standalone activities. Ids are those of streams, with `PREFIX`."""
 
     async def newest_run(self, stream_id: str, *, start_timeout: timedelta) -> str:
         """Return the run id of an activity's newest run; wait for the activity to be started.
@@ -45,10 +48,10 @@ class ActivityCompletion(Patient):
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + start_timeout.total_seconds()
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         while True:
             try:
-                description = await self.patiently(self._handle(stream_id).describe)
+                description = await self.call(self._handle(stream_id).describe)
             except StreamNotFound as error:
                 if (remaining := deadline - loop.time()) <= 0:
                     raise StreamNotFound(
@@ -57,7 +60,7 @@ class ActivityCompletion(Patient):
                         f"{start_timeout.total_seconds():g} s: check the id, or raise start_timeout"
                     ) from error.__cause__
                 await asyncio.sleep(min(pause, remaining))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 return description.activity_run_id or ""
 
@@ -78,13 +81,13 @@ class ActivityCompletion(Patient):
                 answer = await self._client.workflow_service.poll_activity_execution(request, retry=True)
             except RPCError as error:
                 if error.status is RPCStatusCode.DEADLINE_EXCEEDED:
-                    return False  # the long poll ended without news
+                    return False  # the long poll ended without an event
                 raise
             return answer.HasField("outcome")
 
-        while not await self.patiently(has_closed):
+        while not await self.call(has_closed):
             pass
-        description = await self.patiently(self._handle(stream_id, run_id).describe)
+        description = await self.call(self._handle(stream_id, run_id).describe)
         return Closed(_STATUS.get(description.status, "unknown"))
 
     def _handle(self, stream_id: str, run_id: str | None = None) -> ActivityHandle[object]:

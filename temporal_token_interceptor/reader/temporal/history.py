@@ -60,7 +60,7 @@ class RunHistory:
 
     Args:
         client: Its data converter decodes the results.
-        completion: Asks Temporal patiently.
+        completion: Asks Temporal.
         stream: The run.
     """
 
@@ -189,7 +189,7 @@ class _Scan:
         pages = handle.fetch_history_events(wait_new_event=wait, skip_archival=True)
         more = True
         while more:
-            await self._completion.patiently(pages.fetch_next_page)
+            await self._completion.call(pages.fetch_next_page)
             for event in pages.current_page or ():
                 if event.event_id <= self._seen:
                     continue
