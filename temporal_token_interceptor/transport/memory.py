@@ -10,9 +10,10 @@ from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
 
-from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor, TokenStreamError
+from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.lifetime import OneLoop, closed_error
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -41,17 +42,19 @@ class MemoryStreamBackend:
         self.keep_interval: timedelta = timedelta(hours=1)
         self._stream_maxlen = stream_maxlen
         self._max_streams = max_streams
-        # One count for all: a stream that was dropped and begins anew must not give out its ids again.
+        # One count for all: a stream that was dropped and begins again must not give out its ids twice.
         self._ids = count(1)
         self._streams: dict[StreamKey, deque[Entry]] = {}  # the one written last is last
         self._newest: dict[tuple[str, str], str] = {}  # the one kept last is last
         self._waiting: dict[StreamKey, set[asyncio.Event]] = {}
+        self._loop = OneLoop("MemoryStreamBackend")
         self._closed = False
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry."""
+        self._loop.check()
         if self._closed:
-            raise TokenStreamError("the backend is closed: the entry was not stored")
+            raise closed_error()
         entries = self._streams.pop(stream, None) or deque(maxlen=self._stream_maxlen)
         entries.append(Entry(f"{next(self._ids):015d}", data))
         self._streams[stream] = entries
@@ -69,6 +72,7 @@ class MemoryStreamBackend:
 
     async def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
         """Iterate over the entries after an id, as they come."""
+        self._loop.check()
         if after and not after.isdecimal():
             raise InvalidCursor(
                 f"entry id {after!r} is not one of this transport: a cursor is only good for the one that it "
@@ -92,20 +96,24 @@ class MemoryStreamBackend:
 
     async def last_id(self, stream: StreamKey) -> str:
         """Return the id of the newest entry, or an empty string."""
+        self._loop.check()
         entries = self._streams.get(stream)
         return entries[-1].id if entries else ""
 
     async def first_id(self, stream: StreamKey) -> str:
         """Return the id of the oldest entry that is still there, or an empty string."""
+        self._loop.check()
         entries = self._streams.get(stream)
         return entries[0].id if entries else ""
 
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the run id last given to `keep` for this workflow."""
+        self._loop.check()
         return self._newest.get((namespace, workflow_id))
 
     async def close(self) -> None:
         """End all readers, and take no more entries."""
+        self._loop.check()
         self._closed = True
         for waiting in self._waiting.values():
             for changed in waiting:

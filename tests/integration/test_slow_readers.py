@@ -19,7 +19,8 @@ from temporal_token_interceptor import (
 from temporal_token_interceptor.events import CallEnded, CallStarted, Frame, Record, TextRun
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.redis.shared_read import PAGE, QUEUE_BYTES, QUEUE_ENTRIES, Listener
+from temporal_token_interceptor.transport.redis.feeds import QUEUE_BYTES, QUEUE_ENTRIES, Listener
+from temporal_token_interceptor.transport.redis.pages import PAGE_ENTRIES
 from tests.support.frames import a_call, an_origin
 from tests.support.streams import unique
 
@@ -135,7 +136,7 @@ async def test_a_slow_subscriber_gets_everything_later_and_the_others_notice_not
     assert [event.index for event in beside.late if isinstance(event, TokenEvent)] == [*range(TOKENS)]
     assert not any(isinstance(event, Gap) for event in beside.late)
     assert beside.dropped
-    assert QUEUE_ENTRIES <= beside.unread < QUEUE_ENTRIES + PAGE
+    assert QUEUE_ENTRIES <= beside.unread < QUEUE_ENTRIES + PAGE_ENTRIES
 
 
 async def test_a_slow_subscriber_that_was_overtaken_is_told_how_much_is_missing(redis_url):

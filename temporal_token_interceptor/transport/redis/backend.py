@@ -22,13 +22,16 @@ from temporal_token_interceptor.errors import ConfigurationError, TransportUnava
 from temporal_token_interceptor.events import TokenEvent
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
-from temporal_token_interceptor.transport.redis.cluster import ClusterDesk, ClusterWriter, PollingFollower
-from temporal_token_interceptor.transport.redis.connection import Desk, entry_id
+from temporal_token_interceptor.transport.redis.cluster import FIRST_ENTRIES, ClusterQueries, ClusterWriter
+from temporal_token_interceptor.transport.redis.connection import QueryConnection, entry_id
 from temporal_token_interceptor.transport.redis.keys import Keys
-from temporal_token_interceptor.transport.redis.outage import Outage, described
+from temporal_token_interceptor.transport.redis.outage import Outage
+from temporal_token_interceptor.transport.redis.polling import PollingFollower
 from temporal_token_interceptor.transport.redis.reader import RedisReader
-from temporal_token_interceptor.transport.redis.shared_read import BlockingFollower, Follower
+from temporal_token_interceptor.transport.redis.refusals import FAILURES, explained
+from temporal_token_interceptor.transport.redis.shared_read import BlockingFollower
 from temporal_token_interceptor.transport.redis.writer import RedisWriter
 
 # One XREAD waits this long, or most of the socket timeout of a client that was passed in: redis-py 8 gives
@@ -36,6 +39,8 @@ from temporal_token_interceptor.transport.redis.writer import RedisWriter
 _BLOCK_MS = 4_000
 _CONNECT_SECONDS = 5.0
 _CONNECTIONS = 3
+_KEEPS_PER_TTL = 3  # so that two may be missed
+_BLOCK_SHARE = 0.8  # of a client's socket timeout
 _TOO_MUCH = 2**31  # what Redis refuses is far above; so many seconds are 68 years
 _DEFAULT_URL = "redis://localhost:6379"
 
@@ -53,8 +58,9 @@ class RedisStreamBackend:
             behind gets a `Gap`.
         stream_ttl_seconds: From the last sign of life of a run's activities to the expiry of its
             stream. It is refreshed by time while an activity streams, also when its model is silent.
-        patience: How long readers wait for a Redis that does not answer before they get
-            `TransportUnavailable`. Writers wait for as long as their activity runs.
+        patience: How long readers wait for a Redis that does not answer, or refuses, before they get
+            `TransportUnavailable`. Writers wait out a refusal as long, and an outage for as long as their
+            activity runs: see docs/operations.md, What Redis refuses.
         client: Your own `redis.asyncio.Redis`, instead of a URL, with any settings (also one that a Sentinel
             made); its pool must have three connections to lend. Or a `RedisCluster`, which is polled: see
             docs/operations.md. It is not closed by `close`, and no URL may be passed beside it.
@@ -95,18 +101,19 @@ class RedisStreamBackend:
             raise ConfigurationError("redis_url and client cannot both be used: pass one of them")
         self._owns_client = client is None
         self._client = _connect(redis_url) if client is None else client
-        keys, outage = Keys(channel_prefix), Outage()
-        self._keys = keys
+        self._loop = OneLoop("RedisStreamBackend")
+        self._keys = Keys(channel_prefix)
         self._by_hand = HandPublisher(self)
-        self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / 3)
-        seconds = patience.total_seconds()
+        self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / _KEEPS_PER_TTL)
         self._writer: RedisWriter | ClusterWriter
         if isinstance(self._client, RedisCluster):
-            self._writer = ClusterWriter(
-                self._client, keys, outage, maxlen=stream_maxlen, ttl=stream_ttl_seconds
+            self._writer, self._reader = _halves_of_cluster(
+                self._client,
+                self._keys,
+                maxlen=stream_maxlen,
+                ttl=stream_ttl_seconds,
+                patience=patience.total_seconds(),
             )
-            follower: Follower = PollingFollower(self._client, outage, patience=seconds)
-            self._reader = RedisReader(ClusterDesk(self._client), follower, keys, outage, patience=seconds)
             return
         pool = self._client.connection_pool
         if pool.max_connections < _CONNECTIONS:
@@ -114,14 +121,17 @@ class RedisStreamBackend:
                 f"{'redis_url' if client is None else 'client'} must allow {_CONNECTIONS} connections, "
                 f"not max_connections={pool.max_connections}: one writes, one waits for entries, one asks"
             )
-        self._writer = RedisWriter(self._client, keys, outage, maxlen=stream_maxlen, ttl=stream_ttl_seconds)
-        desk = Desk(pool)
-        follower = BlockingFollower(pool, desk, outage, block_ms=_block_ms(pool), patience=seconds)
-        self._reader = RedisReader(desk, follower, keys, outage, patience=seconds)
+        self._writer, self._reader = _halves_of_server(
+            pool,
+            self._keys,
+            maxlen=stream_maxlen,
+            ttl=stream_ttl_seconds,
+            patience=patience.total_seconds(),
+        )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **more: Any) -> Self:
-        """Return a backend as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
+        """Return a backend as `REDIS_URL` and `TTI_*` describe it; see docs/operations.md.
 
         Args:
             environ: Instead of `os.environ`.
@@ -134,42 +144,48 @@ class RedisStreamBackend:
         environment.warn_of_unknown(environ)
         if not environ.get("REDIS_URL") and not {"redis_url", "client"} & more.keys():
             raise ConfigurationError(
-                "the environment variable REDIS_URL is not set: say where Redis is, such as "
+                "the environment variable REDIS_URL is not set: set it, such as "
                 "REDIS_URL=redis://localhost:6379, or do without `from_environment`"
             )
         return environment.made(cls, environment.REDIS, environ, **more)
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once Redis has it. See `TokenSink.write`."""
+        self._loop.check()
         await self._writer.write(stream, data)
 
     def keep(self, stream: StreamKey) -> None:
         """Put the expiry of a stream off, and point its workflow to its run."""
-        self._writer.keep(stream)
+        if self._loop.is_mine:  # else `write` raises; this never does
+            self._writer.keep(stream)
 
     def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
         """Iterate over the entries after an id, as they come. See `TokenSource.read`."""
+        self._loop.check()
         return self._reader.read(stream, after)
 
     async def last_id(self, stream: StreamKey) -> str:
         """Return the id of the newest entry, or an empty string."""
+        self._loop.check()
         return await self._reader.last_id(stream)
 
     async def first_id(self, stream: StreamKey) -> str:
         """Return the id of the oldest entry that is still there, or an empty string."""
+        self._loop.check()
         return await self._reader.first_id(stream)
 
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the newest run of a workflow that wrote tokens."""
+        self._loop.check()
         return await self._reader.newest_run(StreamKey(namespace, workflow_id, ""))
 
     # ------------------------------------------------------------------ by workflow id, as deepagent-temporal
 
     async def publish(self, workflow_id: str, event: TokenEvent | Mapping[str, Any]) -> None:
-        """Store a token under a workflow id alone; return once Redis has it, or has not had it for 5 s.
+        """Store a token under a workflow id alone; return once stored, or after 5 s without success.
 
         For code that has a handler of its own, such as `TokenCapturingHandler`. With the interceptor on the
-        worker nobody needs it. What is lost is logged, and a gap to readers; nothing is raised. It is stored
+        worker it is not needed. What is lost is logged, and a gap to readers; nothing is raised. It is stored
         as plain JSON, also where the client has a payload codec.
 
         Raises:
@@ -186,8 +202,8 @@ class RedisStreamBackend:
     ) -> AsyncGenerator[dict[str, str]]:
         """Iterate over what was published for a workflow, as flat mappings, up to `publish_complete`.
 
-        It reads what `publish` stored, and waits for an end that somebody has to write. What workers with the
-        interceptor say, `TokenSubscriber` reads, and ends as Temporal does.
+        It reads what `publish` stored, and waits for the end that `publish_complete` stores. What workers with
+        the interceptor write, `TokenSubscriber` reads, and ends as Temporal does.
 
         Args:
             workflow_id: The workflow.
@@ -213,16 +229,24 @@ class RedisStreamBackend:
         try:
             for key in (self._keys.stream(stream), self._keys.pointer(stream)):  # two slots of a cluster
                 await self._client.delete(key)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise TransportUnavailable(
-                f"the stream of workflow {workflow_id!r} could not be deleted ({described(error)}); "
+                f"the stream of workflow {workflow_id!r} could not be deleted ({explained(error)}); "
                 "it expires by itself"
             ) from error
 
     # ------------------------------------------------------------------ its life
 
     async def close(self) -> None:
-        """Let go of tasks and connections; those of your own client go back to its pool."""
+        """Let go of tasks and connections; those of your own client go back to its pool.
+
+        Readers that are still open end with `TransportUnavailable`, writers with `TokenStreamError`: close it
+        after the last of them.
+
+        Raises:
+            ConfigurationError: it was used on another event loop.
+        """
+        self._loop.check()
         try:
             await self._reader.close()
         finally:
@@ -250,6 +274,28 @@ class RedisStreamBackend:
         return f"<RedisStreamBackend {self._writer!r} {self._reader!r}>"
 
 
+def _halves_of_server(
+    pool: ConnectionPool, keys: Keys, *, maxlen: int, ttl: int, patience: float
+) -> tuple[RedisWriter, RedisReader]:
+    outage = Outage()
+    writer = RedisWriter(QueryConnection(pool), keys, outage, maxlen=maxlen, ttl=ttl, patience=patience)
+    queries = QueryConnection(pool)
+    follower = BlockingFollower(pool, queries, outage, block_ms=_block_ms(pool), patience=patience)
+    return writer, RedisReader(queries, follower, keys, outage, patience=patience)
+
+
+def _halves_of_cluster(
+    client: RedisCluster, keys: Keys, *, maxlen: int, ttl: int, patience: float
+) -> tuple[ClusterWriter, RedisReader]:
+    outage = Outage()
+    writer = ClusterWriter(client, keys, outage, maxlen=maxlen, ttl=ttl, patience=patience)
+    follower = PollingFollower(ClusterQueries(client), outage, patience=patience, first_entries=FIRST_ENTRIES)
+    reader = RedisReader(
+        ClusterQueries(client), follower, keys, outage, patience=patience, first_entries=FIRST_ENTRIES
+    )
+    return writer, reader
+
+
 def _connect(redis_url: str) -> Redis:
     # The writer and the reader try again by themselves, once for all streams and with one log line an
     # outage. Retries inside the client would hide an outage and store entries twice. They have their own
@@ -266,7 +312,7 @@ def _connect(redis_url: str) -> Redis:
         # Does not connect, but looks at what stands behind a `?` in the URL.
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError, RedisError) as error:
-        # Neither the URL nor what was said of it: they may hold a password.
+        # Neither the URL nor redis-py's message: they may hold a password.
         raise ConfigurationError(
             "redis_url cannot be used: it must look like redis://host:6379, rediss://host:6379 or "
             f"unix:///path, with options that redis-py knows ({type(error).__name__})"
@@ -277,4 +323,4 @@ def _connect(redis_url: str) -> Redis:
 def _block_ms(pool: ConnectionPool) -> int:
     # Not from the pool's settings: those that nobody set stand nowhere but in the connection.
     timeout = pool.make_connection().socket_timeout  # type: ignore[no-untyped-call]
-    return _BLOCK_MS if timeout is None else max(1, min(_BLOCK_MS, int(timeout * 800)))
+    return _BLOCK_MS if timeout is None else max(1, min(_BLOCK_MS, int(timeout * 1_000 * _BLOCK_SHARE)))

@@ -1,34 +1,34 @@
 """Redis Cluster: the same streams, spread over nodes by their hash tag.
 
 redis-py's cluster client finds the node of a key and follows it when it moves. What a cluster does not do
-costs something. A script may not touch two streams, so batches go by pipeline, one writer for each node, or a
-node that is down would hold up the others. One `XREAD` may not name two streams, and a blocked one holds a
-connection; so streams are not waited for but polled, in one pipeline for all of them, every
-`_FIRST_PAUSE` seconds while entries come, up to `_LONGEST_PAUSE` while none do.
+costs something. A script may not touch two streams, so batches go by pipeline, one writer for each node, or
+a node that is down would hold up the others. And streams are polled (`polling`), in one pipeline for all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import RedisError
+from redis.client import NEVER_DECODE
 
-from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.redis.connection import (
-    ANSWER_SECONDS,
-    cancellations,
-    entries,
-    server_id,
-)
+from temporal_token_interceptor.transport.lifetime import closed_error
+from temporal_token_interceptor.transport.redis.connection import ANSWER_SECONDS, Command, cancellations
 from temporal_token_interceptor.transport.redis.keys import Keys
-from temporal_token_interceptor.transport.redis.outage import Outage, Trouble, passes, refused
-from temporal_token_interceptor.transport.redis.shared_read import PAGE, Follower
+from temporal_token_interceptor.transport.redis.outage import Outage
+from temporal_token_interceptor.transport.redis.progress import Exchange
+from temporal_token_interceptor.transport.redis.refusals import FAILURES
 from temporal_token_interceptor.transport.redis.writer import RedisWriter
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05
+FIRST_ENTRIES: Final = 10
+"""The entries of the first page at a cluster, where a reply that grows too large cannot be given up."""
+
+# The commands whose replies the cluster client changes.
+_RANGES: Final = ("XRANGE", "XREVRANGE")
 
 
 class ClusterWriter:
@@ -40,21 +40,25 @@ class ClusterWriter:
         outage: Is told when writing fails.
         maxlen: Entries that a stream keeps, approximately.
         ttl: Seconds from the last write or `keep` of a stream to its expiry.
+        patience: Seconds that a refusal is waited out.
     """
 
-    def __init__(self, client: RedisCluster, keys: Keys, outage: Outage, *, maxlen: int, ttl: int) -> None:
+    def __init__(
+        self, client: RedisCluster, keys: Keys, outage: Outage, *, maxlen: int, ttl: int, patience: float
+    ) -> None:
         self._client = client
         self._keys = keys
         self._outage = outage
         self._maxlen = maxlen
         self._ttl = ttl
+        self._patience = patience
         self._writers: dict[str, RedisWriter] = {}
         self._closed = False
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once Redis has it. See `RedisWriter.write`."""
         if self._closed:
-            raise TokenStreamError("the backend is closed: the entry was not stored")
+            raise closed_error()
         await self._writer_of(stream).write(stream, data)
 
     def keep(self, stream: StreamKey) -> None:
@@ -74,83 +78,106 @@ class ClusterWriter:
     def _writer_of(self, stream: StreamKey) -> RedisWriter:
         try:
             node = self._client.get_node_from_key(self._keys.stream(stream))
-        except RedisError:  # not connected yet, or no node has the slot
+        except FAILURES:  # not connected yet, or no node has the slot
             node = None
         name = node.name if node else ""
         writer = self._writers.get(name)
         if writer is None:
             writer = self._writers[name] = RedisWriter(
-                self._client, self._keys, self._outage, maxlen=self._maxlen, ttl=self._ttl, scripts=False
+                ClusterQueries(self._client, one_at_a_time=False),
+                self._keys,
+                self._outage,
+                maxlen=self._maxlen,
+                ttl=self._ttl,
+                patience=self._patience,
+                scripts=False,
             )
         return writer
 
 
-class ClusterDesk:
-    """Asks one question at a time, of the node of its key."""
+class ClusterQueries:
+    """Asks the node of each key. See `Queries`.
 
-    def __init__(self, client: RedisCluster) -> None:
+    Args:
+        client: Finds the nodes.
+        one_at_a_time: Whether one question waits for the other: then it takes one connection at each node.
+    """
+
+    def __init__(self, client: RedisCluster, *, one_at_a_time: bool = True) -> None:
         self._client = client
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Lock() if one_at_a_time else None
+        self._exchange: Exchange | None = None  # the last one
 
-    async def ask(self, command: str, /, *words: str | int) -> Any:
-        """Return the reply, in the shape that a single server sends."""
-        async with self._turn, asyncio.timeout(ANSWER_SECONDS):
-            before = cancellations()
-            reply = await self._client.execute_command(command, *words)
-            if cancellations() > before:  # redis-py has lost one: see `redis_connection`
-                raise asyncio.CancelledError
-        return _as_sent(reply) if isinstance(reply, list) else reply
+    @property
+    def last_progress(self) -> float:
+        """When bytes last came or went, on the loop's clock; 0 if none did."""
+        return self._exchange.last if self._exchange else 0.0
+
+    async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
+        """Return the reply, in the shape that a single server sends; `at_most` is not observed."""
+        del at_most
+        async with AsyncExitStack() as stack:
+            await self._begin(stack)
+            reply = await self._client.execute_command(*command, **_raw(command))
+        return _as_sent(command, reply)
+
+    async def ask_many(self, commands: Sequence[Command], *, at_most: int | None = None) -> list[Any]:
+        """Return the reply to each command, or the error in its place; `at_most` is not observed."""
+        del at_most
+        async with AsyncExitStack() as stack:
+            await self._begin(stack)
+            pipe: Any = self._client.pipeline(transaction=False)
+            await stack.enter_async_context(pipe)
+            for command in commands:
+                pipe.execute_command(*command, **_raw(command))
+            replies = await pipe.execute(raise_on_error=False)
+        return [_as_sent(command, reply) for command, reply in zip(commands, replies, strict=True)]
 
     async def silence(self) -> None:
         """Wait until the question under way is over."""
-        async with self._turn:
-            pass
+        if self._turn is not None:
+            async with self._turn:
+                pass
+
+    async def reconnect(self) -> None:
+        """Have the client ask for the topology again when it is used next."""
+        await self._client.aclose()
+
+    async def _begin(self, stack: AsyncExitStack) -> None:
+        """Wait for our turn, and bound what follows: by progress, over the connections that there are."""
+        if self._turn is not None:
+            await stack.enter_async_context(self._turn)
+        before = cancellations()
+        stack.callback(_raise_lost_cancellation, before)
+        exchange = await stack.enter_async_context(Exchange(ANSWER_SECONDS))
+        for node in self._client.get_nodes():
+            for connection in getattr(node, "_connections", ()):
+                exchange.watch(connection)
+        if self._exchange is not None:
+            exchange.last = self._exchange.last
+        self._exchange = exchange
 
 
-class PollingFollower(Follower):
-    """Asks for what is new in all streams, in one pipeline, again and again.
-
-    Args:
-        client: Asks.
-        outage: Is told when reading fails.
-        patience: Seconds that reading may fail before listeners get `TransportUnavailable`.
-    """
-
-    def __init__(self, client: RedisCluster, outage: Outage, *, patience: float) -> None:
-        super().__init__(outage, patience=patience)
-        self._client = client
-
-    async def _serve(self, trouble: Trouble) -> None:
-        pause = _FIRST_PAUSE
-        while self._is_mine():
-            feeds = self._feeds.copy()
-            async with asyncio.timeout(ANSWER_SECONDS):
-                replies = await self._ask(feeds)
-            news = False
-            for (key, feed), reply in zip(feeds.items(), replies, strict=True):
-                if isinstance(reply, Exception):
-                    if passes(reply):
-                        raise reply
-                    feed.end(refused(key, reply))
-                elif batch := entries(_as_sent(reply)):
-                    news = True
-                    feed.publish(batch)
-                self._remove_if_unheard(key, feed)
-            trouble.over()
-            pause = _FIRST_PAUSE if news else min(pause * 1.5, _LONGEST_PAUSE)
-            await asyncio.sleep(pause)
-
-    async def _ask(self, feeds: dict[str, Any]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for key, feed in feeds.items():
-                low = f"({server_id(feed.position)}" if feed.position else "-"
-                pipe.execute_command("XRANGE", key, low, "+", "COUNT", PAGE)
-            replies: list[Any] = await pipe.execute(raise_on_error=False)
-        return replies
+def _raise_lost_cancellation(before: int) -> None:
+    if cancellations() > before:  # redis-py has lost one: see `connection`
+        raise asyncio.CancelledError
 
 
-def _as_sent(reply: list[Any]) -> list[Any]:
-    """Undo what the client makes of the fields of an entry."""
+def _raw(command: Command) -> dict[str, Any]:
+    """Have entries stay bytes, also where the user's client decodes."""
+    return {NEVER_DECODE: True} if command[0] in _RANGES else {}
+
+
+def _as_sent(command: Command, reply: Any) -> Any:
+    """Undo what the client makes of entries."""
+    if command[0] not in _RANGES or not isinstance(reply, list):
+        return reply
     return [
-        (entry_id, [part for pair in (fields or {}).items() for part in pair]) for entry_id, fields in reply
+        (_bytes(entry_id), [_bytes(part) for pair in (fields or {}).items() for part in pair])
+        for entry_id, fields in reply
     ]
+
+
+def _bytes(part: bytes | str) -> bytes:
+    # A command that was redirected comes back as the user's client decodes it.
+    return part.encode() if isinstance(part, str) else part

@@ -1,63 +1,139 @@
 """Plain questions to Redis over connections of a redis-py pool, below redis-py's client.
 
-The reading half needs what the client does not give: entries as bytes also where the user's client decodes,
-one shape of reply whatever the client's `protocol` and `legacy_responses`, and a connection that is never
-replaced behind our back by the client's own retries, because `CLIENT UNBLOCK` names it by number.
+Both halves need what the client does not give: entries as bytes also where the user's client decodes, one
+shape of reply whatever the client's `protocol` and `legacy_responses`, deadlines by progress, replies that
+are given up when they grow too large, and a connection that is never replaced by the client's own retries,
+because `CLIENT UNBLOCK` names it by number.
 
 On a connection with a socket timeout, redis-py sends with `asyncio.wait_for`, and that of Python 3.11
 swallows a cancellation that meets its result (https://github.com/python/cpython/issues/81839). A reader that
-was cancelled just then would read on for ever. So here a swallowed cancellation is noticed and raised, and
-whoever cancels redis-py's client says so until it is heard (`ended`).
+was cancelled just then would never end. So here a swallowed cancellation is noticed and raised, and tasks
+that use redis-py's client are cancelled again until they end (`ended`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final, Protocol
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from temporal_token_interceptor.errors import InvalidCursor
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.redis.keys import FIELD
+from temporal_token_interceptor.transport.redis.progress import Exchange
 
-ANSWER_SECONDS = 5.0
-"""How long Redis may take to answer what does not block, a new connection included."""
+ANSWER_SECONDS: Final = 5.0
+"""How long Redis may let nothing be received or sent of what does not block, a new connection included."""
+
+Command = Sequence[str | int | bytes]
+"""A command's words."""
+
+# For a client with a socket timeout, which would bound a whole reply. redis-py takes no "none" here.
+_NO_TIMEOUT: Final = 86_400.0
 
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _FIELD = FIELD.encode()
 
 
-class Desk:
-    """Asks one question at a time, over one connection at most: however many readers catch up."""
+class Queries(Protocol):
+    """Answers questions: `QueryConnection`, or its counterpart for a cluster."""
+
+    @property
+    def last_progress(self) -> float:
+        """When bytes last came or went, on the loop's clock; 0 if none did."""
+
+    async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
+        """Return the reply, its strings as bytes.
+
+        Raises:
+            FAILURES: Redis refused, or could not be reached.
+            ReplyTooLarge: it has more bytes than `at_most`.
+        """
+
+    async def ask_many(self, commands: Sequence[Command], *, at_most: int | None = None) -> list[Any]:
+        """Return the reply to each command, or the error in its place.
+
+        Raises:
+            FAILURES: Redis could not be reached.
+            ReplyTooLarge: the replies have more bytes than `at_most`, together.
+        """
+
+    async def silence(self) -> None:
+        """Wait until the question under way is over."""
+
+    async def reconnect(self) -> None:
+        """Let go of connections that may lead to a server that is no longer the primary."""
+
+
+class QueryConnection:
+    """Asks one question at a time, over one connection at most, however many readers catch up."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._turn = asyncio.Lock()
+        self._exchange: Exchange | None = None  # the last one
 
-    async def ask(self, command: str, /, *words: str | int) -> Any:
-        """Return the reply, its strings as bytes.
+    @property
+    def last_progress(self) -> float:
+        """When bytes last came or went, on the loop's clock; 0 if none did."""
+        return self._exchange.last if self._exchange else 0.0
 
-        Raises:
-            RedisError: Redis refused, or could not be reached.
-            TimeoutError: no answer in `ANSWER_SECONDS`.
-        """
-        async with self._turn, borrowed(self._pool) as connection:
-            return await roundtrip(connection, command, *words)
+    async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
+        """Return the reply. See `Queries.ask`."""
+        async with self._turn, Exchange(ANSWER_SECONDS, at_most) as exchange:
+            before = cancellations()
+            connection = await self._begin(exchange)
+            try:
+                await _send(connection, connection.pack_command(*command), before)
+                return await _receive(connection)
+            finally:
+                await self._pool.release(connection)
+
+    async def ask_many(self, commands: Sequence[Command], *, at_most: int | None = None) -> list[Any]:
+        """Return the reply to each command, or the error in its place. See `Queries.ask_many`."""
+        replies: list[Any] = []
+        async with self._turn, Exchange(ANSWER_SECONDS, at_most) as exchange:
+            before = cancellations()
+            connection = await self._begin(exchange)
+            try:
+                await _send(connection, connection.pack_commands(commands), before)
+                for _ in commands:
+                    try:
+                        replies.append(await _receive(connection))
+                    except ResponseError as error:
+                        replies.append(error)
+            finally:
+                await self._pool.release(connection)
+        return replies
 
     async def silence(self) -> None:
         """Wait until the question under way is over."""
         async with self._turn:
             pass
 
+    async def reconnect(self) -> None:
+        """Let go of idle connections."""
+        await self._pool.disconnect(inuse_connections=False)
+
+    async def _begin(self, exchange: Exchange) -> AbstractConnection:
+        """Borrow a connected connection; redis-py closes one that is given back in the middle of a reply."""
+        connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        if self._exchange is not None:
+            exchange.last = max(exchange.last, self._exchange.last)
+        self._exchange = exchange
+        exchange.watch(connection)
+        return connection
+
 
 @asynccontextmanager
 async def borrowed(pool: ConnectionPool) -> AsyncIterator[AbstractConnection]:
-    """Lend a connected connection; one that was left in the middle of a reply redis-py has closed itself."""
+    """Lend a connected connection."""
     before = cancellations()
     async with asyncio.timeout(ANSWER_SECONDS):
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
@@ -69,21 +145,41 @@ async def borrowed(pool: ConnectionPool) -> AsyncIterator[AbstractConnection]:
         await pool.release(connection)
 
 
-async def roundtrip(connection: AbstractConnection, *command: str | int, blocks: float = 0) -> Any:
+async def roundtrip(
+    connection: AbstractConnection,
+    *command: str | int | bytes,
+    blocks: float = 0,
+    at_most: int | None = None,
+) -> Any:
     """Send a command and return the reply, its strings as bytes.
 
     Args:
-        connection: Nobody else may use it.
+        connection: Connected, and used by nobody else.
         command: The command's words.
         blocks: Seconds that the command itself may wait.
+        at_most: Bytes that the reply may have; None for any number.
+
+    Raises:
+        FAILURES: Redis refused, or nothing was received or sent for `ANSWER_SECONDS`.
+        ReplyTooLarge: the reply has more bytes; the connection is closed.
     """
-    before = cancellations()
-    async with asyncio.timeout(blocks + ANSWER_SECONDS):
-        await connection.send_command(*command)
-        if cancellations() > before:
-            await connection.disconnect(nowait=True)  # its next reply would be that of this command
-            raise asyncio.CancelledError
-        return await connection.read_response(disable_decoding=True)
+    async with Exchange(blocks + ANSWER_SECONDS, at_most) as exchange:
+        exchange.watch(connection)
+        await _send(connection, connection.pack_command(*command), cancellations())
+        return await _receive(connection)
+
+
+async def _send(connection: AbstractConnection, packed: list[bytes], before: int) -> None:
+    """Send a command; raise a cancellation that redis-py has lost since there were so many."""
+    await connection.send_packed_command(packed)
+    if cancellations() > before:
+        await connection.disconnect(nowait=True)  # its next reply would be that of this command
+        raise asyncio.CancelledError
+
+
+async def _receive(connection: AbstractConnection) -> Any:
+    timeout = None if connection.socket_timeout is None else _NO_TIMEOUT
+    return await connection.read_response(disable_decoding=True, timeout=timeout)
 
 
 def cancellations() -> int:
@@ -109,6 +205,12 @@ def streams(reply: Any) -> list[tuple[str, list[Entry]]]:
 def entries(reply: list[Any]) -> list[Entry]:
     """Read the reply of `XRANGE`, or the part of a stream in the reply of `XREAD`."""
     return [Entry(_padded(raw_id.decode()), _data(fields)) for raw_id, fields in reply]
+
+
+def range_after(key: str, position: str, count: int, until: str = "") -> Command:
+    """Return the command for so many entries after a position, up to another one."""
+    low = f"({server_id(position)}" if position else "-"
+    return ("XRANGE", key, low, server_id(until) if until else "+", "COUNT", count)
 
 
 def server_id(entry_id: str) -> str:

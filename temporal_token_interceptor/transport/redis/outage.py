@@ -1,8 +1,8 @@
-"""When Redis cannot be used: which errors pass by themselves, how long to pause, and what the log says.
+"""What a Redis that cannot be used costs: pauses between tries, the end of patience, one log line.
 
 The writer, the shared read and every reader that catches up notice the same outage, each at its own time.
-The log shall have it once: one warning when the first of them suffers, one when the last is served again.
-One failure is no outage: a connection that died in the pool is found out by using it.
+The log has it once: one warning when the first of them has to wait, one when the last is served again.
+One failure is no outage: that a connection of the pool is dead is found out by using it.
 """
 
 from __future__ import annotations
@@ -10,113 +10,59 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MasterDownError,
-    MovedError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
-
-from temporal_token_interceptor.errors import TokenStreamError, TransportUnavailable
+from temporal_token_interceptor.errors import TransportUnavailable
+from temporal_token_interceptor.transport.redis.refusals import UNREACHABLE, classify, explained
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds
 
-# redis-py has a type for some errors of a server in a bad state, and for others only the first word. Words
-# and not types come out of a script; before Redis 7 they come as "@user_script: 7: -OOM ...".
-_PASSING = (
-    AskError,
-    ClusterDownError,
-    MasterDownError,
-    MovedError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TryAgainError,
-)
-_PASSING_WORD = re.compile(
-    r"(@\S+: \d+: )?-?"
-    r"(ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNBLOCKED)\b"
-)
-
-
-def passes(error: Exception) -> bool:
-    """Tell whether trying again may help: it does, unless Redis answered that it refuses this command."""
-    if not isinstance(error, ResponseError):
-        return True
-    return isinstance(error, _PASSING) or _PASSING_WORD.match(str(error)) is not None
-
-
-def refused(key: str, error: Exception) -> TokenStreamError:
-    """Return the error for whoever wants of a key what Redis refuses for good."""
-    return TokenStreamError(
-        f"Redis refuses key {key!r} ({described(error)}); "
-        "if somebody else uses it, choose another channel_prefix"
-    )
-
-
-def described(error: Exception) -> str:
-    """Name an error by type and text; some have an empty text."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def demoted(error: Exception) -> bool:
-    """Tell whether the server is no primary any more, and new connections may lead to the one that is."""
-    word = _PASSING_WORD.match(str(error))
-    return isinstance(error, ReadOnlyError) or (word is not None and word[2] == "READONLY")
-
 
 class Outage:
-    """Tells the log once when Redis becomes unusable, and once when all who suffered are served again."""
+    """Logs once that Redis is unusable, and once that all who had to wait are served again."""
 
     def __init__(self) -> None:
-        self._suffering: set[Trouble] = set()
+        self._waiting: set[Backoff] = set()
         self._served = False  # somebody was, since the last failure
-        self._told = False
+        self._logged = False
 
-    def begin(self, who: Trouble, error: Exception) -> None:
+    def begin(self, who: Backoff, error: Exception) -> None:
         """Note that somebody has to wait."""
-        self._suffering.add(who)
+        self._waiting.add(who)
         self._served = False
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             logger.warning(
                 "Redis does not serve token streams (%s); activities go on, and it is tried again",
-                described(error),
+                explained(error),
             )
 
-    def end(self, who: Trouble) -> None:
+    def end(self, who: Backoff) -> None:
         """Note that Redis served somebody."""
-        self._suffering.discard(who)
+        self._waiting.discard(who)
         self._served = True
-        self._tell_the_end()
+        self._log_the_end()
 
-    def forget(self, who: Trouble) -> None:
+    def forget(self, who: Backoff) -> None:
         """Note that somebody no longer waits, served or not."""
-        self._suffering.discard(who)
-        self._tell_the_end()
+        self._waiting.discard(who)
+        self._log_the_end()
 
-    def _tell_the_end(self) -> None:
-        if self._told and self._served and not self._suffering:
-            self._told = False
+    def _log_the_end(self) -> None:
+        if self._logged and self._served and not self._waiting:
+            self._logged = False
             logger.warning("Redis serves token streams again")
 
     def __repr__(self) -> str:
-        return "<Outage>" if self._told else "<Outage none>"
+        return "<Outage>" if self._logged else "<Outage none>"
 
 
-class Trouble:
-    """One party's share of an outage: pauses between its tries, and the end of its patience.
+class Backoff:
+    """Pauses of one party between its tries, longer each time, and the end of its patience.
 
     Args:
-        outage: Whom to tell.
+        outage: Is told of failures and successes.
         patience: Seconds from the first failure in a row to `TransportUnavailable`.
     """
 
@@ -127,8 +73,8 @@ class Trouble:
         self._pause = _FIRST_PAUSE
         self.error: Exception | None = None
 
-    async def wait(self, error: Exception) -> None:
-        """Pause before the next try, longer each time.
+    def failed(self, error: Exception) -> float:
+        """Note a failure; return the seconds to pause before the next try.
 
         Raises:
             TransportUnavailable: patience is at an end.
@@ -141,8 +87,17 @@ class Trouble:
         self.error = error
         if now - self._since >= self._patience:
             raise self.unavailable(self._patience) from error
-        await asyncio.sleep(self._pause)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        pause = self._pause
+        self._pause = min(pause * 2, _LONGEST_PAUSE)
+        return pause
+
+    async def wait(self, error: Exception) -> None:
+        """Pause before the next try.
+
+        Raises:
+            TransportUnavailable: patience is at an end.
+        """
+        await asyncio.sleep(self.failed(error))
 
     def over(self) -> None:
         """Note a success."""
@@ -154,9 +109,19 @@ class Trouble:
         self._outage.forget(self)
 
     def unavailable(self, patience: float) -> TransportUnavailable:
-        """Return the error for whoever waited this many seconds."""
-        reason = f" ({described(self.error)})" if self.error else ""
+        """Return the error for a party that waited this many seconds."""
+        return unavailable(self.error, patience)
+
+
+def unavailable(error: Exception | None, patience: float) -> TransportUnavailable:
+    """Return the error for what Redis has not answered, or has refused, for so many seconds."""
+    if error is None:
         return TransportUnavailable(
-            f"Redis has not served token streams for {patience:g} s{reason}; "
+            f"Redis has not answered for {patience:g} s ({UNREACHABLE.advice}); "
             "resume from the last event's cursor once it does"
         )
+    verb = "answered" if classify(error) is UNREACHABLE else "served token streams"
+    return TransportUnavailable(
+        f"Redis has not {verb} for {patience:g} s ({explained(error)}); "
+        "resume from the last event's cursor once it does"
+    )

@@ -1,6 +1,6 @@
 """The reading half of the Redis transport: catch up with `XRANGE`, then follow with the shared read.
 
-A blocked read holds a connection, so the readers of a process share one (`redis_follower`). A reader first
+A blocked read holds a connection, so the readers of a process share one (`shared_read`). A reader first
 reads what is there, then joins; the two meet at an entry id, so that nothing falls between them.
 
 A reader that does not keep up costs the others nothing: its queue is bounded, and when it overflows the
@@ -9,70 +9,75 @@ reader goes back to `XRANGE`. Redis holds the entries anyway.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Protocol
-
-from redis.exceptions import RedisError
+from typing import Any
 
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
-from temporal_token_interceptor.transport.redis.connection import entries, server_id
+from temporal_token_interceptor.transport.redis.connection import (
+    Queries,
+    entries,
+    range_after,
+)
+from temporal_token_interceptor.transport.redis.follower import Follower
 from temporal_token_interceptor.transport.redis.keys import Keys
-from temporal_token_interceptor.transport.redis.outage import Outage, Trouble, passes, refused
-from temporal_token_interceptor.transport.redis.shared_read import Follower
-
-_PAGE = 500
-
-
-class Asks(Protocol):
-    """Whoever answers questions: `Desk`, or its counterpart for a cluster."""
-
-    async def ask(self, command: str, /, *words: str | int) -> Any:
-        """Return the reply, its strings as bytes."""
-
-    async def silence(self) -> None:
-        """Wait until the question under way is over."""
+from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
+from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize, size_of
+from temporal_token_interceptor.transport.redis.progress import ProgressTimeout, ReplyTooLarge
+from temporal_token_interceptor.transport.redis.refusals import FAILURES, is_final, refused
 
 
 class RedisReader:
     """Reads any number of streams over two connections: one for questions, one that waits.
 
     Args:
-        desk: Answers questions.
+        queries: Answers questions.
         follower: The shared read.
         keys: Names the keys.
         outage: Is told when reading fails.
-        patience: Seconds that Redis may be away before readers get `TransportUnavailable`.
+        patience: Seconds that Redis may be away, or refuse, before readers get `TransportUnavailable`.
+        first_entries: Entries of a reader's first page.
     """
 
     def __init__(
-        self, desk: Asks, follower: Follower, keys: Keys, outage: Outage, *, patience: float
+        self,
+        queries: Queries,
+        follower: Follower,
+        keys: Keys,
+        outage: Outage,
+        *,
+        patience: float,
+        first_entries: int = FIRST_ENTRIES,
     ) -> None:
         self._keys = keys
         self._outage = outage
         self._patience = patience
-        self._desk = desk
+        self._queries = queries
         self._follower = follower
-        self._asking: set[asyncio.Timeout] = set()
+        self._first_entries = first_entries
+        self._asking: set[ProgressTimeout] = set()
         self._closed = False
 
     async def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
         """Iterate over the entries after an id, as they come."""
         key = self._keys.stream(stream)
+        size = PageSize(self._first_entries)
         try:
             while not self._closed:
-                page = await self._range(key, after)
+                page, is_full = await self._range(key, size, after)
                 if page:
                     after = page[-1].id
                     yield page
-                if len(page) == _PAGE or self._closed:
+                if is_full or self._closed:
                     continue
                 listener = self._follower.join(key, after)
                 try:
                     # Others may be ahead, and the listener starts where they are.
-                    while after < listener.since and (page := await self._range(key, after, listener.since)):
+                    while after < listener.since:
+                        page, _ = await self._range(key, size, after, listener.since)
+                        if not page:  # trimmed meanwhile
+                            break
                         after = page[-1].id
                         yield page
                     while batch := await listener.next():
@@ -83,7 +88,7 @@ class RedisReader:
                             yield batch
                 finally:
                     self._follower.leave(key, listener)
-                # The listener's queue overflowed, or `close` ended it.
+                # The listener's queue overflowed, the stream was refused, or `close` ended it.
         except _ClosedError:
             return
 
@@ -105,43 +110,54 @@ class RedisReader:
     async def close(self) -> None:
         """End all iterators, questions and the shared read. Closing twice is fine."""
         self._closed = True
-        now = asyncio.get_running_loop().time()
         for asking in self._asking:
-            if not asking.expired():
-                asking.reschedule(now)
+            asking.end()
         await self._follower.close()
-        await self._desk.silence()
+        await self._queries.silence()
 
     def __repr__(self) -> str:
         return f"<RedisReader {self._follower!r}>"
 
-    async def _range(self, key: str, after: str, until: str = "") -> list[Entry]:
-        low = f"({server_id(after)}" if after else "-"
-        high = server_id(until) if until else "+"
-        return entries(await self._ask("XRANGE", key, low, high, "COUNT", _PAGE))
+    async def _range(self, key: str, size: PageSize, after: str, until: str = "") -> tuple[list[Entry], bool]:
+        """Return a page, and whether it is full; one that grows too large is asked for again, smaller."""
+        while True:
+            count = size.count
+            try:
+                command = range_after(key, after, count, until)
+                page = entries(await self._ask(*command, at_most=size.most_bytes))
+            except ReplyTooLarge:
+                size.too_large()
+            else:
+                size.received(len(page), size_of(page))
+                return page, len(page) >= count
 
-    async def _ask(self, command: str, key: str, *words: str | int) -> Any:
-        """Ask about a key until Redis answers, within the bound; waiting for one's turn counts."""
-        trouble = Trouble(self._outage)
+    async def _ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
+        """Ask about a key, which is the command's second word, until Redis answers.
+
+        Patience counts from the last sign of life of Redis: waiting behind others who get their pages over a
+        slow link is no outage.
+        """
+        backoff = Backoff(self._outage, self._patience)
+        timeout = ProgressTimeout(self._patience, lambda: self._queries.last_progress)
         try:
-            async with asyncio.timeout(self._patience) as asking:
-                self._asking.add(asking)
+            async with timeout:
+                self._asking.add(timeout)
                 while not self._closed:
                     try:
-                        reply = await self._desk.ask(command, key, *words)
-                    except (RedisError, OSError) as error:
-                        if not passes(error):
-                            raise refused(key, error) from error
-                        await trouble.wait(error)
+                        reply = await self._queries.ask(*command, at_most=at_most)
+                    except FAILURES as error:
+                        if is_final(error):
+                            raise refused(str(command[1]), error) from error
+                        await backoff.wait(error)
                     else:
-                        trouble.over()
+                        backoff.over()
                         return reply
         except TimeoutError:
             if not self._closed:
-                raise trouble.unavailable(self._patience) from trouble.error
+                raise backoff.unavailable(self._patience) from backoff.error
         finally:
-            self._asking.discard(asking)
-            trouble.leave()
+            self._asking.discard(timeout)
+            backoff.leave()
         raise _ClosedError("the backend is closed: nothing can be read from it any more")
 
 

@@ -6,58 +6,30 @@ all the `XADD`s: at 500 concurrent calls a frame costs 3 us of CPU that way, aga
 of redis-py. Where scripts are refused, a pipeline does the same.
 
 An outage is handled here, once for all streams: what is unanswered is sent again until it is answered or
-whoever waits for it gives up. Redis may then hold an entry twice (the reply, not the entry, was lost);
-readers drop it by its sequence number.
+given up by its writer. Redis may then hold an entry twice (the reply, not the entry, was lost); readers drop
+it by its sequence number. A stream that Redis refuses while it takes others rests alone: they go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-
-from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from typing import Final
 
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.redis.connection import ANSWER_SECONDS, ended
-from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
-from temporal_token_interceptor.transport.redis.outage import (
-    Outage,
-    Trouble,
-    demoted,
-    described,
-    passes,
-    refused,
-)
-
-logger = logging.getLogger(__name__)
+from temporal_token_interceptor.transport.lifetime import closed_error
+from temporal_token_interceptor.transport.redis.batches import BatchSender
+from temporal_token_interceptor.transport.redis.connection import Queries, ended
+from temporal_token_interceptor.transport.redis.keys import Keys
+from temporal_token_interceptor.transport.redis.outage import Backoff, Outage, unavailable
+from temporal_token_interceptor.transport.redis.refusals import FAILURES, classify, is_demotion, refused
 
 # One batch blocks Redis for as long as it runs: some 3 ms at most with these.
-_BATCH_ENTRIES = 500
-_BATCH_BYTES = 1024 * 1024
-
-# KEYS: streams, then pointers. ARGV: maxlen, ttl, number of streams, a run id for each pointer, then pairs
-# (index of a stream, entry). Returns an error or an empty string for each entry. pcall, because one
-# stream that cannot be written to must not take the others with it.
-_SCRIPT = f"""
-local streams = tonumber(ARGV[3])
-local pointers = #KEYS - streams
-local results = {{}}
-for i = 4 + pointers, #ARGV, 2 do
-  local reply = redis.pcall('XADD', KEYS[tonumber(ARGV[i])], 'MAXLEN', '~', ARGV[1], '*',
-                            '{FIELD}', ARGV[i + 1])
-  results[#results + 1] = type(reply) == 'table' and reply.err or ''
-end
-for i = 1, streams do redis.pcall('EXPIRE', KEYS[i], ARGV[2]) end
-for i = 1, pointers do redis.pcall('SET', KEYS[streams + i], ARGV[3 + i], 'EX', ARGV[2]) end
-return results
-"""
-_SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_BATCH_ENTRIES: Final = 500
+_BATCH_BYTES: Final = 1024 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +37,15 @@ class _Pending:
     stream: StreamKey
     data: bytes
     stored: asyncio.Future[None]
+    refused_since: float | None = None
+
+
+class _Rest:
+    """One stream's pause, while others are served."""
+
+    def __init__(self, outage: Outage) -> None:
+        self.until = 0.0  # on the loop's clock
+        self.backoff = Backoff(outage)
 
 
 class RedisWriter:
@@ -73,33 +54,37 @@ class RedisWriter:
     It has a task only while something is to be sent.
 
     Args:
-        client: Sends; its own retries may store an entry twice, which readers put up with.
+        queries: Sends; a client's own retries may store an entry twice, which readers tolerate.
         keys: Names the keys.
         outage: Is told when writing fails.
         maxlen: Entries that a stream keeps, approximately.
         ttl: Seconds from the last write or `keep` of a stream to its expiry.
+        patience: Seconds that a refusal is waited out; see `refusals`.
         scripts: Whether to send batches as scripts; in a cluster, all keys of one would need the same slot.
     """
 
     def __init__(
         self,
-        client: Redis | RedisCluster,
+        queries: Queries,
         keys: Keys,
         outage: Outage,
         *,
         maxlen: int,
         ttl: int,
+        patience: float,
         scripts: bool = True,
     ) -> None:
-        self._client = client
+        self._queries = queries
         self._keys = keys
-        self._trouble = Trouble(outage)
-        self._maxlen = maxlen
-        self._ttl = ttl
-        self._scripts = scripts
+        self._outage = outage
+        self._backoff = Backoff(outage)
+        self._patience = patience
+        self._sender = BatchSender(queries, keys, maxlen=maxlen, ttl=ttl, scripts=scripts)
         self._queue: deque[_Pending] = deque()
         self._batch: list[_Pending] = []  # what is in flight
         self._kept: dict[StreamKey, None] = {}  # to be kept, the last asked for last
+        self._resting: dict[StreamKey, _Rest] = {}
+        self._changed = asyncio.Event()  # there is more to send
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -107,10 +92,11 @@ class RedisWriter:
         """Append an entry; return once Redis has it. Cancel to give up.
 
         Raises:
-            TokenStreamError: Redis refused this very entry, or the backend is closed.
+            TokenStreamError: Redis refuses this very entry, or the backend is closed.
+            TransportUnavailable: Redis has refused it for longer than `patience`.
         """
         if self._closed:
-            raise _closed()
+            raise closed_error()
         pending = _Pending(stream, data, asyncio.get_running_loop().create_future())
         self._queue.append(pending)
         self._start()
@@ -124,13 +110,13 @@ class RedisWriter:
             self._start()
 
     async def close(self) -> None:
-        """Stop. What is not stored is given up, and whoever waits for it is told. Closing twice is fine."""
+        """Stop. What is not stored is given up, and its writers get an error. Closing twice is fine."""
         self._closed = True
         if self._task is not None:
             await ended(self._task)
         for pending in (*self._batch, *self._queue):
             if not pending.stored.done():
-                pending.stored.set_exception(_closed())
+                pending.stored.set_exception(closed_error())
         self._batch, self._queue, self._kept = [], deque(), {}
 
     def __repr__(self) -> str:
@@ -139,6 +125,7 @@ class RedisWriter:
     # ------------------------------------------------------------------ the task
 
     def _start(self) -> None:
+        self._changed.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="token-stream-writer")
 
@@ -147,112 +134,111 @@ class RedisWriter:
             while (self._queue or self._kept) and not self._closed:
                 await self._send_once()
         finally:
-            self._trouble.leave()
+            self._backoff.leave()
+            for rest in self._resting.values():
+                rest.backoff.leave()
+            self._resting.clear()
 
     async def _send_once(self) -> None:
         """Send what there is, up to a batch; pause if Redis does not take it."""
-        self._batch = self._next_batch()
+        now = asyncio.get_running_loop().time()
+        self._changed.clear()
+        self._batch = self._next_batch(now)
         kept = list(self._kept)[:_BATCH_ENTRIES]
         for stream in kept:
             del self._kept[stream]
         if not self._batch and not kept:
+            await self._await_change(now)
             return
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                errors = await self._commit(self._batch, kept)
-        except Exception as error:  # noqa: BLE001 - redis-py raises RedisError, OSError and, at times, others
-            # What Redis has of it nobody knows. What was to be kept since then is newer, and goes last.
+            errors = await self._sender.send(
+                [(pending.stream, pending.data) for pending in self._batch], kept, now
+            )
+        except Exception as error:  # noqa: BLE001 - redis-py raises FAILURES and, at times, others
+            # What Redis has of it is unknown. What was to be kept since then is newer, and goes last.
             self._kept = dict.fromkeys(kept) | self._kept
             errors = [error] * len(self._batch)
             reason: Exception | None = error
         else:
-            reason = next((error for error in errors if error and passes(error)), None)
-        self._settle(errors)
+            passing = [error for error in errors if error and classify(error).wait != "never"]
+            reason = passing[0] if passing and all(errors) else None
+        self._settle(errors, alone=reason is None)
         if reason is None:
-            self._trouble.over()
+            self._backoff.over()
             return
-        if demoted(reason):
-            with suppress(RedisError, OSError):
-                if isinstance(self._client, RedisCluster):
-                    await self._client.aclose()  # it asks for the topology anew when it is used next
-                else:
-                    await self._client.connection_pool.disconnect(inuse_connections=False)
-        await self._trouble.wait(reason)
+        if is_demotion(reason):
+            with suppress(*FAILURES):
+                await self._queries.reconnect()
+        await self._backoff.wait(reason)
 
-    def _next_batch(self) -> list[_Pending]:
+    async def _await_change(self, now: float) -> None:
+        """Wait until a stream has rested, or there is more to send."""
+        if not self._queue:
+            return
+        until = min(self._resting[pending.stream].until for pending in self._queue)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(until - now):
+                await self._changed.wait()
+
+    def _next_batch(self, now: float) -> list[_Pending]:
         batch: list[_Pending] = []
+        later: list[_Pending] = []
         size = 0
         while self._queue and len(batch) < _BATCH_ENTRIES and size < _BATCH_BYTES:
             pending = self._queue.popleft()
-            if not pending.stored.done():  # else: whoever wanted it gave up
-                batch.append(pending)
-                size += len(pending.data)
+            if pending.stored.done():  # given up by its writer
+                continue
+            rest = self._resting.get(pending.stream) if self._resting else None
+            if rest is not None and rest.until > now:
+                later.append(pending)
+                continue
+            batch.append(pending)
+            size += len(pending.data)
+        self._queue.extendleft(reversed(later))
         return batch
 
-    def _settle(self, errors: list[Exception | None]) -> None:
-        """Tell who waits for the batch; what may still be stored goes back to the head of the queue."""
+    def _settle(self, errors: list[Exception | None], *, alone: bool) -> None:
+        """Answer the writers of the batch; what may still be stored goes back to the head of the queue.
+
+        Args:
+            errors: For each entry of the batch.
+            alone: Whether others were served: then refused streams rest by themselves.
+        """
+        now = asyncio.get_running_loop().time()
         again: list[_Pending] = []
+        rested: set[StreamKey] = set()
         for pending, error in zip(self._batch, errors, strict=True):
+            if error is None:
+                if rest := self._resting.pop(pending.stream, None) if self._resting else None:
+                    rest.backoff.over()
+                if not pending.stored.done():
+                    pending.stored.set_result(None)
+                continue
             if pending.stored.done():
                 continue
-            if error is None:
-                pending.stored.set_result(None)
-            elif passes(error):
-                again.append(pending)
-            else:
-                pending.stored.set_exception(refused(self._keys.stream(pending.stream), error))
+            if final := self._final_error(pending, error, now):
+                pending.stored.set_exception(final)
+                continue
+            again.append(pending)
+            if alone and pending.stream not in rested:
+                rested.add(pending.stream)
+                rest = self._resting.setdefault(pending.stream, _Rest(self._outage))
+                rest.until = now + rest.backoff.failed(error)
         self._queue.extendleft(reversed(again))
         self._batch = []
 
-    async def _commit(self, batch: list[_Pending], kept: list[StreamKey]) -> list[Exception | None]:
-        """Send a batch; return what Redis had against each entry."""
-        if self._scripts:
-            try:
-                return await self._commit_by_script(batch, kept)
-            except ResponseError as error:
-                if passes(error):
-                    raise
-                self._scripts = False
-                logger.info(
-                    "Redis refuses scripts (%s); using pipelines, which cost more CPU", described(error)
-                )
-        return await self._commit_by_pipeline(batch, kept)
-
-    async def _commit_by_script(self, batch: list[_Pending], kept: list[StreamKey]) -> list[Exception | None]:
-        places = {stream: place for place, stream in enumerate(_streams(batch, kept), 1)}
-        keys = [*map(self._keys.stream, places), *map(self._keys.pointer, kept)]
-        args: list[str | int | bytes] = [self._maxlen, self._ttl, len(places)]
-        args += [stream.run_id for stream in kept]
-        for pending in batch:
-            args += (places[pending.stream], pending.data)
-        try:
-            errors = await self._client.evalsha(_SCRIPT_SHA, len(keys), *keys, *args)
-        except NoScriptError:  # the first time, and after a restart of Redis; EVAL makes it known
-            errors = await self._client.eval(_SCRIPT, len(keys), *keys, *args)
-        return [ResponseError(_text(error)) if error else None for error in errors]
-
-    async def _commit_by_pipeline(
-        self, batch: list[_Pending], kept: list[StreamKey]
-    ) -> list[Exception | None]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for pending in batch:
-                key = self._keys.stream(pending.stream)
-                pipe.xadd(key, {FIELD: pending.data}, maxlen=self._maxlen, approximate=True)
-            for stream in _streams(batch, kept):
-                pipe.expire(self._keys.stream(stream), self._ttl)
-            for stream in kept:
-                pipe.set(self._keys.pointer(stream), stream.run_id, ex=self._ttl)
-            replies = await pipe.execute(raise_on_error=False)
-        return [reply if isinstance(reply, Exception) else None for reply in replies[: len(batch)]]
-
-
-def _closed() -> TokenStreamError:
-    return TokenStreamError("the backend is closed: the entry was not stored")
-
-
-def _streams(batch: list[_Pending], kept: list[StreamKey]) -> dict[StreamKey, None]:
-    return dict.fromkeys([*(pending.stream for pending in batch), *kept])
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    def _final_error(self, pending: _Pending, error: Exception, now: float) -> TokenStreamError | None:
+        """Return what the writer of an entry gets, if it is not tried again."""
+        wait = classify(error).wait
+        if wait == "never":
+            return refused(self._keys.stream(pending.stream), error)
+        if wait == "outage":
+            pending.refused_since = None
+            return None
+        if pending.refused_since is None:
+            pending.refused_since = now
+        if now - pending.refused_since < self._patience:
+            return None
+        final = unavailable(error, self._patience)
+        final.__cause__ = error
+        return final

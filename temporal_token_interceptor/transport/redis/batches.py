@@ -1,0 +1,160 @@
+"""How a batch of entries is sent: as one script, or as a pipeline where scripts are refused.
+
+Neither shortens the life of a stream: a writer with a smaller `ttl` than others leaves theirs alone.
+`EXPIRE ... GT` would do it since Redis 7.0, but not for keys without an expiry, and 6.2 does not know it; so
+both look first at what is left. A writer without the right to `TTL` sets its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.transport.redis.connection import Command, Queries
+from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
+from temporal_token_interceptor.transport.redis.refusals import classify, described
+
+logger = logging.getLogger(__name__)
+
+# KEYS: streams, then pointers. ARGV: maxlen, ttl, number of streams, a run id for each pointer, then pairs
+# (index of a stream, entry). Returns an error or an empty string for each entry. pcall, because one
+# stream that cannot be written to must not take the others with it, and TTL may be forbidden.
+_SCRIPT: Final = f"""
+local ttl = tonumber(ARGV[2])
+local streams = tonumber(ARGV[3])
+local pointers = #KEYS - streams
+local results = {{}}
+for i = 4 + pointers, #ARGV, 2 do
+  local reply = redis.pcall('XADD', KEYS[tonumber(ARGV[i])], 'MAXLEN', '~', ARGV[1], '*',
+                            '{FIELD}', ARGV[i + 1])
+  results[#results + 1] = type(reply) == 'table' and reply.err or ''
+end
+for i = 1, #KEYS do
+  local left = redis.pcall('TTL', KEYS[i])
+  if type(left) ~= 'number' or left < ttl then left = ttl end
+  if i > streams then
+    redis.pcall('SET', KEYS[i], ARGV[3 + i - streams], 'EX', left)
+  elseif left == ttl then
+    redis.pcall('EXPIRE', KEYS[i], ttl)
+  end
+end
+return results
+"""
+_SCRIPT_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_SCRIPTS_AGAIN: Final = 300.0
+"""Seconds after which a server that refused scripts is asked again: permissions are reloaded."""
+
+
+class BatchSender:
+    """Sends batches of entries.
+
+    Args:
+        queries: Sends.
+        keys: Names the keys.
+        maxlen: Entries that a stream keeps, approximately.
+        ttl: Seconds from the last write or `keep` of a stream to its expiry.
+        scripts: Whether to send batches as scripts; in a cluster, all keys of one would need the same slot.
+    """
+
+    def __init__(self, queries: Queries, keys: Keys, *, maxlen: int, ttl: int, scripts: bool) -> None:
+        self._queries = queries
+        self._keys = keys
+        self._maxlen = maxlen
+        self._ttl = ttl
+        self._scripts = scripts
+        self._pipelines_until = 0.0  # on the loop's clock
+        self._logged = False
+        self._has_ttl = True
+
+    async def send(
+        self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey], now: float
+    ) -> list[Exception | None]:
+        """Store entries, put expiries off, and point workflows to their newest runs.
+
+        Args:
+            batch: Entries with their streams, in order.
+            kept: Streams whose run becomes the newest of its workflow.
+            now: The time, on the loop's clock.
+
+        Returns:
+            What Redis had against each entry.
+
+        Raises:
+            FAILURES: none of it may be stored, or all of it.
+        """
+        if self._scripts and now >= self._pipelines_until:
+            try:
+                return await self._as_script(batch, kept)
+            except ResponseError as error:
+                if classify(error).wait == "outage":
+                    raise
+                refusal = error
+            errors = await self._as_pipeline(batch, kept)
+            if all(errors):  # it is not the scripts that are refused, or nothing shows that it is
+                return errors
+            self._pipelines_until = now + _SCRIPTS_AGAIN
+            if not self._logged:
+                self._logged = True
+                logger.info(
+                    "Redis refuses scripts (%s); using pipelines, which cost more CPU", described(refusal)
+                )
+            return errors
+        return await self._as_pipeline(batch, kept)
+
+    async def _as_script(
+        self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]
+    ) -> list[Exception | None]:
+        places = {stream: place for place, stream in enumerate(_streams(batch, kept), 1)}
+        keys = [*map(self._keys.stream, places), *map(self._keys.pointer, kept)]
+        words: list[str | int | bytes] = [len(keys), *keys, self._maxlen, self._ttl, len(places)]
+        words += [stream.run_id for stream in kept]
+        for stream, data in batch:
+            words += (places[stream], data)
+        try:
+            errors = await self._queries.ask("EVALSHA", _SCRIPT_SHA, *words)
+        except NoScriptError:  # the first time, and after a restart of Redis; EVAL makes it known
+            errors = await self._queries.ask("EVAL", _SCRIPT, *words)
+        return [ResponseError(_text(error)) if error else None for error in errors]
+
+    async def _as_pipeline(
+        self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]
+    ) -> list[Exception | None]:
+        touched = list(_streams(batch, kept))
+        keys = [*map(self._keys.stream, touched), *map(self._keys.pointer, kept)]
+        # What is left of each is asked first, and what was shortened is set again: a key must have an expiry
+        # from its first moment, also if the second part never arrives.
+        commands: list[Command] = [("TTL", key) for key in keys] if self._has_ttl else []
+        asked = len(commands)
+        commands += [
+            ("XADD", self._keys.stream(stream), "MAXLEN", "~", self._maxlen, "*", FIELD, data)
+            for stream, data in batch
+        ]
+        commands += [("EXPIRE", self._keys.stream(stream), self._ttl) for stream in touched]
+        commands += [("SET", self._keys.pointer(stream), stream.run_id, "EX", self._ttl) for stream in kept]
+        replies = await self._queries.ask_many(commands)
+        longer = [
+            ("EXPIRE", key, left)
+            for key, left in zip(keys, replies[:asked], strict=False)
+            if isinstance(left, int) and left > self._ttl
+        ]
+        if longer:
+            await self._queries.ask_many(longer)
+        if asked and isinstance(replies[0], ResponseError) and classify(replies[0]).wait == "patience":
+            self._has_ttl = False
+        return [
+            reply if isinstance(reply, Exception) else None for reply in replies[asked : asked + len(batch)]
+        ]
+
+
+def _streams(batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]) -> dict[StreamKey, None]:
+    return dict.fromkeys([*(stream for stream, _ in batch), *kept])
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,220 @@
+"""Large streams and slow links: pages bounded by bytes, deadlines by progress, memory by bytes."""
+
+import asyncio
+import os
+import socket
+import tracemalloc
+from contextlib import aclosing
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from temporal_token_interceptor import RedisStreamBackend
+from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.transport.redis.pages import PAGE_BYTES, PAGE_ENTRIES, REPLY_BYTES, PageSize
+from tests.support.odd_redis import OddRedis
+from tests.support.streams import unique
+
+MB = 1024 * 1024
+SLOW = 2 * MB  # bytes a second
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def a_stream() -> StreamKey:
+    return StreamKey("default", unique("slow-link"), "run")
+
+
+@pytest.fixture
+async def odd(redis_url):
+    async with OddRedis().before(redis_url) as odd:
+        yield odd
+
+
+async def read(backend, stream, count):
+    """The sizes of so many entries."""
+    sizes = []
+    async with aclosing(backend.read(stream)) as batches:
+        async for batch in batches:
+            sizes += [len(entry.data) for entry in batch]
+            if len(sizes) >= count:
+                break
+    return sizes
+
+
+async def test_a_large_stream_comes_over_a_slow_link(odd, redis_url, caplog):
+    """500 entries of 30 kB over 2 MB/s: all arrive, each once, and no outage is logged."""
+    stream, count, size = a_stream(), 500, 30_000
+    async with RedisStreamBackend(redis_url) as writer:
+        for _ in range(count):
+            await writer.write(stream, os.urandom(size))
+    odd.bytes_per_second = SLOW
+    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
+        assert await read(reader, stream, count) == [size] * count
+
+    assert odd.replied < 1.5 * count * size
+    assert not caplog.records
+
+
+async def test_many_readers_wait_for_each_other_on_a_slow_link(odd, redis_url):
+    """Who waits behind others that get their pages does not lose patience."""
+    stream, count, size = a_stream(), 30, 30_000
+    async with RedisStreamBackend(redis_url) as writer:
+        for _ in range(count):
+            await writer.write(stream, os.urandom(size))
+    odd.bytes_per_second = SLOW
+    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=1)) as reader:
+        all_sizes = await asyncio.gather(*(read(reader, stream, count) for _ in range(8)))
+
+    assert all_sizes == [[size] * count] * 8
+
+
+async def test_one_entry_that_takes_longer_than_any_deadline_arrives(odd, redis_url, caplog):
+    """An entry of 10 MB over 1.5 MB/s takes 7 s, and is no outage: bytes come all the time."""
+    stream, size = a_stream(), 10 * MB
+    async with RedisStreamBackend(redis_url) as writer:
+        await writer.write(stream, b"x" * size)
+    odd.bytes_per_second = 1.5 * MB
+    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
+        assert await read(reader, stream, 1) == [size]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("size", [100_000, 5 * MB])
+async def test_live_entries_of_any_size_arrive(odd, size):
+    """Large entries come while the reader follows, and before it did: each once."""
+    stream, before, after = a_stream(), 4, 4
+    async with RedisStreamBackend(odd.url) as backend:
+        for _ in range(before):
+            await backend.write(stream, b"x" * size)
+        reading = asyncio.ensure_future(read(backend, stream, before + after))
+        for _ in range(after):
+            await backend.write(stream, b"x" * size)
+
+        assert await reading == [size] * (before + after)
+
+
+async def test_many_large_streams_at_once_arrive(odd, redis_client):
+    """Ten streams get 2 MB each at once, behind one shared read: more than a reply may have."""
+    streams = [a_stream() for _ in range(10)]
+    async with RedisStreamBackend(odd.url) as backend:
+        readers = [asyncio.ensure_future(read(backend, stream, 3)) for stream in streams]
+        async with asyncio.timeout(5):
+            while "10 listeners" not in repr(backend):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        async with redis_client.pipeline(transaction=True) as pipe:
+            for stream in streams:
+                for _ in range(3):
+                    pipe.xadd(f"tti:v1:{{{stream.name}}}", {"f": b"x" * (2 * MB // 3)})
+            await pipe.execute()
+
+        assert await asyncio.gather(*readers) == [[2 * MB // 3] * 3] * 10
+
+
+async def test_reading_takes_memory_by_bytes(redis_url):
+    """100 entries of 2 MB take what a few of them have, not 200 MB."""
+    stream, count, size = a_stream(), 100, 2 * MB
+    async with (
+        RedisStreamBackend(redis_url) as backend,
+        Redis.from_url(redis_url) as redis,
+        aclosing(backend.read(stream)) as batches,
+    ):
+        for _ in range(count):
+            await redis.xadd(f"tti:v1:{{{stream.name}}}", {"f": b"x" * size})
+        tracemalloc.start()
+        try:
+            read = 0
+            async for batch in batches:
+                read += len(batch)
+                del batch
+                if read >= count:
+                    break
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await redis.delete(f"tti:v1:{{{stream.name}}}")
+
+    print(f"peak {peak / MB:.0f} MB")  # noqa: T201
+    assert peak < 8 * REPLY_BYTES
+
+
+async def test_a_large_entry_is_sent_over_a_slow_link(redis_url):
+    """What takes longer to send than any deadline is stored once: bytes go all the time."""
+    stream, size = a_stream(), 8 * MB
+    async with SlowUplink(redis_url, MB) as url, RedisStreamBackend(url) as writer:
+        await writer.write(stream, b"x" * size)
+
+    async with RedisStreamBackend(redis_url) as reader, Redis.from_url(redis_url) as redis:
+        assert await read(reader, stream, 1) == [size]
+        assert await redis.xlen(f"tti:v1:{{{stream.name}}}") == 1
+
+
+class SlowUplink:
+    """Passes so many bytes a second from the client to Redis."""
+
+    def __init__(self, redis_url, bytes_per_second):
+        self._target = redis_url.removeprefix("redis://").split(":")
+        self._rate = bytes_per_second
+        self._tasks = set()
+
+    async def __aenter__(self):
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # what has come is not on its way
+        self._server = await asyncio.start_server(self._serve, sock=listening, limit=65_536)
+        return f"redis://127.0.0.1:{listening.getsockname()[1]}"
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        back_reader, back_writer = await asyncio.open_connection(*self._target)
+
+        async def up():
+            while data := await reader.read(65_536):
+                await asyncio.sleep(len(data) / self._rate)
+                back_writer.write(data)
+
+        async def down():
+            while data := await back_reader.read(65_536):
+                writer.write(data)
+
+        try:
+            await asyncio.gather(up(), down())
+        finally:
+            writer.transport.abort()
+            back_writer.transport.abort()
+
+
+# ------------------------------------------------------------------ the size of a page, alone
+
+
+@given(st.lists(st.integers(min_value=1, max_value=20 * MB), min_size=1, max_size=60))
+def test_a_page_follows_the_size_of_entries(sizes):
+    """Whatever sizes come: from 1 to 500 entries; and after any page, the next one fits by its average."""
+    page = PageSize()
+    for size in sizes:
+        count = page.count
+        if page.most_bytes is not None and count * size > page.most_bytes:
+            page.too_large()
+            assert page.count == 1
+        else:
+            page.received(count, count * size)
+            assert page.count * size <= max(PAGE_BYTES, size)
+        assert 1 <= page.count <= PAGE_ENTRIES
+
+
+def test_small_entries_soon_come_in_whole_pages():
+    """Of a long stream of small entries few pages are small."""
+    page, pages = PageSize(), 0
+    while page.count < PAGE_ENTRIES:
+        page.received(page.count, page.count * 150)
+        pages += 1
+
+    assert pages <= 2
