@@ -15,11 +15,14 @@ class OneLoop:
 
     Args:
         what: Named in the error.
+
+    Attributes:
+        loop: That of the first use.
     """
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def check(self) -> None:
         """Take the running loop for the one, or make sure that it is.
@@ -28,10 +31,10 @@ class OneLoop:
             ConfigurationError: it is another one.
         """
         loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            which = "one that is closed" if self._loop.is_closed() else "another one, which still runs"
+        if self.loop is None:
+            self.loop = loop
+        elif self.loop is not loop:
+            which = "one that is closed" if self.loop.is_closed() else "another one, which still runs"
             raise ConfigurationError(
                 f"one loop: this {self._what} was first used on {which}; make one for each event loop (each "
                 "asyncio.run, each thread), and close it there"
@@ -40,7 +43,7 @@ class OneLoop:
     @property
     def is_mine(self) -> bool:
         """Whether the running loop may be used."""
-        return self._loop is None or self._loop is asyncio.get_running_loop()
+        return self.loop is None or self.loop is asyncio.get_running_loop()
 
 
 def closed_error() -> TokenStreamError:

@@ -52,7 +52,8 @@ class MemoryStreamBackend:
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry."""
-        self._loop.check()
+        if self._loop.loop is not asyncio.get_running_loop():
+            self._loop.check()
         if self._closed:
             raise closed_error()
         entries = self._streams.pop(stream, None) or deque(maxlen=self._stream_maxlen)

@@ -6,6 +6,7 @@ many streams and readers there are.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
@@ -144,14 +145,15 @@ class RedisStreamBackend:
         environment.warn_of_unknown(environ)
         if not environ.get("REDIS_URL") and not {"redis_url", "client"} & more.keys():
             raise ConfigurationError(
-                "the environment variable REDIS_URL is not set: set it, such as "
+                "the environment variable REDIS_URL is not set: say where Redis is, such as "
                 "REDIS_URL=redis://localhost:6379, or do without `from_environment`"
             )
         return environment.made(cls, environment.REDIS, environ, **more)
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once Redis has it. See `TokenSink.write`."""
-        self._loop.check()
+        if self._loop.loop is not asyncio.get_running_loop():
+            self._loop.check()
         await self._writer.write(stream, data)
 
     def keep(self, stream: StreamKey) -> None:
@@ -202,8 +204,8 @@ class RedisStreamBackend:
     ) -> AsyncGenerator[dict[str, str]]:
         """Iterate over what was published for a workflow, as flat mappings, up to `publish_complete`.
 
-        It reads what `publish` stored, and waits for the end that `publish_complete` stores. What workers with
-        the interceptor write, `TokenSubscriber` reads, and ends as Temporal does.
+        It reads what `publish` stored, and waits for the end that `publish_complete` stores. What workers
+        with the interceptor write, `TokenSubscriber` reads, and ends as Temporal does.
 
         Args:
             workflow_id: The workflow.
