@@ -5,7 +5,7 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test docs-test faults check bench leak clean
+.PHONY: help demo test test-quick docs docs-test faults check lowest newest bench leak clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
@@ -14,7 +14,13 @@ demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, i
 	@$(PY) -m examples.demo
 
 test: .venv/.installed  ## Run the tests against a real Temporal and a real Redis
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) -m pytest -n 2 --dist loadfile --hypothesis-profile=full
+
+test-quick: .venv/.installed  ## Run the tests that need no server, with fewer generated examples: half a minute
+	@$(PY) -m pytest -n 2 tests/unit tests/contract
+
+docs: .venv/.installed  ## Build the pages as a site in build/site; a broken link is an error
+	@$(PY) -m mkdocs build --strict --quiet
 
 docs-test: .venv/.installed  ## Run every snippet of the pages, follow every link; `make test` does it, too
 	@$(PY) -m pytest tests/docs
@@ -30,6 +36,17 @@ check: .venv/.installed  ## Lint, formatting, types, and which folder may import
 	@.venv/bin/lint-imports --no-logo
 	@$(PY) -m tests.support.type_completeness
 
+# The two need packages of their own, so each has its own environment. uv is quick, and it can choose the oldest.
+lowest: .venv/.installed  ## Run unit and contract tests with the oldest allowed dependencies, in .venv-lowest
+	@$(PY) -m uv venv -q --clear --python $(PY) .venv-lowest
+	@$(PY) -m uv pip install -q --python .venv-lowest --resolution lowest-direct -e '.[test]'
+	@.venv-lowest/bin/python -m pytest tests/unit tests/contract
+
+newest: .venv/.installed  ## Run unit, contract and docs tests with the newest of everything, in .venv-newest
+	@$(PY) -m uv venv -q --clear --python $(PY) .venv-newest
+	@$(PY) -m uv pip install -q --python .venv-newest -e '.[dev]'
+	@.venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/docs
+
 bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks
 
@@ -37,7 +54,7 @@ leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one pr
 	@TTI_TEST_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py
 
 clean:  ## Remove the environment and every cache
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-lowest .venv-newest .nox .hypothesis .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted installation is taken up again by the next run.

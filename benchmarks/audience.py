@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from benchmarks.load import RAMP, RATE, delays
 from benchmarks.measure import Figure, Size, child, origin, percentile
 from benchmarks.talk import READER, WORKER, Talk, converse
-from examples.servers import redis_server
+from devservers import redis_server
 from temporal_token_interceptor.events import Origin
 
 SUBSCRIBERS = 1_000

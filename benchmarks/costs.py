@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from benchmarks.measure import Figure, Size, child, origin
 from benchmarks.peers import ROADS, plain_key
 from benchmarks.talk import READER, WORKER, Talk, converse
-from examples.servers import redis_server
+from devservers import redis_server
 from temporal_token_interceptor.events import Frame, Origin, TextRun, TokenEvent
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey

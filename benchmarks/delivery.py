@@ -19,7 +19,7 @@ from benchmarks.measure import Child, Figure, Size, child, origin, percentile
 from benchmarks.peers import ROADS
 from benchmarks.reading import listen_to_all
 from benchmarks.talk import READER, WORKER, speak_in_turns
-from examples.servers import redis_server
+from devservers import redis_server
 
 P50, P99 = 1.5, 3.0
 

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from benchmarks.measure import Figure, Size, child, origin
 from benchmarks.talk import READER, WORKER, Talk, converse
-from examples.servers import redis_server
+from devservers import redis_server
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.keys import Keys
 

@@ -17,7 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
 from benchmarks.measure import Figure, Size
-from examples.servers import redis_server, temporal_server
+from devservers import redis_server, temporal_server
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor
 from temporal_token_interceptor.testing import ScriptedChatModel
 

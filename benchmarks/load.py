@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from benchmarks.measure import Figure, Size, child, origin, percentile
 from benchmarks.reading import Heard
 from benchmarks.talk import READER, WORKER, Talk, Worked, converse
-from examples.servers import redis_server
+from devservers import redis_server
 
 CALLS = 500
 RATE = 50  # tokens a second, of each call

@@ -14,7 +14,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from examples.servers import redis_server, temporal_server
+from devservers import redis_server, temporal_server
 from temporal_token_interceptor import (
     CallEnded,
     RedisStreamBackend,

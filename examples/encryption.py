@@ -18,7 +18,7 @@ from temporalio.client import Client
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.worker import Worker
 
-from examples.servers import redis_server, temporal_server
+from devservers import redis_server, temporal_server
 from temporal_token_interceptor import (
     CodecMismatch,
     RedisStreamBackend,

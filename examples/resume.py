@@ -15,7 +15,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from examples.servers import SDK_REST, redis_server, temporal_server
+from devservers import SDK_REST, redis_server, temporal_server
 from temporal_token_interceptor import RedisStreamBackend, TokenEvent, TokenStreamingPlugin, TokenSubscriber
 from temporal_token_interceptor.testing import ScriptedChatModel
 

@@ -15,7 +15,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from examples.servers import temporal_server
+from devservers import temporal_server
 from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,

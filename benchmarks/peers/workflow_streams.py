@@ -27,7 +27,7 @@ from temporalio.contrib.workflow_streams import WorkflowStream, WorkflowStreamCl
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from benchmarks.measure import Child, Figure, Size, age, child, percentile, stamp
-from examples.servers import temporal_server
+from devservers import temporal_server
 
 RATE = 50
 SECONDS = 8.0

@@ -12,11 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, NoReturn
 
+from devservers import ServerUnavailable, redis_server, temporal_server
 from examples.demo import QUESTIONS
 from examples.demo.notes import NOTES_FD, Report, add_up
 from examples.demo.page import Brush
 from examples.demo.viewer import READER_LEFT
-from examples.servers import ServerUnavailable, redis_server, temporal_server
 
 DEADLINE = timedelta(seconds=60)  # several times what it takes
 

@@ -13,9 +13,9 @@ from datetime import timedelta
 
 from temporalio.client import Client
 
+from devservers import SDK_REST
 from examples.demo.notes import note
 from examples.demo.page import Page, page_on
-from examples.servers import SDK_REST
 from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,

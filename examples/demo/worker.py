@@ -8,9 +8,9 @@ import sys
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from devservers import SDK_REST
 from examples.demo.model import HungUp
 from examples.demo.workflow import TASK_QUEUE, Support, answer
-from examples.servers import SDK_REST
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor  # new
 
 

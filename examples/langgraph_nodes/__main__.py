@@ -10,8 +10,8 @@ from temporalio.client import Client
 from temporalio.langgraph import LangGraphPlugin
 from temporalio.worker import Worker
 
+from devservers import redis_server, temporal_server
 from examples.langgraph_nodes.article import Write, article_graph
-from examples.servers import redis_server, temporal_server
 from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,

@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin
 from temporalio.worker import Worker
 
-from examples.servers import SDK_REST, ServerUnavailable, redis_server, temporal_server
+from devservers import SDK_REST, ServerUnavailable, redis_server, temporal_server
 from examples.telemetry.chat import TASK_QUEUE, Chat, answer
 from examples.telemetry.setup import telemetry
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor, TokenSubscriber

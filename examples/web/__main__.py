@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 
-from examples.servers import redis_server, temporal_server
+from devservers import redis_server, temporal_server
 from examples.web.app import app
 from examples.web.worker import chat_worker
 

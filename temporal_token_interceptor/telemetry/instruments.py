@@ -6,6 +6,7 @@ subscription, by looking at the global providers; where there is none nothing is
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Protocol
@@ -21,6 +22,10 @@ from temporal_token_interceptor.telemetry.names import Metric
 
 PROPAGATOR = TraceContextTextMapPropagator()
 """W3C trace context, whatever the user has configured: it is what the protocol says."""
+
+_BUCKETS = "explicit_bucket_boundaries_advisory"
+# Older APIs of OpenTelemetry take no advice on buckets; there, the SDK or a view of the user sets them.
+_TAKES_BUCKETS = _BUCKETS in inspect.signature(metrics.Meter.create_histogram).parameters
 
 
 def live_tracer() -> trace.Tracer | None:
@@ -68,9 +73,9 @@ class Instruments:
     def _make(self, meter: metrics.Meter, metric: Metric) -> Callable[..., None]:
         facts: dict[str, Any] = {"unit": metric.unit, "description": metric.about}
         if metric.kind == "histogram":
-            return meter.create_histogram(
-                metric.name, **facts, explicit_bucket_boundaries_advisory=metric.buckets
-            ).record
+            if _TAKES_BUCKETS:
+                facts[_BUCKETS] = metric.buckets
+            return meter.create_histogram(metric.name, **facts).record
         if metric.kind == "counter":
             return meter.create_counter(metric.name, **facts).add
         meter.create_observable_up_down_counter(metric.name, [self._buffered], **facts)

@@ -9,6 +9,7 @@ from langchain_core.language_models import FakeListChatModel, FakeListLLM, Gener
 from langchain_core.language_models.fake import FakeStreamingListLLM
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from temporal_token_interceptor.testing import Piece, ScriptedChatModel, tool_call
@@ -112,6 +113,12 @@ def after_tools(*first: Piece) -> ScriptedChatModel:
 def cached(model: Any) -> Any:
     """With a cache of its own."""
     return model.model_copy(update={"cache": InMemoryCache()})
+
+
+@tool
+def search(query: str) -> str:
+    """Find something."""
+    return f"found {query}"
 
 
 SEARCH = tool_call("search", '{"query": "tea"}', id="tc-1")

@@ -18,15 +18,9 @@ from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
 from temporal_token_interceptor.testing import ScriptedChatModel, tool_call
-from tests.differential.models import MODELS, SEARCH, VERDICT, WORDS, Verdict, after_tools, cached
+from tests.differential.models import MODELS, SEARCH, VERDICT, WORDS, Verdict, after_tools, cached, search
 
 QUESTION = {"messages": [("user", "?")]}
-
-
-@tool
-def search(query: str) -> str:
-    """Find something."""
-    return f"found {query}"
 
 
 @tool

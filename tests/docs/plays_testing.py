@@ -17,7 +17,7 @@ PAGE = "docs/testing.md"
 CONFTEST = """
 import temporalio.testing
 
-from examples.servers import temporal_server
+from devservers import temporal_server
 
 
 class Local:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from examples.servers import find_redis, find_temporal
+from devservers import find_redis, find_temporal
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.protocol.frames import decode
 from tests.support.pages import ROOT, blocks

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, nullcontext
 from temporalio.client import Client
 from temporalio.runtime import Runtime, TelemetryConfig
 
-from examples.servers import find_redis, temporal_server
+from devservers import find_redis, temporal_server
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.memory import measure_outage
 from tests.faults.strike import Outcome, strike

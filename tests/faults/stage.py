@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
-from examples.servers import RedisServer
+from devservers import RedisServer
 from temporal_token_interceptor import (
     AttemptStarted,
     Event,

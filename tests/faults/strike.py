@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from examples.servers import find_redis
+from devservers import find_redis
 from tests.faults.faults import Fault
 from tests.faults.stage import Stage
 from tests.faults.temporal_server import TemporalServer

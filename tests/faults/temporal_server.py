@@ -8,7 +8,7 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from examples.servers import ServerUnavailable, _free_port, find_temporal
+from devservers import ServerUnavailable, _free_port, find_temporal
 
 
 class TemporalServer:

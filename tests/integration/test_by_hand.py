@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from examples.servers import RedisServer, ServerUnavailable
+from devservers import RedisServer, ServerUnavailable
 from temporal_token_interceptor import (
     ConfigurationError,
     InvalidCursor,

@@ -31,8 +31,8 @@ from temporal_token_interceptor import (
     stream_graph,
 )
 from temporal_token_interceptor.testing import ScriptedChatModel
-from tests.differential.models import SEARCH, after_tools
-from tests.differential.shapes import custom_events, deep_agent, search
+from tests.differential.models import SEARCH, after_tools, search
+from tests.differential.shapes import custom_events, deep_agent
 from tests.support.streams import kinds, read_all, streaming_worker, unique
 from tests.support.workflows import RunActivity
 

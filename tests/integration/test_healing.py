@@ -14,7 +14,7 @@ from temporalio import activity
 from temporalio.client import Client, Interceptor, OutboundInterceptor, WorkflowHistoryEventFilterType
 from temporalio.converter import DefaultPayloadConverter
 
-from examples.servers import RedisServer
+from devservers import RedisServer
 from temporal_token_interceptor import (
     AttemptEnded,
     CallEnded,

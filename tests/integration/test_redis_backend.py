@@ -13,7 +13,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
-from examples.servers import RedisServer, ServerUnavailable
+from devservers import RedisServer, ServerUnavailable
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError, TransportUnavailable
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport

@@ -4,7 +4,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from examples.servers import RedisServer, ServerUnavailable, find_redis
+from devservers import RedisServer, ServerUnavailable, find_redis
 
 
 async def test_redis_answers(redis_client):

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from temporalio import activity
 from temporalio.client import Client
 
-from examples.servers import SDK_REST
+from devservers import SDK_REST
 from temporal_token_interceptor import MemoryStreamBackend
 from temporal_token_interceptor.telemetry.names import SCOPE
 from temporal_token_interceptor.testing import ScriptedChatModel

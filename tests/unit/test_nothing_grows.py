@@ -16,8 +16,7 @@ from temporal_token_interceptor.capture.model_observer import Observer, capturin
 from temporal_token_interceptor.testing import ScriptedChatModel
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
 from temporal_token_interceptor.worker.session import Session
-from tests.differential.models import SEARCH, after_tools
-from tests.differential.shapes import search
+from tests.differential.models import SEARCH, after_tools, search
 from tests.support.frames import an_origin
 
 CALLS = int(os.environ.get("TTI_TEST_LEAK_CALLS", "800"))
