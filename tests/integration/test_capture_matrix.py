@@ -115,7 +115,7 @@ def _page(cells: dict[tuple[str, str], str], versions: str) -> str:
     lines = [
         "# What is captured",
         "",
-        "A model is called in each way in each kind of activity, on real servers. What a subscriber received:",
+        "A model is called in each way in each kind of activity, on real servers. A subscriber received:",
         "`tokens`, one by one; `whole`, the text in one piece when the call ended; or `nothing`.",
         "`tests/integration/test_capture_matrix.py` writes this page and checks it.",
         "",
@@ -126,8 +126,8 @@ def _page(cells: dict[tuple[str, str], str], versions: str) -> str:
         lines += [f"| {way} | {' | '.join(cells[kind, way] for kind in kinds)} |" for way in ways]
     lines += [
         "",
-        "Where it says `nothing`, LangChain calls no callbacks: a thread without its caller's context does not",
-        "have the caller's callbacks, and `_generate` is below them. Copy the context",
+        "Where it says `nothing`, LangChain calls no callbacks: a thread without its caller's context",
+        "has no callbacks of its caller, and `_generate` is below them. Copy the context",
         "(`contextvars.copy_context().run`), or use `asyncio.to_thread` or LangChain's own pool.",
         "",
     ]
