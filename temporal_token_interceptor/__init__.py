@@ -69,121 +69,89 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.worker.plugin import TokenStreamingPlugin
 
-# Where each public name lives. Imported at first use: a client that only reads loads no LangChain, and a
-# worker with another transport no Redis.
-_HOMES = {
-    "transport.base": ("Entry", "TokenSink", "TokenSource"),
-    "transport.memory": ("MemoryStreamBackend",),
-    "transport.redis.backend": ("RedisStreamBackend",),
-    "errors": (
-        "CallNotCompleted",
-        "CodecMismatch",
-        "ConfigurationError",
-        "InvalidCursor",
-        "ProtocolError",
-        "StreamNotFound",
-        "TokensMissing",
-        "TokenStreamError",
-        "TransportUnavailable",
-        "WorkflowNotCompleted",
-    ),
-    "events": (
-        "AttemptEnded",
-        "AttemptStarted",
-        "Call",
-        "CallEnded",
-        "CallStarted",
-        "ContentBlock",
-        "CustomEvent",
-        "Event",
-        "Gap",
-        "NodeStarted",
-        "NodeEnded",
-        "GraphEvent",
-        "Origin",
-        "ReasoningEvent",
-        "RunContinued",
-        "StreamEnded",
-        "TokenEvent",
-        "ToolCallChunk",
-        "ToolStarted",
-        "ToolEnded",
-        "GapReason",
-        "Outcome",
-        "Status",
-    ),
-    "capture.stream_graph": ("stream_graph",),
-    "worker.interceptor": ("TokenStreamingInterceptor",),
-    "views.model_call": ("ModelCall",),
-    "worker.plugin": ("TokenStreamingPlugin",),
-    "events.json_form": ("event_from_json", "events_schema"),
-    "protocol.stream_key": ("StreamKey",),
-    "views.workflow_run": ("WorkflowRun",),
-    "reader.statistics": ("ReaderStatistics",),
-    "reader.request": ("OnRetry",),
-    "views.snapshot": ("CallText", "Snapshot"),
-    "reader.subscriber": ("TokenSubscriber",),
-    "protocol.result_items": ("summary_events",),
-    "capture.manual_handler": ("TokenCapturingHandler", "create_token_handler"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+# Every public name, and the module that has it, which is imported at first use: a client that only reads
+# loads no LangChain, a worker with another transport no Redis. For type checkers the lists are `__all__`, and the
+# types are those above. To add a name, add it there and here.
+_HOME_OF: dict[str, str] = {}
+__all__: list[str] = []
 
-__all__ = [
+
+def _found_in(home: str) -> None:
+    """The names that were added to `__all__` since the last call are in this module."""
+    _HOME_OF.update(dict.fromkeys(__all__[len(_HOME_OF) :], home))
+
+
+__all__ += ["TokenCapturingHandler", "create_token_handler"]
+_found_in("capture.manual_handler")
+__all__ += ["stream_graph"]
+_found_in("capture.stream_graph")
+__all__ += [
+    "CallNotCompleted",
+    "CodecMismatch",
+    "ConfigurationError",
+    "InvalidCursor",
+    "ProtocolError",
+    "StreamNotFound",
+    "TokenStreamError",
+    "TokensMissing",
+    "TransportUnavailable",
+    "WorkflowNotCompleted",
+]
+_found_in("errors")
+__all__ += [
     "AttemptEnded",
     "AttemptStarted",
     "Call",
     "CallEnded",
-    "CallNotCompleted",
     "CallStarted",
-    "CallText",
-    "CodecMismatch",
-    "ConfigurationError",
     "ContentBlock",
     "CustomEvent",
-    "Entry",
     "Event",
     "Gap",
     "GapReason",
     "GraphEvent",
-    "InvalidCursor",
-    "MemoryStreamBackend",
-    "ModelCall",
     "NodeEnded",
     "NodeStarted",
-    "OnRetry",
     "Origin",
     "Outcome",
-    "ProtocolError",
-    "ReaderStatistics",
     "ReasoningEvent",
-    "RedisStreamBackend",
     "RunContinued",
-    "Snapshot",
     "Status",
     "StreamEnded",
-    "StreamKey",
-    "StreamNotFound",
-    "TokenCapturingHandler",
     "TokenEvent",
-    "TokenSink",
-    "TokenSource",
-    "TokenStreamError",
-    "TokenStreamingInterceptor",
-    "TokenStreamingPlugin",
-    "TokenSubscriber",
-    "TokensMissing",
     "ToolCallChunk",
     "ToolEnded",
     "ToolStarted",
-    "TransportUnavailable",
-    "WorkflowNotCompleted",
-    "WorkflowRun",
-    "create_token_handler",
-    "event_from_json",
-    "events_schema",
-    "stream_graph",
-    "summary_events",
 ]
+_found_in("events")
+__all__ += ["event_from_json", "events_schema"]
+_found_in("events.json_form")
+__all__ += ["summary_events"]
+_found_in("protocol.result_items")
+__all__ += ["StreamKey"]
+_found_in("protocol.stream_key")
+__all__ += ["OnRetry"]
+_found_in("reader.request")
+__all__ += ["ReaderStatistics"]
+_found_in("reader.statistics")
+__all__ += ["TokenSubscriber"]
+_found_in("reader.subscriber")
+__all__ += ["Entry", "TokenSink", "TokenSource"]
+_found_in("transport.base")
+__all__ += ["MemoryStreamBackend"]
+_found_in("transport.memory")
+__all__ += ["RedisStreamBackend"]
+_found_in("transport.redis.backend")
+__all__ += ["ModelCall"]
+_found_in("views.model_call")
+__all__ += ["CallText", "Snapshot"]
+_found_in("views.snapshot")
+__all__ += ["WorkflowRun"]
+_found_in("views.workflow_run")
+__all__ += ["TokenStreamingInterceptor"]
+_found_in("worker.interceptor")
+__all__ += ["TokenStreamingPlugin"]
+_found_in("worker.plugin")
 
 
 if not TYPE_CHECKING:  # a type checker that sees it takes every mistyped name for one of ours
@@ -197,4 +165,4 @@ if not TYPE_CHECKING:  # a type checker that sees it takes every mistyped name f
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)
