@@ -70,8 +70,8 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.worker.plugin import TokenStreamingPlugin
 
 # Every public name, and the module that has it, which is imported at first use: a client that only reads
-# loads no LangChain, a worker with another transport no Redis. For type checkers the lists are `__all__`, and the
-# types are those above. To add a name, add it there and here.
+# loads no LangChain, a worker with another transport no Redis. For type checkers the lists are `__all__`, and
+# the types are those above. To add a name, add it there and here.
 _HOME_OF: dict[str, str] = {}
 __all__: list[str] = []
 

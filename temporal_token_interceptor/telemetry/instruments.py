@@ -61,6 +61,7 @@ class MemoryBudget(Protocol):
     @property
     def leased(self) -> int:
         """Bytes that are held now."""
+        ...
 
 
 class Instruments:

@@ -47,6 +47,7 @@ class Queries(Protocol):
     @property
     def last_progress(self) -> float:
         """When bytes last came or went, on the loop's clock; 0 if none did."""
+        ...
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
         """Return the reply, its strings as bytes.
@@ -82,6 +83,7 @@ class QueryConnection:
     @property
     def last_progress(self) -> float:
         """When bytes last came or went, on the loop's clock; 0 if none did."""
+        ...
         return self._exchange.last if self._exchange else 0.0
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:

@@ -20,10 +20,8 @@ from redis.asyncio.connection import AbstractConnection
 try:
     import fcntl
     import termios
-
-    _OUTQ: int | None = termios.TIOCOUTQ
 except ImportError:  # Windows, where only what asyncio holds is seen
-    _OUTQ = None
+    fcntl = termios = None  # type: ignore[assignment]
 
 _INT: Final = 4  # bytes of the answer
 
@@ -152,7 +150,7 @@ def _unsent(transport: asyncio.WriteTransport) -> int:
     """Return the bytes that asyncio holds, and those in the kernel that the other side has not confirmed."""
     unsent = transport.get_write_buffer_size()
     socket = transport.get_extra_info("socket")
-    if socket is not None and _OUTQ is not None:
+    if socket is not None and fcntl is not None:
         with suppress(OSError):  # not of this kind of socket
-            unsent += int.from_bytes(fcntl.ioctl(socket.fileno(), _OUTQ, bytes(_INT)), sys.byteorder)
+            unsent += int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(_INT)), sys.byteorder)
     return unsent

@@ -157,7 +157,7 @@ class RedisWriter:
         except Exception as error:  # noqa: BLE001 - redis-py raises FAILURES and, at times, others
             # What Redis has of it is unknown. What was to be kept since then is newer, and goes last.
             self._kept = dict.fromkeys(kept) | self._kept
-            errors = [error] * len(self._batch)
+            errors = [error for _ in self._batch]
             reason: Exception | None = error
         else:
             passing = [error for error in errors if error and classify(error).wait != "never"]
