@@ -4,6 +4,9 @@ Tools, nodes and custom events; and, followed from parent to child, the tool cal
 runs under. That way a sub-agent's words find the tool call that they answer.
 """
 
+# LangChain declares these flags as properties, and reads them as attributes.
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import logging

@@ -14,6 +14,9 @@ Each quirk answered here has a test that fails loudly when LangChain changes
 (`tests/unit/test_langchain_canary.py`).
 """
 
+# LangChain declares these flags as properties, and reads them as attributes.
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import os
@@ -37,7 +40,7 @@ NO_FORCE_TAG = "tti:noforce"
 
 _T = TypeVar("_T")
 
-_getframe = sys._getframe  # noqa: SLF001 - documented, for debuggers and for us
+_getframe = sys._getframe  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - documented
 
 
 class InlineHandler(BaseCallbackHandler):

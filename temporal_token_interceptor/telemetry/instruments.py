@@ -62,6 +62,7 @@ class MemoryBudget(Protocol):
     def leased(self) -> int:
         """Bytes that are held now."""
         ...
+        ...
 
 
 class Instruments:

@@ -7,6 +7,9 @@ A call's span cannot be made the current one: callbacks have no block to do so i
 children, such as the HTTP requests of the provider's client, are its siblings.
 """
 
+# LangChain declares these flags as properties, and reads them as attributes.
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import json

@@ -125,7 +125,9 @@ class _Called(ActivityInboundInterceptor):
         if inspect.iscoroutinefunction(input.fn):
             return await input.fn(*input.args)
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(None, lambda: context.run(input.fn, *input.args))
+        return await asyncio.get_running_loop().run_in_executor(
+            None, lambda: context.run(input.fn, *input.args)
+        )
 
 
 class _Outbound(ActivityOutboundInterceptor):

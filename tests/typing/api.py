@@ -1,5 +1,6 @@
 """What a user writes, and what must be refused, held to strict mypy and strict pyright; never run."""
 
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 # mypy: enable-error-code="arg-type, call-arg, call-overload, union-attr, var-annotated"
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence

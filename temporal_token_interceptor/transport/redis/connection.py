@@ -48,6 +48,7 @@ class Queries(Protocol):
     def last_progress(self) -> float:
         """When bytes last came or went, on the loop's clock; 0 if none did."""
         ...
+        ...
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
         """Return the reply, its strings as bytes.
@@ -64,6 +65,7 @@ class Queries(Protocol):
             FAILURES: Redis could not be reached.
             ReplyTooLarge: the replies have more bytes than `at_most`, together.
         """
+        ...
 
     async def silence(self) -> None:
         """Wait until the question under way is over."""
@@ -83,7 +85,6 @@ class QueryConnection:
     @property
     def last_progress(self) -> float:
         """When bytes last came or went, on the loop's clock; 0 if none did."""
-        ...
         return self._exchange.last if self._exchange else 0.0
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:

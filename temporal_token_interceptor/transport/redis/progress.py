@@ -150,7 +150,9 @@ def _unsent(transport: asyncio.WriteTransport) -> int:
     """Return the bytes that asyncio holds, and those in the kernel that the other side has not confirmed."""
     unsent = transport.get_write_buffer_size()
     socket = transport.get_extra_info("socket")
-    if socket is not None and fcntl is not None:
+    if socket is not None and fcntl is not None and termios is not None:
         with suppress(OSError):  # not of this kind of socket
-            unsent += int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(_INT)), sys.byteorder)
+            unsent += int.from_bytes(
+                fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(_INT)), sys.byteorder
+            )
     return unsent

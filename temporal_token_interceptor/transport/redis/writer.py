@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -197,7 +198,7 @@ class RedisWriter:
         self._queue.extendleft(reversed(later))
         return batch
 
-    def _settle(self, errors: list[Exception | None], *, alone: bool) -> None:
+    def _settle(self, errors: Sequence[Exception | None], *, alone: bool) -> None:
         """Answer the writers of the batch; what may still be stored goes back to the head of the queue.
 
         Args:
