@@ -59,9 +59,8 @@ class MemoryBudget(Protocol):
     """What the gauge of buffered bytes reads."""
 
     @property
-    def leased(self) -> int:
+    def leased(self) -> int:  # pyright: ignore[reportReturnType] - a property of a protocol
         """Bytes that are held now."""
-        ...
         ...
 
 

@@ -45,9 +45,8 @@ class Queries(Protocol):
     """Answers questions: `QueryConnection`, or its counterpart for a cluster."""
 
     @property
-    def last_progress(self) -> float:
+    def last_progress(self) -> float:  # pyright: ignore[reportReturnType] - a property of a protocol
         """When bytes last came or went, on the loop's clock; 0 if none did."""
-        ...
         ...
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
