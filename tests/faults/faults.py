@@ -13,6 +13,7 @@ from functools import partial
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetActivityRequest, ResetWorkflowExecutionRequest
 
+from tests.faults import redis_faults
 from tests.faults.play import Script, Speech
 from tests.faults.proxy import Manners, Proxy
 from tests.faults.stage import Run, Stage, end
@@ -318,6 +319,28 @@ FAULTS = [
     Fault("trimmed under a slow viewer", trimmed),
     Fault("worker clocks off by +-1 h", partial(worker_killed, skew=3_600.0)),
     Fault("64 calls in one activity", many_calls),
+    Fault("Redis: restored from an older dump", redis_faults.restored),
+    Fault("Redis: a replica lags behind", redis_faults.lagging_replica),
+    Fault("Redis: ACL reload", redis_faults.acl_reloaded),
+    Fault("Redis: quota burst", redis_faults.quota_burst),
+    Fault("Redis: a pause beyond the TTL", redis_faults.paused_beyond_ttl),
+    Fault("Redis: FLUSHALL between tokens", redis_faults.flushed),
+    Fault("Redis: half-open connections", redis_faults.half_open),
+    Fault("Redis: no more connections", redis_faults.connections_refused),
+    Fault("Redis: demoted for a moment", redis_faults.demoted),
+    Fault("Redis: BUSY with a script", redis_faults.busy),
+    Fault("Redis: 15 MB over 2 MB/s", redis_faults.slow_link),
+    Fault("Redis: away during an activity", redis_faults.away_during_an_activity),
+    *(
+        Fault(f"Redis: evicts by {policy}", partial(redis_faults.evicted, policy=policy))
+        for policy in (
+            *("noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random"),
+            *("volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"),
+        )
+    ),
+    Fault("Redis Cluster: a slot moves", redis_faults.slot_migrated, cluster=True),
+    Fault("codec: key service down", redis_faults.key_service_down),
+    Fault("workers without the interceptor", redis_faults.workers_without),
 ]
 
 

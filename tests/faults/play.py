@@ -16,6 +16,7 @@ class Speech:
         tokens: How many pieces each says.
         delay: Seconds before each piece.
         turns: How often all that is said again, by new calls.
+        filler: Bytes of each piece beside its name.
         deaf: The first attempt sends no heartbeat and goes on when it is cancelled: a zombie.
     """
 
@@ -24,6 +25,7 @@ class Speech:
     delay: float = 0.005
     turns: int = 1
     deaf: bool = False
+    filler: int = 0
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Script:
         heartbeat: Seconds that Temporal waits for a heartbeat before it gives an attempt up. The SDK sends
             one after 0.8 of that: at 2 s, 0.4 s of delay on a full machine are a retry.
         attempts: How many there may be; 0 for any number.
+        activities: How many activities speak, one after the other.
+        pause: Seconds from the end of one to the start of the next.
         told: What the activities of the runs before returned.
     """
 
@@ -45,15 +49,27 @@ class Script:
     start_to_close: float = 120.0
     heartbeat: float = 2.0
     attempts: int = 0
+    activities: int = 1
+    pause: float = 0.0
     told: list[dict[str, str]] = field(default_factory=list)
 
 
 @workflow.defn
 class Play:
-    """Runs an activity that speaks; returns what it returned: the truth that viewers are compared with."""
+    """Runs activities that speak; returns what they returned: the truth that viewers are compared with."""
 
     @workflow.run
     async def run(self, script: Script) -> list[dict[str, str]]:
+        for number in range(script.activities):
+            if number:
+                await workflow.sleep(script.pause)
+            script.told.append(await self._speak(script))
+        if script.continues:
+            script.continues -= 1
+            workflow.continue_as_new(script)
+        return script.told
+
+    async def _speak(self, script: Script) -> dict[str, str]:
         told: dict[str, str] = await workflow.execute_activity(
             "speak",
             script.speech,
@@ -66,8 +82,4 @@ class Play:
                 maximum_attempts=script.attempts,
             ),
         )
-        script.told.append(told)
-        if script.continues:
-            script.continues -= 1
-            workflow.continue_as_new(script)
-        return script.told
+        return told

@@ -16,6 +16,8 @@ class Proxy:
         manners: `drops replies`: what writes is done; its answer is lost, with the connection. `resets`: each
             write costs its connection: before it is done, after it, or after its answer.
         struck: How many writes suffered.
+
+    A frozen proxy keeps the connections that it has and passes nothing over them; new ones work.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -23,6 +25,22 @@ class Proxy:
         self.struck = 0
         self.url = ""
         self._rng = rng
+        self._thawed = asyncio.Event()  # of connections that come now
+        self._thawed.set()
+        self._frozen: list[asyncio.Event] = []
+
+    def freeze(self) -> None:
+        """Pass nothing more over the connections that there are."""
+        self._thawed.clear()
+        self._frozen.append(self._thawed)
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+
+    def thaw(self) -> None:
+        """Pass on over all connections, what was held back first."""
+        for frozen in self._frozen:
+            frozen.set()
+        self._frozen.clear()
 
     @asynccontextmanager
     async def before(self, redis_url: str):
@@ -60,7 +78,7 @@ class Proxy:
                 up_writer.transport.abort()
 
     async def _relay(self, reader, writer, up_reader, up_writer) -> None:
-        fate = ""
+        fate, thawed = "", self._thawed
 
         async def up() -> None:
             nonlocal fate
@@ -75,10 +93,12 @@ class Proxy:
                     fate = self._rng.choice(fates)
                     if fate == "undone":
                         return
+                await thawed.wait()
                 up_writer.write(data)
 
         async def down() -> None:
             while data := await up_reader.read(1 << 20):
+                await thawed.wait()
                 if fate == "unanswered":
                     return
                 writer.write(data)

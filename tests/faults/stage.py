@@ -12,12 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+from redis.crc import key_slot
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from devservers import RedisServer
 from temporal_token_interceptor import (
     AttemptStarted,
     Event,
+    Gap,
     RedisStreamBackend,
     StreamEnded,
     TokenEvent,
@@ -27,7 +29,7 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.keys import Keys
 from tests.faults.play import Play, Script
 from tests.faults.verdict import Verdict, judge
-from tests.faults.worker import serving
+from tests.faults.worker import serving, serving_unseen
 from tests.support.cluster import Cluster, Node
 
 DEADLINE = 90.0  # seconds from the start of a run to its end at the viewer; beyond, it hangs
@@ -186,16 +188,22 @@ class Stage:
         if self._cluster is None:
             await self.redis.start()
             self._exits.push_async_callback(self.redis.stop)
-        # No outage here may end a patience: one of 60 s would end the default one or not, by the millisecond.
-        self._viewers = await self._exits.enter_async_context(
-            self._backend(patience=timedelta(seconds=2 * DEADLINE))
-        )
+        await self.view_through(None)
+        self._admin = self._viewers._client
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for run in self.runs:
             await run.viewer.close()
         await self._exits.aclose()
+
+    async def view_through(self, redis_url: str | None, client: Client | None = None) -> None:
+        """Let viewers that come from now on read over this address, or as this client."""
+        # No outage here may end a patience: one of 60 s would end the default one or not, by the millisecond.
+        self._viewers = await self._exits.enter_async_context(
+            self._backend(redis_url, patience=timedelta(seconds=2 * DEADLINE))
+        )
+        self._viewing_client = client or self.client
 
     @property
     def address(self) -> str:
@@ -205,7 +213,22 @@ class Stage:
     @property
     def redis_client(self) -> Any:
         """For words with the server itself."""
+        return self._admin
+
+    @property
+    def viewing_redis(self) -> Any:
+        """For words with the server that viewers read from."""
         return self._viewers._client
+
+    async def close_viewers(self) -> None:
+        """End the viewers and what they read over, before the way to it ends."""
+        for run in self.runs:
+            await run.viewer.close()
+        await self._viewers.close()
+
+    def slot_of(self, run: Run) -> int:
+        """Return the slot of a run's stream in a cluster."""
+        return key_slot(self._key_of(run).encode())
 
     @property
     def cluster(self) -> Cluster:
@@ -215,16 +238,29 @@ class Stage:
 
     @asynccontextmanager
     async def worker(
-        self, redis_url: str | None = None, *, stream_maxlen: int = 10_000, **options: Any
+        self,
+        redis_url: str | None = None,
+        *,
+        stream_maxlen: int = 10_000,
+        stream_ttl_seconds: int = 3_600,
+        **options: Any,
     ) -> AsyncIterator[Any]:
         """Run a worker in this process as long as the block lasts."""
         # Over a connection of its own: one connection serves no two workers of a queue.
         client = await Client.connect(self.address)
         async with (
-            self._backend(redis_url, stream_maxlen=stream_maxlen) as backend,
+            self._backend(
+                redis_url, stream_maxlen=stream_maxlen, stream_ttl_seconds=stream_ttl_seconds
+            ) as backend,
             serving(client, backend, self.queue, **options) as interceptor,
         ):
             yield interceptor
+
+    @asynccontextmanager
+    async def unseen_worker(self) -> AsyncIterator[None]:
+        """Run a worker without the interceptor beside the others as long as the block lasts."""
+        async with serving_unseen(await Client.connect(self.address), self.queue):
+            yield
 
     async def worker_process(self, *, skew: float = 0.0) -> asyncio.subprocess.Process:
         """Start a worker of its own process, and return once it serves. It ends with the stage."""
@@ -245,13 +281,15 @@ class Stage:
         script = script or Script()
         workflow_id = f"fault-{uuid.uuid4().hex[:12]}"
         options = {key: viewer.pop(key) for key in ("execution_timeout",) if key in viewer}
-        watching = Viewer(self.client, self._viewers, workflow_id, **viewer) if first_viewer else None
+        watching = (
+            Viewer(self._viewing_client, self._viewers, workflow_id, **viewer) if first_viewer else None
+        )
         if watching:
             await asyncio.sleep(self.rng.uniform(0.0, 0.2))
         handle: WorkflowHandle[Any, Any] = await self.client.start_workflow(
             Play.run, script, id=workflow_id, task_queue=self.queue, **options
         )
-        watching = watching or Viewer(self.client, self._viewers, workflow_id, **viewer)
+        watching = watching or Viewer(self._viewing_client, self._viewers, workflow_id, **viewer)
         run = Run(self.client, handle, watching, script)
         self.runs.append(run)
         return run
@@ -276,8 +314,11 @@ class Stage:
 
     async def node_of(self, run: Run) -> Node:
         """Return the node of the cluster that has a run's stream."""
+        return await self.cluster.master_of(self._key_of(run))
+
+    def _key_of(self, run: Run) -> str:
         stream = StreamKey(self.client.namespace, run.handle.id, str(run.handle.first_execution_run_id))
-        return await self.cluster.master_of(Keys("tti:v1:").stream(stream))
+        return Keys("tti:v1:").stream(stream)
 
     def assert_retried(self) -> None:
         """Make sure that the fault struck while there was something to strike."""
@@ -285,6 +326,11 @@ class Stage:
         assert any(isinstance(event, AttemptStarted) and event.supersedes for event in events), (
             "no attempt was superseded"
         )
+
+    def assert_no_gaps(self) -> None:
+        """Make sure that nothing is reported missing where nothing was."""
+        gaps = [event for run in self.runs for event in run.viewer.events if isinstance(event, Gap)]
+        assert not gaps, gaps[:3]
 
     async def verdict(self) -> Verdict:
         """Everything that was judged, and what is left in Redis."""

@@ -8,6 +8,9 @@ from typing import Self
 
 from temporal_token_interceptor import AttemptStarted, Event, Gap, Origin, StreamEnded, TokenEvent
 
+UNSEEN = "unseen-"
+"""How the names of attempts begin that ran without the interceptor: nothing is promised of them."""
+
 PROMISES = ("lost", "duplicated", "garbled", "unreported", "false_ends", "hung", "immortal")
 """What must be 0, whatever happens."""
 
@@ -79,10 +82,15 @@ def judge(
             case TokenEvent():
                 calls = standing.setdefault(attempt_id, defaultdict(list))
                 for piece in event.token.split(";")[:-1]:
-                    name, call, index = piece.split(".")
+                    name, call, index, *_ = piece.split(".")
                     verdict.garbled += attempt_id in gone or names.setdefault(attempt_id, name) != name
                     calls[f"{name}.{call}"].append(int(index))
-    lengths = {name: text.count(";") for told in truth or () for name, text in told.items()}
+    lengths = {
+        name: text.count(";")
+        for told in truth or ()
+        for name, text in told.items()
+        if not name.startswith(UNSEEN)
+    }
     seen: dict[str, tuple[str, list[int]]] = {
         name: (attempt_id, indexes)
         for attempt_id, calls in standing.items()

@@ -1,7 +1,7 @@
 """A worker, and what its activities say: in a test's own process, or as one that can be killed.
 
-Every piece names itself, `<attempt>.<call>.<index>;`, and an attempt's name is its own. So what a viewer
-holds can be judged piece by piece, whatever happened on the way.
+Every piece names itself, `<attempt>.<call>.<index>.<filler>;`, and an attempt's name is its own. So what a
+viewer holds can be judged piece by piece, whatever happened on the way.
 """
 
 import argparse
@@ -21,12 +21,22 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.faults.play import Play, Speech
+from tests.faults.verdict import UNSEEN
+
+
+@activity.defn(name="speak")
+async def speak_unseen(speech: Speech) -> dict[str, str]:
+    """Speak on a worker without the interceptor, and say so: no viewer is promised any of it."""
+    return await _spoken(f"{UNSEEN}{uuid.uuid4().hex[:8]}", speech)
 
 
 @activity.defn
 async def speak(speech: Speech) -> dict[str, str]:
     """Speak; return the text of each call, as the activity's own code saw it."""
-    name = uuid.uuid4().hex[:8]
+    return await _spoken(uuid.uuid4().hex[:8], speech)
+
+
+async def _spoken(name: str, speech: Speech) -> dict[str, str]:
     speaking = asyncio.ensure_future(_speak(name, speech))
     if speech.deaf and activity.info().attempt == 1:
         while not speaking.done():
@@ -44,18 +54,29 @@ async def speak(speech: Speech) -> dict[str, str]:
 
 async def _speak(name: str, speech: Speech) -> dict[str, str]:
     hurried = speech.deaf and activity.info().attempt > 1
+    filler = "x" * speech.filler
     texts: dict[str, str] = {}
     for turn in range(speech.turns):
         models = {
             f"{name}.{call}": ScriptedChatModel.saying(
-                *(f"{name}.{call}.{index};" for index in range(speech.tokens)),
+                *(f"{name}.{call}.{index}.{filler};" for index in range(speech.tokens)),
                 delay=speech.delay / 20 if hurried else speech.delay,
             )
             for call in range(turn * speech.calls, (turn + 1) * speech.calls)
         }
         messages = await asyncio.gather(*(model.ainvoke("?") for model in models.values()))
-        texts |= {call: message.text for call, message in zip(models, messages, strict=True)}
+        texts |= {
+            call: message.text.replace(filler, "") if filler else message.text
+            for call, message in zip(models, messages, strict=True)
+        }
     return texts
+
+
+@asynccontextmanager
+async def serving_unseen(client: Client, queue: str) -> AsyncIterator[None]:
+    """Run a worker without the interceptor, for activities alone, as long as the block lasts."""
+    async with Worker(client, task_queue=queue, activities=[speak_unseen], max_concurrent_activities=200):
+        yield
 
 
 @asynccontextmanager
