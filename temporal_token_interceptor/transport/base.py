@@ -21,7 +21,7 @@ class Entry:
     Attributes:
         id: Its place; ids of one stream sort as strings, in the order of the stream. No white space, `~`
             or `+`, and no `h` at the beginning: cursors need them.
-        data: What was written; empty for an entry that somebody else put there.
+        data: What was written; empty for an entry that another program put there.
     """
 
     id: str
@@ -38,13 +38,14 @@ class TokenSink(Protocol):
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry; return once it is stored.
 
-        While the transport is away this waits and tries again, for as long as it takes: whoever calls
-        bounds the wait by cancelling, and the entry is then stored once, twice or not at all.
+        While the transport is away this waits and tries again, as long as it takes: the caller bounds the
+        wait by cancelling, and the entry is then stored once, twice or not at all.
 
         Entries that are written one after the other keep their order.
 
         Raises:
-            TokenStreamError: the transport refused this very entry, or is closed; trying again is of no use.
+            TokenStreamError: the transport refuses this very entry, or is closed; trying again is of no use.
+            TransportUnavailable: it has refused for longer than its bound.
         """
         ...
 
@@ -68,8 +69,8 @@ class TokenSource(Protocol):
         """Iterate over the entries after an id, as they come, in batches that are never empty.
 
         The iterator does not end before `close`; a stream that does not exist yet is waited for. It outlives
-        outages of the transport. Whoever leaves it early closes it (`contextlib.aclosing`): until then it
-        keeps its place, and what that costs.
+        outages of the transport. A reader that leaves it early closes it (`contextlib.aclosing`): until then
+        it keeps its place, and what that costs.
 
         Raises:
             TransportUnavailable: the transport was away for longer than its bound.

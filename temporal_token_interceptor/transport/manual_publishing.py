@@ -1,8 +1,8 @@
 """Tokens published by hand, under a workflow id alone: the verbs of `deepagent-temporal`, over frames.
 
 Code that has a handler of its own keeps working with a changed import, and gains what frames give: order,
-no token twice, and a gap that is told. What takes more than a workflow id it does not gain: runs, taking
-back what a failed attempt said, the end as Temporal tells it. For those there is the interceptor.
+no token twice, and a reported gap. What takes more than a workflow id it does not gain: runs, taking back the
+text of a failed attempt, the end as Temporal reports it. For those there is the interceptor.
 
 All that is published for a workflow goes to one stream, of the run `published`. Each publisher counts its
 own frames for each node and attempt, so that several can write at a time.
@@ -46,22 +46,22 @@ _RUN = "published"
 # The names of custom events that carry what is no token.
 _MAPPING, _COMPLETE = "published", "stream_complete"
 
-# How long a transport that is away may hold up whoever publishes.
+# How long a transport that is away may hold up the publishing code, in seconds.
 _PATIENCE = 5.0
 
 # Frames from one header to the next: a reader of a stream that was trimmed begins there.
 _HEADER_EVERY = 64
 
-_WORKFLOWS = 1_024  # that a publisher remembers; of others it begins anew, as another attempt
+_WORKFLOWS = 1_024  # that a publisher remembers; of others it begins again, as another attempt
 
 
-class _Said:
+class _Part:
     """What this publisher has sent for one node, in one attempt."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.frames = 0
-        self.is_cut = False  # a frame was lost: the next one says again who speaks
+        self.is_cut = False  # a frame was lost: the next one has a header again
         self.call: Call | None = None
         self.calls = 0
 
@@ -78,42 +78,42 @@ class HandPublisher:
 
     def __init__(self, sink: TokenSink) -> None:
         self._sink = sink
-        self._said: OrderedDict[str, dict[tuple[str, int], _Said]] = OrderedDict()
+        self._parts: OrderedDict[str, dict[tuple[str, int], _Part]] = OrderedDict()
         self._warned = False
 
     async def publish(self, workflow_id: str, event: TokenEvent | Mapping[str, Any]) -> None:
-        """Store a token, or a mapping of what else viewers shall see; return once stored, or given up."""
+        """Store a token, or a mapping of what else viewers are to see; return once stored, or given up."""
         if isinstance(event, TokenEvent):
-            said = self._of(workflow_id, event.node_name, event.attempt)
-            await self._send(said, _records(said, event))
+            part = self._of(workflow_id, event.node_name, event.attempt)
+            await self._send(part, _records(part, event))
         else:
-            said = self._of(workflow_id, "", 1)
-            await self._send(said, [CustomEvent(name=_MAPPING, data=dict(event))])
+            part = self._of(workflow_id, "", 1)
+            await self._send(part, [CustomEvent(name=_MAPPING, data=dict(event))])
 
     async def complete(self, workflow_id: str) -> None:
         """Store the end of the stream."""
         ended = AttemptEnded(outcome="completed_provisional")
         last = self._of(workflow_id, "", 1)
-        for said in list(self._said[workflow_id].values()):
-            if said is not last:
-                await self._send(said, [ended])
+        for part in list(self._parts[workflow_id].values()):
+            if part is not last:
+                await self._send(part, [ended])
         await self._send(last, [ended, CustomEvent(name=_COMPLETE)])
         self.forget(workflow_id)
 
     def forget(self, workflow_id: str) -> None:
-        """Begin anew with the workflow's next token."""
-        self._said.pop(workflow_id, None)
+        """Begin again with the workflow's next token."""
+        self._parts.pop(workflow_id, None)
 
-    def _of(self, workflow_id: str, node_name: str, attempt: int) -> _Said:
+    def _of(self, workflow_id: str, node_name: str, attempt: int) -> _Part:
         stream = hand_stream(workflow_id)
-        nodes = self._said.setdefault(workflow_id, {})
-        self._said.move_to_end(workflow_id)
-        if len(self._said) > _WORKFLOWS:
-            self._said.popitem(last=False)
-        said = nodes.get((node_name, attempt))
-        if said is None:
+        nodes = self._parts.setdefault(workflow_id, {})
+        self._parts.move_to_end(workflow_id)
+        if len(self._parts) > _WORKFLOWS:
+            self._parts.popitem(last=False)
+        part = nodes.get((node_name, attempt))
+        if part is None:
             unique = uuid.uuid4().hex
-            said = nodes[node_name, attempt] = _Said(
+            part = nodes[node_name, attempt] = _Part(
                 Origin(
                     **stream._asdict(),
                     activity_id=f"{node_name}:{unique[:8]}",
@@ -123,21 +123,21 @@ class HandPublisher:
                     started_time=datetime.now(UTC),
                 )
             )
-        return said
+        return part
 
-    async def _send(self, said: _Said, records: list[Record]) -> None:
+    async def _send(self, part: _Part, records: list[Record]) -> None:
         # Numbered before the first await: tasks that were started in order publish in order.
-        header = said.is_cut or said.frames % _HEADER_EVERY == 0
+        header = part.is_cut or part.frames % _HEADER_EVERY == 0
         frame = Frame(
-            said.origin,
-            said.frames,
+            part.origin,
+            part.frames,
             tuple(records),
             header=header,
-            open_calls=(said.call,) if header and said.call and said.frames else (),
+            open_calls=(part.call,) if header and part.call and part.frames else (),
         )
-        said.frames += 1
-        said.is_cut = False
-        stream = StreamKey.of(said.origin)
+        part.frames += 1
+        part.is_cut = False
+        stream = StreamKey.of(part.origin)
         if header:
             self._sink.keep(stream)
         try:
@@ -146,27 +146,27 @@ class HandPublisher:
         except (TokenStreamError, TimeoutError) as error:
             if not self._warned:
                 logger.warning(
-                    "what was published for workflow %r is lost (%s); told once until it works again",
-                    said.origin.workflow_id,
+                    "a frame published for workflow %r is lost (%s); logged once until one is stored",
+                    part.origin.workflow_id,
                     type(error).__name__,
                 )
-            self._warned = said.is_cut = True
+            self._warned = part.is_cut = True
         else:
             self._warned = False
 
 
-def _records(said: _Said, event: TokenEvent) -> list[Record]:
+def _records(part: _Part, event: TokenEvent) -> list[Record]:
     """Return what a token adds. A call begins with the index 0, and ends with the token that is final."""
     records: list[Record] = []
-    if said.call is None or (event.index == 0 and event.token):
-        said.call = Call(ordinal=said.calls, node_name=event.node_name)
-        said.calls += 1
-        records.append(CallStarted(call=said.call))
+    if part.call is None or (event.index == 0 and event.token):
+        part.call = Call(ordinal=part.calls, node_name=event.node_name)
+        part.calls += 1
+        records.append(CallStarted(call=part.call))
     if event.token:
-        records.append(TextRun("text", said.call.ordinal, event.index, [event.token], 1))
+        records.append(TextRun("text", part.call.ordinal, event.index, [event.token], 1))
     if event.is_final:
-        records.append(CallEnded(call=said.call))
-        said.call = None
+        records.append(CallEnded(call=part.call))
+        part.call = None
     return records
 
 
@@ -174,7 +174,7 @@ def hand_stream(workflow_id: str) -> StreamKey:
     """Return the stream of all that is published for a workflow.
 
     Raises:
-        ConfigurationError: the id is no string; a transport that cannot name a stream would try for ever.
+        ConfigurationError: the id is no string; a transport that cannot name a stream would try without end.
     """
     if not isinstance(workflow_id, str):
         raise ConfigurationError(
@@ -192,7 +192,7 @@ async def published(source: TokenSource, stream: StreamKey, after: str) -> Async
         after: An entry's id: only what came after it.
     """
     attempts = Attempts(_RUN, fencing=False)
-    heard: dict[tuple[str, int], int] = {}
+    next_indexes: dict[tuple[str, int], int] = {}
     async with aclosing(source.read(stream)) as batches:
         async for batch in batches:
             for entry in batch:
@@ -202,31 +202,31 @@ async def published(source: TokenSource, stream: StreamKey, after: str) -> Async
                     logger.warning("skipping an entry of workflow %r: %s", stream.workflow_id, error)
                     continue
                 for event in events:
-                    said = _flat(event, heard)
+                    flat = _flat(event, next_indexes)
                     if entry.id <= after:
                         continue
                     if isinstance(event, CustomEvent) and event.name == _COMPLETE:
                         return
-                    if said is not None:
-                        yield said
+                    if flat is not None:
+                        yield flat
 
 
-def _flat(event: Event, heard: dict[tuple[str, int], int]) -> dict[str, str] | None:
+def _flat(event: Event, next_indexes: dict[tuple[str, int], int]) -> dict[str, str] | None:
     """Return an event as `deepagent-temporal` sends it: all strings, as Redis gives them back."""
     match event:
         case TokenEvent():
-            heard[event.origin.attempt_id, event.call.ordinal] = event.index + 1
-            said = event
+            next_indexes[event.origin.attempt_id, event.call.ordinal] = event.index + 1
+            token = event
         case CallEnded(call=call, origin=origin):
-            index = heard.pop((origin.attempt_id, call.ordinal), 0)
-            said = TokenEvent("", call.node_name, index, is_final=True, attempt=origin.attempt)
+            index = next_indexes.pop((origin.attempt_id, call.ordinal), 0)
+            token = TokenEvent("", call.node_name, index, is_final=True, attempt=origin.attempt)
         case CustomEvent(data=data) if isinstance(data, dict):
             return _texts(data)
         case Gap(missing=missing, reason=reason):
             return {"type": "gap", "missing": "" if missing is None else str(missing), "reason": reason}
         case _:
             return None
-    return _texts(said.to_dict())
+    return _texts(token.to_dict())
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

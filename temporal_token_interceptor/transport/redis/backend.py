@@ -1,6 +1,6 @@
 """Redis Streams as a transport: tokens reach any number of readers, in any process, about as fast as Redis.
 
-Needs Redis 6.2 or newer, or what speaks its protocol. One connection for writing, two for reading, however
+Needs Redis 6.2 or newer, or a server with its protocol. One connection for writing, two for reading, however
 many streams and readers there are.
 """
 
@@ -323,6 +323,6 @@ def _connect(redis_url: str) -> Redis:
 
 
 def _block_ms(pool: ConnectionPool) -> int:
-    # Not from the pool's settings: those that nobody set stand nowhere but in the connection.
+    # Not from the pool's settings: defaults stand nowhere but in the connection.
     timeout = pool.make_connection().socket_timeout  # type: ignore[no-untyped-call]
     return _BLOCK_MS if timeout is None else max(1, min(_BLOCK_MS, int(timeout * 1_000 * _BLOCK_SHARE)))

@@ -37,7 +37,7 @@ class ClusterWriter:
     Args:
         client: Sends; finds the node of a key, and follows it.
         keys: Names the keys.
-        outage: Is told when writing fails.
+        outage: Notes when writing fails.
         maxlen: Entries that a stream keeps, approximately.
         ttl: Seconds from the last write or `keep` of a stream to its expiry.
         patience: Seconds that a refusal is waited out.

@@ -156,7 +156,7 @@ async def roundtrip(
     """Send a command and return the reply, its strings as bytes.
 
     Args:
-        connection: Connected, and used by nobody else.
+        connection: Connected, and used by the caller alone.
         command: The command's words.
         blocks: Seconds that the command itself may wait.
         at_most: Bytes that the reply may have; None for any number.
@@ -185,7 +185,7 @@ async def _receive(connection: AbstractConnection) -> Any:
 
 
 def cancellations() -> int:
-    """Return how often the current task was told to end."""
+    """Return how often the current task was cancelled."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
 

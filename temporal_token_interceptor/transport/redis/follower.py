@@ -24,7 +24,7 @@ class Follower(ABC):
     It has a task and what `_serve` borrows only while there is a listener.
 
     Args:
-        outage: Is told when reading fails.
+        outage: Notes when reading fails.
         patience: Seconds that reading may fail before listeners get `TransportUnavailable`.
     """
 
@@ -59,7 +59,7 @@ class Follower(ABC):
         feed = self._feeds.get(key)
         if feed is not None and listener in feed.listeners:
             feed.listeners.discard(listener)
-            self._remove_if_unheard(key, feed)
+            self._remove_if_unread(key, feed)
 
     async def close(self) -> None:
         """End all listeners and the shared read."""
@@ -70,7 +70,7 @@ class Follower(ABC):
         listeners = sum(len(feed.listeners) for feed in self._feeds.values())
         return f"<Follower {len(self._feeds)} streams, {listeners} listeners>"
 
-    def _remove_if_unheard(self, key: str, feed: Feed) -> None:
+    def _remove_if_unread(self, key: str, feed: Feed) -> None:
         if not feed.listeners and self._feeds.get(key) is feed:
             del self._feeds[key]
             if not self._feeds:
@@ -102,7 +102,7 @@ class Follower(ABC):
         if self._turn is turn:  # a cancellation may get lost in redis-py, and then another task reads
             for key, batch in served:
                 feeds[key].publish(batch)
-                self._remove_if_unheard(key, feeds[key])
+                self._remove_if_unread(key, feeds[key])
 
     # ------------------------------------------------------------------ the task
 

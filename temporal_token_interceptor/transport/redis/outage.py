@@ -24,11 +24,11 @@ class Outage:
 
     def __init__(self) -> None:
         self._waiting: set[Backoff] = set()
-        self._served = False  # somebody was, since the last failure
+        self._served = False  # a party was, since the last failure
         self._logged = False
 
     def begin(self, who: Backoff, error: Exception) -> None:
-        """Note that somebody has to wait."""
+        """Note that a party has to wait."""
         self._waiting.add(who)
         self._served = False
         if not self._logged:
@@ -39,13 +39,13 @@ class Outage:
             )
 
     def end(self, who: Backoff) -> None:
-        """Note that Redis served somebody."""
+        """Note that Redis served a party."""
         self._waiting.discard(who)
         self._served = True
         self._log_the_end()
 
     def forget(self, who: Backoff) -> None:
-        """Note that somebody no longer waits, served or not."""
+        """Note that a party no longer waits, served or not."""
         self._waiting.discard(who)
         self._log_the_end()
 
@@ -62,7 +62,7 @@ class Backoff:
     """Pauses of one party between its tries, longer each time, and the end of its patience.
 
     Args:
-        outage: Is told of failures and successes.
+        outage: Notes failures and successes.
         patience: Seconds from the first failure in a row to `TransportUnavailable`.
     """
 

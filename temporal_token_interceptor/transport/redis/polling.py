@@ -55,7 +55,7 @@ class PollingFollower(Follower):
 
     Args:
         queries: Answers.
-        outage: Is told when reading fails.
+        outage: Notes when reading fails.
         patience: Seconds that reading may fail before listeners get `TransportUnavailable`.
         longest_pause: Seconds between two rounds while no entries come.
         first_entries: Entries of each stream in the first round.
@@ -154,5 +154,5 @@ class PollingFollower(Follower):
         for key, error in errors.items():
             # A reader that is let go without an error asks for itself, as long as its patience lasts.
             feeds[key].end(refused(key, error) if is_final(error) else None)
-            self._remove_if_unheard(key, feeds[key])
+            self._remove_if_unread(key, feeds[key])
         return served, errors

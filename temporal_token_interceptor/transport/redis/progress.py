@@ -103,7 +103,7 @@ class Exchange(ProgressTimeout):
         self._timeout = asyncio.timeout(None)
 
     def watch(self, connection: AbstractConnection) -> None:
-        """Count the bytes of a connection, if it is connected, and nobody else counts them."""
+        """Count the bytes of a connection, if it is connected, and not counted already."""
         self._connections.append(connection)
         reader = getattr(connection, "_reader", None)
         if reader is not None and "feed_data" not in vars(reader):

@@ -35,7 +35,7 @@ class RedisReader:
         queries: Answers questions.
         follower: The shared read.
         keys: Names the keys.
-        outage: Is told when reading fails.
+        outage: Notes when reading fails.
         patience: Seconds that Redis may be away, or refuse, before readers get `TransportUnavailable`.
         first_entries: Entries of a reader's first page.
     """

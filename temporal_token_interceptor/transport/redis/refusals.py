@@ -89,7 +89,7 @@ REFUSALS: Final = (
         _anywhere(r"exhausted the last possible ID"),
         "`The stream has exhausted the last possible ID`",
         "never",
-        "somebody wrote an entry with the largest id: delete the key",
+        "an entry with the largest id was written: delete the key",
     ),
     Refusal(
         "starting, failing over, resharding",

@@ -67,7 +67,7 @@ class BlockingFollower(PollingFollower):
     Args:
         pool: Where the connection comes from.
         queries: For `CLIENT UNBLOCK`.
-        outage: Is told when reading fails.
+        outage: Notes when reading fails.
         block_ms: How long one `XREAD` may wait; less than the connection's own timeout.
         patience: Seconds that reading may fail before listeners get `TransportUnavailable`.
     """

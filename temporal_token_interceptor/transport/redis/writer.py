@@ -57,7 +57,7 @@ class RedisWriter:
     Args:
         queries: Sends; a client's own retries may store an entry twice, which readers tolerate.
         keys: Names the keys.
-        outage: Is told when writing fails.
+        outage: Notes when writing fails.
         maxlen: Entries that a stream keeps, approximately.
         ttl: Seconds from the last write or `keep` of a stream to its expiry.
         patience: Seconds that a refusal is waited out; see `refusals`.
