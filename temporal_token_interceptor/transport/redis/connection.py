@@ -56,6 +56,7 @@ class Queries(Protocol):
             FAILURES: Redis refused, or could not be reached.
             ReplyTooLarge: it has more bytes than `at_most`.
         """
+        ...
 
     async def ask_many(self, commands: Sequence[Command], *, at_most: int | None = None) -> list[Any]:
         """Return the reply to each command, or the error in its place.
@@ -68,9 +69,11 @@ class Queries(Protocol):
 
     async def silence(self) -> None:
         """Wait until the question under way is over."""
+        ...
 
     async def reconnect(self) -> None:
         """Let go of connections that may lead to a server that is no longer the primary."""
+        ...
 
 
 class QueryConnection:
