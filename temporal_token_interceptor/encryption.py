@@ -16,6 +16,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.converter import WorkflowSerializationContext
 
 from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError
+from temporal_token_interceptor.protocol.frames import bound
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class FrameCodec:
         stream: Codecs that want a serialization context are told its namespace and workflow id.
     """
 
+    @property
+    def has_codec(self) -> bool:
+        """Whether there is a codec at all: then frames are expected to be sealed."""
+        return self._codec is not None
+
     def __init__(self, converter: DataConverter | None, stream: StreamKey) -> None:
         self._codec: PayloadCodec | None = None
         if converter is not None and converter.payload_codec is not None:
@@ -58,16 +64,21 @@ class FrameCodec:
         return cls(converter, stream)
 
     async def seal(self, frame: bytes) -> bytes:
-        """Return what is to be stored for a frame. Raises whatever the codec raises."""
+        """Return what is to be stored for a frame. Raises whatever the codec raises.
+
+        The stream's name is sealed in: an entry that is copied into another stream is no frame there.
+        """
         if self._codec is None:
             raise ConfigurationError("the data converter has no payload codec to seal frames with")
-        (payload,) = await self._codec.encode([Payload(metadata={_ENCODING: _JSON}, data=frame)])
+        data = bound(frame, self._stream)
+        (payload,) = await self._codec.encode([Payload(metadata={_ENCODING: _JSON}, data=data)])
         return payload.SerializeToString()
 
-    async def open(self, data: bytes) -> bytes:
-        """Return the frame in a sealed entry.
+    async def open(self, data: bytes) -> tuple[bytes, bool]:
+        """Return the frame in an entry that begins as a sealed one does, and whether it was sealed.
 
-        What is no payload is returned as it is: it is no frame either, and counted where it is decoded.
+        What is no payload is returned as it is, and so is the frame in a payload that no codec has touched:
+        anybody can write one.
 
         Raises:
             CodecMismatch: the client's codec cannot undo what the writer's did; names the encoding.
@@ -75,10 +86,12 @@ class FrameCodec:
         try:
             payload = Payload.FromString(data)
         except DecodeError:
-            return data
+            return data, False
         encoding = _encoding(payload)
         if not encoding:
-            return data
+            return data, False
+        if payload.metadata.get(_ENCODING) == _JSON:
+            return payload.data, False
         if self._codec is None:
             raise self._mismatch(encoding, "this reader's data converter has no payload codec")
         name = type(self._codec).__name__
@@ -90,7 +103,7 @@ class FrameCodec:
             ) from error
         if opened.metadata.get(_ENCODING) != _JSON:
             raise self._mismatch(encoding, f"this reader's {name} leaves it as {_encoding(opened)!r}")
-        return opened.data
+        return opened.data, True
 
     def _mismatch(self, encoding: str, reason: str) -> CodecMismatch:
         return CodecMismatch(
@@ -100,4 +113,5 @@ class FrameCodec:
 
 
 def _encoding(payload: Payload) -> str:
-    return payload.metadata.get(_ENCODING, b"").decode(errors="replace")
+    # Somebody else's word, maybe: enough of it to know it by, in a log line.
+    return payload.metadata.get(_ENCODING, b"")[:40].decode(errors="replace")

@@ -51,6 +51,10 @@ def _forced(text: str) -> str | bool:
     return text.lower() if text.lower() == "auto" else {"true": True, "false": False}[text.lower()]
 
 
+def _switch(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
 def _beats(text: str) -> str | timedelta:
     return text.lower() if text.lower() in ("auto", "off") else _seconds(text)
 
@@ -91,6 +95,7 @@ SUBSCRIBER: Mapping[str, Variable] = {
     "TEMPORAL_NAMESPACE": Variable("namespace", "a name", str),
     "TTI_START_TIMEOUT_SECONDS": Variable("start_timeout", "seconds, 0 or more", _seconds),
     "TTI_PATIENCE_SECONDS": Variable("patience", "seconds above 0", _seconds),
+    "TTI_ACCEPT_PLAIN_FRAMES": Variable("accept_plain_frames", "`true` or `false`", _switch),
 }
 """What `TokenSubscriber` takes."""
 

@@ -33,6 +33,8 @@ class Origin:
         attempt: Temporal's number of the attempt, from 1.
         attempt_id: Tells attempts apart: the first 16 hex digits of the task token's SHA-256.
         started_time: When Temporal's server started it; of a Nexus operation, by the worker's clock.
+        scheduled_time: When the activity was scheduled, by Temporal's server: the same for all attempts of an
+            activity, and another one where a workflow uses an `activity_id` again. None if not known.
 
     Source: `temporalio.activity.info()`.
     """
@@ -46,6 +48,7 @@ class Origin:
     attempt: int = 1
     attempt_id: str
     started_time: datetime
+    scheduled_time: datetime | None = None
 
     def __repr__(self) -> str:
         # It stands in every event, and whoever prints those wants to see what they say.
@@ -147,7 +150,7 @@ class EventBase:
     def from_history(self) -> bool:
         """Whether Temporal's history told it, because no transport had it: late, and all at once."""
         entry = self.cursor.rpartition("~")[0].rpartition("~")[2]
-        return entry.rpartition("+")[2].startswith(HISTORY)
+        return entry.rpartition(".")[2].startswith(HISTORY)
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as JSON values, for any encoder: `v`, `type`, and every attribute by its name.

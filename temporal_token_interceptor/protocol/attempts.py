@@ -8,15 +8,17 @@ The three laws it holds:
 * A packet is read once. A transport may store it twice (redis-py sends an XADD again when the reply was
   lost); `seq` tells.
 * The newest attempt of an activity wins, by the server's `started_time`. What an older one still writes,
-  because it does not know that it timed out, is dropped from the moment its successor appears.
+  because it does not know that it timed out, is dropped from the moment its successor appears. An activity is
+  its id and when it was scheduled: a workflow may use an id again, and the first one's answer stands.
 * A jump in `seq` is reported where it happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -50,9 +52,24 @@ class _Attempt:
     superseded_by: Origin | None = None
     ended: bool = False
     completed: bool = False
-    cut: bool = False
+    cut: GapReason | None = None  # why the next jump, if there is one
+    lost: GapReason | None = None  # why frames of it are missing
     calls: dict[int, Call] = field(default_factory=dict)
     digests: dict[int, TextDigest] = field(default_factory=dict)
+
+
+FUTURE = timedelta(minutes=10)
+"""How much later than an entry was stored its attempt may have started: clocks differ, by less than that."""
+
+_FORGOTTEN = 1_000  # superseded attempts that are remembered; each takes about a kilobyte
+
+Activity = tuple[str, datetime | None]
+"""What names an activity within a run: its id, which a workflow may use again, and when it was scheduled."""
+
+
+def activity_of(origin: Origin) -> Activity:
+    """Return the activity that an attempt is of."""
+    return (origin.activity_id, origin.scheduled_time)
 
 
 class Attempts:
@@ -62,19 +79,25 @@ class Attempts:
         run_id: The run, for cursors.
         fencing: Whether what a superseded attempt still says is dropped. Without, it is reported under
             its own origin, between the events of its successor.
-        before: Attempts by activity id, of a run that this one does again: attempts of the same activities
-            supersede them.
+        before: The attempts that stood in a run that this one does again, in their order: the first activity
+            of an id supersedes the first of that id there, and so on.
+        again: Whether all of this may have been shown before: each attempt then supersedes itself first.
+
+    Attributes:
+        prefix: What the cursors begin with.
     """
 
     def __init__(
-        self, run_id: str, *, fencing: bool = True, before: Mapping[str, Origin] | None = None
+        self, run_id: str, *, fencing: bool = True, before: Sequence[Origin] = (), again: bool = False
     ) -> None:
         self.statistics = AttemptStatistics()
-        self._prefix = Cursor.prefix(run_id)
+        self.prefix = Cursor.prefix(run_id)
+        self.again = again
         self._fencing = fencing
-        self._before = before or {}
+        self._before = before
         self._attempts: dict[str, _Attempt] = {}
-        self._newest: dict[str, _Attempt] = {}
+        self._newest: dict[Activity, _Attempt] = {}
+        self._superseded: deque[str] = deque()
 
     def read(self, entry: str, packet: Packet) -> list[Event]:
         """Return the events that a packet adds, each with its cursor; empty if it adds none.
@@ -83,7 +106,7 @@ class Attempts:
             entry: The packet's place in the stream.
             packet: The packet. Packets must come in the stream's order.
         """
-        prefix = f"{self._prefix}{entry}~"
+        prefix = f"{self.prefix}{entry}~"
         attempt = self._attempts.get(packet.attempt_id)
         added: list[Event] = []  # by the reader
         if attempt is None:
@@ -91,63 +114,62 @@ class Attempts:
                 # Its header was trimmed away. A later header says how many frames came before it.
                 self.statistics.unattributed += 1
                 return added
-            attempt, superseded = self._begin(packet.origin)
-            if not (self._fencing and attempt.superseded_by):
-                added.append(
-                    AttemptStarted(
-                        supersedes=superseded,
-                        superseded_by=attempt.superseded_by,
-                        origin=attempt.origin,
-                        cursor=f"{prefix}{Position.STARTED}",
-                    )
-                )
+            attempt = self._begin(packet.origin, prefix, added)
         if self._fencing and attempt.superseded_by is not None:
             self.statistics.superseded += 1
             return added
-        missing = packet.seq - attempt.next_seq
-        if missing < 0:
-            self.statistics.duplicates += 1
-            return added
-        if missing:
-            self.statistics.missing += missing
-            reason: GapReason = "trimmed" if attempt.next_seq == 0 or attempt.cut else "lost"
-            cursor = f"{prefix}{Position.GAP}"
-            added.append(Gap(missing=missing, reason=reason, origin=attempt.origin, cursor=cursor))
-        attempt.cut = False
+        if packet.seq != attempt.next_seq:
+            if packet.seq < attempt.next_seq:
+                self.statistics.duplicates += 1
+                return added
+            added.append(self._jump(attempt, packet.seq - attempt.next_seq, prefix))
+        attempt.cut = None
         if packet.origin is not None:
             # Heals what a gap before has hidden: a call whose start was lost gets its facts back.
             attempt.calls = {call.ordinal: call for call in packet.open_calls}
         attempt.next_seq = packet.seq + 1
         events = unfold(packet.events, attempt.origin, attempt.calls, prefix, attempt.digests)
-        for event in events:
+        for place, event in enumerate(events):
             if type(event) is AttemptEnded:
                 attempt.ended, attempt.completed = True, event.outcome == "completed_provisional"
+            elif type(event) is Gap and event.reason == "mismatch" and attempt.lost == "transport":
+                # A jump has reported why; now it is known how many pieces that were.
+                events[place] = replace(event, reason="transport")
         return added + events if added else events
 
-    def cut(self) -> None:
-        """Note that the stream lost its entries up to the next one: the next jumps are from there."""
+    def cut(self, reason: GapReason) -> None:
+        """Note that the stream lost entries up to the next one: the next jumps are for that reason."""
         for attempt in self._attempts.values():
-            attempt.cut = True
+            attempt.cut = reason
 
-    def standing(self) -> dict[str, Origin]:
-        """Return the attempt that stands of each activity, by activity id."""
-        newest = {activity_id: attempt.origin for activity_id, attempt in self._newest.items()}
-        return {**self._before, **newest}
+    def standing(self) -> Sequence[Origin]:
+        """Return the attempt that stands of each activity, in the order in which these began."""
+        newest = [attempt.origin for attempt in self._newest.values()]
+        places = dict.fromkeys(origin.activity_id for origin in newest)
+        seen = {activity_id: sum(one.activity_id == activity_id for one in newest) for activity_id in places}
+        rest = []
+        for origin in self._before:
+            if seen.get(origin.activity_id, 0):
+                seen[origin.activity_id] -= 1  # that one was done again
+            else:
+                rest.append(origin)
+        return [*rest, *newest]
 
-    def is_settled(self, activity_id: str, attempt: int, started_time: datetime | None) -> bool:
-        """Whether the attempt of an activity that Temporal has a result of said that it completed.
+    def is_settled(self, activity: Activity, attempt: int, started_time: datetime | None) -> bool:
+        """Whether the attempt of an activity that Temporal has a result of reported that it completed.
 
         Args:
-            activity_id: The activity.
+            activity: The activity.
             attempt: The number of the attempt.
             started_time: When it began; None if only its number is known.
         """
-        newest = self._newest.get(activity_id)
-        return (
-            newest is not None
-            and newest.completed
+        activity_id, scheduled = activity
+        return any(
+            newest.completed
             and newest.origin.attempt == attempt
             and started_time in (None, newest.origin.started_time)
+            for (known_id, known_time), newest in self._newest.items()
+            if known_id == activity_id and (scheduled == known_time or None in (scheduled, known_time))
         )
 
     def unsettled(self) -> bool:
@@ -158,21 +180,61 @@ class Attempts:
         """Return the newest attempts that have not said how they ended."""
         return [attempt.origin for attempt in self._newest.values() if not attempt.ended]
 
-    def _begin(self, origin: Origin) -> tuple[_Attempt, Origin | None]:
-        """Register an attempt; whichever is older is superseded: it, or the newest of its activity so far."""
+    def _jump(self, attempt: _Attempt, missing: int, prefix: str) -> Gap:
+        self.statistics.missing += missing
+        attempt.lost = attempt.cut or ("trimmed" if attempt.next_seq == 0 else "lost")
+        cursor = f"{prefix}{Position.GAP}"
+        return Gap(missing=missing, reason=attempt.lost, origin=attempt.origin, cursor=cursor)
+
+    def _begin(self, origin: Origin, prefix: str, added: list[Event]) -> _Attempt:
+        """Register an attempt, and add its start where it is shown.
+
+        The older one is superseded: it, or the newest of its activity so far.
+        """
         attempt = self._attempts[origin.attempt_id] = _Attempt(origin)
-        rival = self._newest.get(origin.activity_id)
+        activity = activity_of(origin)
+        rival = self._newest.get(activity)
+        superseded: Origin | None = None
         if rival is not None and _age(rival.origin) > _age(origin):
             attempt.superseded_by = rival.origin
-            return attempt, None
-        self._newest[origin.activity_id] = attempt
-        if rival is None:
-            return attempt, self._before.get(origin.activity_id)
-        rival.superseded_by = origin
-        if self._fencing:
-            rival.calls.clear()
-            rival.digests.clear()
-        return attempt, rival.origin
+            self._forget(attempt)
+            if self._fencing:
+                return attempt
+        else:
+            superseded = self._done_before(origin) if rival is None else rival.origin
+            self._newest[activity] = attempt
+            if rival is not None:
+                rival.superseded_by = origin
+                self._forget(rival)
+        started = AttemptStarted(
+            supersedes=superseded,
+            superseded_by=attempt.superseded_by,
+            origin=origin,
+            cursor=f"{prefix}{Position.STARTED}",
+        )
+        if self.again:
+            added.append(replace(started, supersedes=origin))
+        if not self.again or superseded is not None:
+            added.append(started)
+        return attempt
+
+    def _done_before(self, origin: Origin) -> Origin | None:
+        """Return what stood in the run before of an activity that this run does for the first time."""
+        if not self._before:
+            return None
+        place = sum(activity_id == origin.activity_id for activity_id, _ in self._newest)
+        same = [before for before in self._before if before.activity_id == origin.activity_id]
+        return same[place] if place < len(same) else None
+
+    def _forget(self, superseded: _Attempt) -> None:
+        """Free what is known of an attempt; of the oldest, all: a header of one makes it superseded again."""
+        if not self._fencing:
+            return
+        superseded.calls.clear()
+        superseded.digests.clear()
+        self._superseded.append(superseded.origin.attempt_id)
+        if len(self._superseded) > _FORGOTTEN:
+            self._attempts.pop(self._superseded.popleft(), None)
 
 
 def _age(origin: Origin) -> tuple[object, int]:

@@ -12,6 +12,13 @@ CURSOR_VERSION = 1
 """The version of the form of cursors; frames have their own (`FRAME_VERSION`)."""
 
 
+MAX_CURSOR = 128
+"""Characters of a cursor, at most."""
+
+SEPARATOR: Final = "."
+"""Between the two places of a reader; no entry id has it."""
+
+
 class Position:
     """Where an event stands within its entry; `docs/protocol.md`, section *Cursors*.
 
@@ -34,7 +41,7 @@ class Cursor(NamedTuple):
 
     A run is read in two places, a transport and Temporal's history, and a reader stands in both. `entry` has
     the id of the entry that was read last, behind that of the other place, if something was read there:
-    `b`, `h7`, `b+h7`, `h7+b`; empty is before the first. `position` counts the events that it unfolds into.
+    `b`, `h7`, `b.h7`, `h7.b`; empty is before the first. `position` counts the events that it unfolds into.
     """
 
     run_id: str
@@ -44,17 +51,17 @@ class Cursor(NamedTuple):
     @property
     def transport(self) -> str:
         """The entry of the transport that was read last; empty for none."""
-        return next((part for part in self.entry.split("+") if not part.startswith(HISTORY)), "")
+        return next((part for part in self.entry.split(SEPARATOR) if not part.startswith(HISTORY)), "")
 
     @property
     def history(self) -> str:
         """The entry of the history that was read last; empty for none."""
-        return next((part for part in self.entry.split("+") if part.startswith(HISTORY)), "")
+        return next((part for part in self.entry.split(SEPARATOR) if part.startswith(HISTORY)), "")
 
     @property
     def is_from_history(self) -> bool:
         """Whether the event came from the history."""
-        return self.entry.rpartition("+")[2].startswith(HISTORY)
+        return self.entry.rpartition(SEPARATOR)[2].startswith(HISTORY)
 
     def __str__(self) -> str:
         """Return the opaque form that events carry and `subscribe(cursor=...)` accepts."""
@@ -72,10 +79,11 @@ class Cursor(NamedTuple):
         Raises:
             InvalidCursor: `text` was not handed out by this package.
         """
-        match = _CURSOR.fullmatch(str(text))
+        match = _CURSOR.fullmatch(text) if isinstance(text, str) and len(text) <= MAX_CURSOR else None
         if match is None:
+            shown = repr(text) if isinstance(text, str) and len(text) <= MAX_CURSOR else type(text).__name__
             raise InvalidCursor(
-                f"cursor {text!r} is not one of ours: pass the `.cursor` of an event, unchanged, "
+                f"cursor {shown} is not one of ours: pass the `.cursor` of an event, unchanged, "
                 "or none to read from the start"
             )
         return cls(match["run"], match["entry"], int(match["position"]))
@@ -86,4 +94,8 @@ def position_of(cursor: str) -> int:
     return int(cursor.rpartition("~")[2])
 
 
-_CURSOR = re.compile(rf"{CURSOR_VERSION}~(?P<run>\S+)~(?P<entry>[^~\s]*)~(?P<position>[0-9]{{1,15}})")
+# Only what stands in a URL as it is: ids of entries, and of runs, are letters, digits, `-` and `_`.
+_ID = "[A-Za-z0-9_-]"
+_CURSOR = re.compile(
+    rf"{CURSOR_VERSION}~(?P<run>{_ID}+)~(?P<entry>{_ID}*(?:\.{_ID}*)?)~(?P<position>[0-9]{{1,9}})"
+)

@@ -39,6 +39,9 @@ from temporal_token_interceptor.protocol.origin_json import (
     BROKEN,
     call_from_wire,
     call_to_wire,
+    number,
+    optional,
+    strings,
     typed,
     without_empty,
 )
@@ -46,6 +49,9 @@ from temporal_token_interceptor.protocol.text_check import TextDigest
 
 Wire = list[Any]
 """One event as it stands in a frame: a JSON array whose first element names its kind."""
+
+MAX_OPEN_CALLS = 10_000
+"""Of an attempt. A call that begins beyond these is not read: no agent has as many at work at once."""
 
 # ------------------------------------------------------------------ events, writing
 
@@ -125,8 +131,10 @@ def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursor: str) 
     for field in _FIELDS[event]:
         member, kind = _MEMBERS[field.name]
         if member in facts:
-            value: Any = typed(kind, facts[member])
-            values[field.name] = tuple(value) if kind is list else value
+            value = facts[member]
+            if kind is not object:
+                typed(kind, value)
+            values[field.name] = strings(value) if kind is list else value
     return event(**values, origin=origin, cursor=cursor)
 
 
@@ -177,6 +185,8 @@ def unfold(
         except BROKEN:
             events.append(Gap(missing=None, reason="unreadable", origin=origin, cursor=f"{prefix}{position}"))
         position += 1
+    if len(digests) > MAX_OPEN_CALLS:
+        digests.clear()  # of calls that ended without a check; a check that comes all the same fails
     return events
 
 
@@ -195,11 +205,11 @@ def _unfold_text(
 ) -> int:
     """Add an event for each piece; return how many there are."""
     kind, ordinal, index, texts, *more = wire
-    if type(index) is not int or type(texts) is not list:
+    if type(index) is not int or index < 0 or type(texts) is not list:
         raise TypeError("a text form has an index and a list of texts")
     text = "".join(texts)  # fails, at the speed of C, unless all are strings
     pieces = len(texts)
-    count = typed(int, more[0]) if more else pieces
+    count = number(more[0]) if more else pieces
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
     if kind == "text":
         if (digest := digests.get(ordinal)) is None:
@@ -232,7 +242,7 @@ def _unfold_check(
 ) -> Gap | None:
     """Compare a call's text with what was sent; return None if they are the same."""
     _, ordinal, count, digest, *_ = wire
-    missing = typed(int, count) - (read := digests.get(ordinal) or TextDigest()).count
+    missing = number(count) - (read := digests.get(ordinal) or TextDigest()).count
     same = missing == 0 and read.hexdigest() == typed(str, digest)
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
     digests.pop(ordinal, None)
@@ -244,50 +254,74 @@ def _unfold_check(
 
 def _unfold_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     call = call_from_wire(wire[1], origin.activity_id)
-    calls[call.ordinal] = call
+    _keep(call, calls)
     return CallStarted(call=call, origin=origin, cursor=cursor)
 
 
 def _unfold_call_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, facts, *_ = wire
-    call = calls.pop(ordinal, None) or _unknown_call(ordinal, origin)
-    return CallEnded(
-        call=call,
-        usage=facts.get("usage"),
-        finish_reason=facts.get("finish"),
-        error=facts.get("error"),
-        message_id=facts.get("msg"),
-        streamed=not facts.get("whole", False),
-        unfinished=facts.get("open", False),
+    event = CallEnded(
+        call=calls.get(ordinal) or _unknown_call(ordinal, origin),
+        usage=_usage(facts.get("usage")),
+        finish_reason=optional(str, facts.get("finish")),
+        error=optional(str, facts.get("error")),
+        message_id=optional(str, facts.get("msg")),
+        streamed=not typed(bool, facts.get("whole", False)),
+        unfinished=typed(bool, facts.get("open", False)),
+        origin=origin,
+        cursor=cursor,
+    )
+    calls.pop(ordinal, None)
+    return event
+
+
+def _usage(usage: object) -> dict[str, Any] | None:
+    """Return what is numbers in LangChain's `usage_metadata`, and in the details within it."""
+    if usage is None:
+        return None
+    found: dict[str, Any] = {}
+    for name, count in typed(dict, usage).items():
+        if type(count) is int:
+            found[name] = count
+        elif type(count) is dict:
+            found[name] = {part: number for part, number in count.items() if type(number) is int}
+    return found or None
+
+
+def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
+    _, ordinal, index, id_, name, args, *_ = wire
+    return ToolCallChunk(
+        index=index if type(index) is int else optional(str, index),
+        id=optional(str, id_),
+        name=optional(str, name),
+        args=typed(str, args),
+        call=calls.get(ordinal) or _unknown_call(ordinal, origin, calls),
         origin=origin,
         cursor=cursor,
     )
 
 
-def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
-    _, ordinal, index, id_, name, args, *_ = wire
-    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
-    return ToolCallChunk(
-        index=index, id=id_, name=name, args=typed(str, args), call=call, origin=origin, cursor=cursor
-    )
-
-
 def _unfold_block(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, block, *_ = wire
+    typed(dict, block)
     call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
-    return ContentBlock(block=typed(dict, block), call=call, origin=origin, cursor=cursor)
+    return ContentBlock(block=block, call=call, origin=origin, cursor=cursor)
 
 
 def _unfold_attempt_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, outcome, will_retry, *_ = wire
+    word: Any = typed(str, outcome)  # a later release may know more of them
+    event = AttemptEnded(outcome=word, will_retry=optional(bool, will_retry), origin=origin, cursor=cursor)
     calls.clear()
-    return AttemptEnded(outcome=outcome, will_retry=will_retry, origin=origin, cursor=cursor)
+    return event
 
 
 def _unfold_gap(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, missing, reason, *_ = wire
+    word: Any = typed(str, reason)
+    count = None if missing is None else number(missing)
     call = None if ordinal is None else calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
-    return Gap(missing=missing, reason=reason, call=call, origin=origin, cursor=cursor)
+    return Gap(missing=count, reason=word, call=call, origin=origin, cursor=cursor)
 
 
 _UNFOLD = {
@@ -302,10 +336,14 @@ _UNFOLD = {
 
 
 def _unknown_call(ordinal: int, origin: Origin, calls: dict[int, Call] | None = None) -> Call:
-    """Stand in for a call whose start was lost: a reader has been told so by a `Gap`."""
-    call = Call(
-        ordinal=typed(int, ordinal), id=f"{origin.activity_id}:{ordinal}", node_name=origin.activity_type
-    )
+    """Stand in for a call whose start was lost: a `Gap` has reported that."""
+    call = Call(ordinal=number(ordinal), id=f"{origin.activity_id}:{ordinal}", node_name=origin.activity_type)
     if calls is not None:
-        calls[ordinal] = call
+        _keep(call, calls)
     return call
+
+
+def _keep(call: Call, calls: dict[int, Call]) -> None:
+    if len(calls) >= MAX_OPEN_CALLS and call.ordinal not in calls:
+        raise ValueError("too many open calls")
+    calls[call.ordinal] = call

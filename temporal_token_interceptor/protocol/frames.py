@@ -11,6 +11,7 @@ into events.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple
@@ -27,12 +28,26 @@ from temporal_token_interceptor.protocol.origin_json import (
     origin_from_wire,
     origin_to_wire,
 )
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 FRAME_VERSION = 1
 """The version of the wire form that is written; cursors have their own."""
 
 READ_VERSIONS = frozenset({FRAME_VERSION})
 """The versions that can be read: a later release reads what an earlier one has written."""
+
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Of a frame. Ours have at most 256 KiB of text; one with the bytes of media may have more."""
+
+MAX_EVENTS = 100_000
+"""Of a frame, each piece of text counted: what is read at once takes about 300 bytes of memory for each."""
+
+MAX_DEPTH = 256
+"""Of nested arrays and objects. Writers stop before; Python's own comparing and printing fails at 1,000."""
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 
 
 class Packet(NamedTuple):
@@ -80,27 +95,25 @@ def encode(frame: Frame) -> bytes:
         return json.dumps(_plain(body), separators=(",", ":")).encode()
 
 
-def decode(data: bytes) -> Packet:
+def decode(data: bytes, stream: StreamKey | None = None, *, is_opened: bool = False) -> Packet:
     """Read the wire form of a frame.
 
+    Args:
+        data: The frame.
+        stream: Where it was found: a frame of another stream is none here. None: it may be of any.
+        is_opened: Whether it was sealed: then it must name its stream itself, also without a header.
+
     Raises:
-        ProtocolError: not a frame, a broken one, or one of another version. Skip it and count it.
+        ProtocolError: not a frame, a broken one, one of another version or of another stream, or one that is
+            larger than any writer's. Skip it and count it. The message holds nothing of the content.
     """
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            body = json.loads(data)  # lone surrogates, as above
-        except (ValueError, RecursionError) as error:
-            raise ProtocolError(f"entry of {len(data)} bytes is not JSON") from error
-    version = body.get("v") if isinstance(body, dict) else None
-    if type(version) is not int or version not in READ_VERSIONS:
-        known = ", ".join(map(str, sorted(READ_VERSIONS)))
-        raise ProtocolError(f"entry has protocol version {version!r}, this reader knows {known}")
+    body = _parsed(data)
     try:
         attempt_id, seq, events = body["a"], body["n"], body["e"]
-        if type(attempt_id) is not str or type(seq) is not int or type(events) is not list:
-            raise TypeError("a, n and e are a string, an integer and an array")
+        if type(attempt_id) is not str or type(seq) is not int or seq < 0 or type(events) is not list:
+            raise TypeError("a, n and e are a string, a number from 0 and an array")
+        if len(data) > MAX_EVENTS * 2:  # fewer bytes hold fewer events
+            _check_count(events)
         origin = origin_from_wire(body["o"], attempt_id) if "o" in body else None
         open_calls = (
             tuple(call_from_wire(call, origin.activity_id) for call in body["c"])
@@ -108,11 +121,74 @@ def decode(data: bytes) -> Packet:
             else ()
         )
     except BROKEN as error:
-        raise ProtocolError(f"entry is not a frame: {error!r}") from error
+        raise ProtocolError(f"entry is not a frame: {_why(error)}") from error
+    if stream is not None:
+        if origin is not None and StreamKey.of(origin) != stream:
+            raise ProtocolError("entry is a frame of another stream")
+        if is_opened and body.get("s") != stream.name:
+            raise ProtocolError("entry was sealed for another stream, or for none")
     trace, time = body.get("tp"), body.get("t")
     # Not an error: nobody shall miss tokens because of what is only for telemetry.
     trace = trace if type(trace) is str else None
     return Packet(attempt_id, seq, origin, open_calls, events, trace, time if type(time) is int else None)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """Return the JSON object of a frame, of a version that can be read."""
+    if len(data) > MAX_BYTES:
+        raise ProtocolError(f"entry of {len(data)} bytes is larger than any frame ({MAX_BYTES} bytes)")
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+        raise ProtocolError(f"entry of {len(data)} bytes is nested deeper than {MAX_DEPTH} levels")
+    try:
+        body: Any = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            body = json.loads(data)  # lone surrogates, as above
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"entry of {len(data)} bytes is not JSON") from error
+    if type(body) is not dict:
+        raise ProtocolError(f"entry of {len(data)} bytes is JSON, but no object")
+    version = body.get("v")
+    if type(version) is not int or version not in READ_VERSIONS:
+        known = ", ".join(map(str, sorted(READ_VERSIONS)))
+        found = version if type(version) is int else f"({type(version).__name__})"
+        raise ProtocolError(f"entry has protocol version {found}, this reader knows {known}")
+    return body
+
+
+def bound(frame: bytes, stream: StreamKey) -> bytes:
+    """Return a frame that names its stream, as it must before it is sealed."""
+    return b'{"s":%b,%b' % (json.dumps(stream.name).encode(), frame.removeprefix(b"{"))
+
+
+def _depth(data: bytes) -> int:
+    """Return how deep JSON is nested; more, where brackets stand in its strings unescaped."""
+    text = _STRINGS.sub(b"", data)
+    deepest = depth = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _check_count(events: list[Any]) -> None:
+    count = sum(
+        len(event[3]) if type(event) is list and len(event) > 3 and type(event[3]) is list else 1
+        for event in events
+    )
+    if count > MAX_EVENTS:
+        raise ValueError("too many events")
+
+
+def _why(error: Exception) -> str:
+    """Say what is wrong without a word of what was found."""
+    match error:
+        case KeyError(args=(str(member), *_)):
+            return f"it has no {member!r}"
+        case TypeError() | ValueError() if type(error) in {TypeError, ValueError}:
+            return str(error)
+        case _:
+            return type(error).__name__
 
 
 # ------------------------------------------------------------------ JSON

@@ -18,15 +18,35 @@ BROKEN = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 def typed(kind: type[_T], value: object) -> _T:
-    """Return `value`; raise `TypeError` if JSON had something else there."""
-    if not isinstance(value, kind):
+    """Return `value`; raise `TypeError` if JSON had something else there.
+
+    Exactly that type: JSON knows no others, and `true` is no number.
+    """
+    if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
     return value
 
 
+def optional(kind: type[_T], value: object) -> _T | None:
+    """Return `value`, which may be null; raise `TypeError` if it is something else."""
+    return None if value is None else typed(kind, value)
+
+
+def strings(value: object) -> tuple[str, ...]:
+    """Return a list of strings; raise `TypeError` if it is something else."""
+    return tuple(typed(str, part) for part in typed(list, value))
+
+
+def number(value: object) -> int:
+    """Return a whole number from 0; raise `TypeError` or `ValueError` if it is something else."""
+    if (found := typed(int, value)) < 0:
+        raise ValueError("expected a number from 0")
+    return found
+
+
 def origin_to_wire(origin: Origin) -> dict[str, Any]:
     """Return a frame's `o`; the attempt id stands in `a`."""
-    return {
+    wire = {
         "ns": origin.namespace,
         "wf": origin.workflow_id,
         "wft": origin.workflow_type,
@@ -36,6 +56,9 @@ def origin_to_wire(origin: Origin) -> dict[str, Any]:
         "try": origin.attempt,
         "t": time_to_wire(origin.started_time),
     }
+    if origin.scheduled_time is not None:
+        wire["sch"] = time_to_wire(origin.scheduled_time)
+    return wire
 
 
 def origin_from_wire(wire: Mapping[str, Any], attempt_id: str) -> Origin:
@@ -47,9 +70,10 @@ def origin_from_wire(wire: Mapping[str, Any], attempt_id: str) -> Origin:
         run_id=typed(str, wire["run"]),
         activity_id=typed(str, wire["act"]),
         activity_type=typed(str, wire["actt"]),
-        attempt=typed(int, wire["try"]),
+        attempt=number(wire["try"]),
         attempt_id=attempt_id,
         started_time=time_from_wire(typed(int, wire["t"])),
+        scheduled_time=time_from_wire(typed(int, wire["sch"])) if "sch" in wire else None,
     )
 
 
@@ -87,20 +111,20 @@ def call_to_wire(call: Call) -> dict[str, Any]:
 
 def call_from_wire(wire: Mapping[str, Any], activity_id: str) -> Call:
     """Read a call's facts; raises one of `BROKEN`."""
-    ordinal = typed(int, wire["i"])
+    ordinal = number(wire["i"])
     return Call(
         ordinal=ordinal,
         id=f"{activity_id}:{ordinal}",
-        run_id=wire.get("run", ""),
-        node_name=wire.get("node", ""),
-        path=tuple(wire.get("path", ())),
-        step=wire.get("step"),
-        agent_name=wire.get("agent"),
-        model=wire.get("model"),
-        provider=wire.get("provider"),
-        tags=tuple(wire.get("tags", ())),
-        tool_call_id=wire.get("tool"),
-        metadata=wire.get("meta"),
+        run_id=typed(str, wire.get("run", "")),
+        node_name=typed(str, wire.get("node", "")),
+        path=strings(wire.get("path", [])),
+        step=optional(int, wire.get("step")),
+        agent_name=optional(str, wire.get("agent")),
+        model=optional(str, wire.get("model")),
+        provider=optional(str, wire.get("provider")),
+        tags=strings(wire.get("tags", [])),
+        tool_call_id=optional(str, wire.get("tool")),
+        metadata=optional(dict, wire.get("meta")),
     )
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from temporal_token_interceptor.errors import ProtocolError
 from temporal_token_interceptor.events import AttemptEnded, Event, Frame, Gap, Origin
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import decode, encode
-from temporal_token_interceptor.protocol.origin_json import time_from_wire
+from temporal_token_interceptor.protocol.origin_json import BROKEN, number, time_from_wire, typed
 
 MARK: Final = "token_stream"
 """The only member of an item; its value has `frames`, or counts."""
+
+CUSTOM_DATA: Final = "custom_data"
+"""The member of a result that holds the items, in a list."""
 
 
 def frames_in(result: object) -> Iterator[bytes]:
@@ -24,10 +29,10 @@ def frames_in(result: object) -> Iterator[bytes]:
 
 
 def _items_in(result: object) -> Iterator[object]:
-    lists = result.values() if isinstance(result, Mapping) else ()
-    for items in lists:
-        if isinstance(items, list):
-            yield from items
+    """Find the items in the list that is meant for them, and in no other: what a model wrote stays text."""
+    items = result.get(CUSTOM_DATA) if isinstance(result, Mapping) else None
+    if isinstance(items, list):
+        yield from items
 
 
 class Counts(NamedTuple):
@@ -47,11 +52,10 @@ class Counts(NamedTuple):
 def counts_in(result: object) -> Iterator[Counts]:
     """Find the counts in an activity's result, as plain data; also of other attempts, if it hands them on."""
     for item in _items_in(result):
-        match item:
-            case {
-                "token_stream": {"attempt_id": str(name), "started_time": int(time), "token_count": int(n)}
-            }:
-                yield Counts(name, time_from_wire(time), n)
+        match item.get(MARK) if isinstance(item, Mapping) else None:
+            case {"attempt_id": str(name), "started_time": int(time), "token_count": int(count)}:
+                with suppress(*BROKEN):
+                    yield Counts(name, time_from_wire(typed(int, time)), number(count))
 
 
 def lacking(origin: Origin, counts: Counts) -> bytes:
@@ -71,7 +75,10 @@ def summary_events(item: object) -> list[Event]:
     events: list[Event] = []
     attempts: Attempts | None = None
     for entry, data in enumerate(_frames_of(item)):
-        packet = decode(data)
+        try:
+            packet = decode(data)
+        except ProtocolError:
+            continue
         if attempts is None:
             attempts = Attempts(packet.origin.run_id if packet.origin else "")
         events += attempts.read(f"{entry:04d}", packet)
@@ -82,4 +89,5 @@ def _frames_of(item: object) -> Iterator[bytes]:
     body = item.get(MARK) if isinstance(item, Mapping) else None
     frames = body.get("frames") if isinstance(body, Mapping) else None
     for frame in frames if isinstance(frames, list) else ():
-        yield json.dumps(frame, separators=(",", ":")).encode()
+        with suppress(ValueError, TypeError, RecursionError):
+            yield json.dumps(frame, separators=(",", ":")).encode()

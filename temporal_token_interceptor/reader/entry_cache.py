@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from temporal_token_interceptor.encryption import SEALED, FrameCodec
-from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
+from temporal_token_interceptor.errors import CodecMismatch, ProtocolError, TransportUnavailable
 from temporal_token_interceptor.protocol.frames import Packet, decode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 
 # Of the entries of a stream, as they were stored. Opened and decoded they take about ten times as much.
@@ -16,13 +17,16 @@ _KEPT_BYTES = 128 * 1024
 # How long a reader waits for its codec, and for the other readers of its run that use it before.
 _OPEN_SECONDS = 60.0
 
+# Between two questions to a codec that has lost the connection to its key service.
+_PAUSE = 0.5
+
 
 class SilentCodec(TransportUnavailable):
     """The codec does not answer, and not the transport: the history, which needs it too, is no way out."""
 
 
-Decoded = Packet | ProtocolError
-"""A frame, or why an entry is none."""
+Decoded = Packet | ProtocolError | CodecMismatch
+"""A frame; or why an entry is none; or why this reader cannot read one that may well be ours."""
 
 
 class EntryCache:
@@ -31,17 +35,19 @@ class EntryCache:
     It belongs to its readers: when the last one has left, what it kept is freed, decrypted text among it.
 
     Args:
-        name: The stream, for errors.
+        stream: The run. A frame of another one is none here.
         codec: Opens sealed frames.
+        accepts_plain: Whether frames that are not sealed are read although there is a codec.
 
     Attributes:
         readers: How many use it.
     """
 
-    def __init__(self, name: str, codec: FrameCodec) -> None:
+    def __init__(self, stream: StreamKey, codec: FrameCodec, *, accepts_plain: bool = False) -> None:
         self.readers = 0
-        self._name = name
+        self._stream = stream
         self._codec = codec
+        self._accepts_plain = accepts_plain or not codec.has_codec
         self._kept: dict[str, tuple[bytes, Decoded]] = {}  # by entry id, oldest first
         self._size = 0
         self._turn = asyncio.Lock()
@@ -55,7 +61,7 @@ class EntryCache:
             if packet is None:
                 if entry.data.startswith(SEALED):
                     return None
-                packet = _decoded(entry.data)
+                packet = self._plain(entry.data)
                 if is_shared:
                     self._keep(entry, packet)
             found.append(packet)
@@ -65,28 +71,51 @@ class EntryCache:
         """Return what each entry holds, sealed or not.
 
         Raises:
-            CodecMismatch: the client's codec cannot undo what the writer's did.
             TransportUnavailable: the codec has not answered in time.
         """
         return [await self._opened(entry) for entry in batch]
+
+    def from_history(self, batch: Sequence[Entry]) -> list[Decoded]:
+        """Return what entries hold that stood in results, which the data converter has opened."""
+        return [_decoded(entry.data, self._stream) for entry in batch]
+
+    def _plain(self, data: bytes) -> Decoded:
+        packet = _decoded(data, self._stream)
+        if self._accepts_plain or not isinstance(packet, Packet):
+            return packet
+        return CodecMismatch(
+            f"a frame of stream {self._stream.name!r} is not sealed, and this reader has a payload codec: "
+            "give the worker's client the codec too, or pass accept_plain_frames=True while both are in use"
+        )
 
     async def _opened(self, entry: Entry) -> Decoded:
         if (packet := self._known(entry)) is not None:
             return packet
         if not entry.data.startswith(SEALED):
-            return _decoded(entry.data)
+            return self._plain(entry.data)
         try:
             async with asyncio.timeout(_OPEN_SECONDS), self._turn:
                 # Many readers cost one call of the codec, which may be far away.
                 if (packet := self._known(entry)) is None:
-                    packet = _decoded(await self._codec.open(entry.data))
+                    packet = await self._open(entry.data)
                     self._keep(entry, packet)
         except TimeoutError:
             raise SilentCodec(
-                f"the client's payload codec has not opened a frame of {self._name!r} within "
+                f"the client's payload codec has not opened a frame of {self._stream.name!r} within "
                 f"{_OPEN_SECONDS:g} s; resume from the last event's cursor once it answers"
             ) from None
         return packet
+
+    async def _open(self, data: bytes) -> Decoded:
+        while True:
+            try:
+                frame, was_sealed = await self._codec.open(data)
+            except CodecMismatch as error:
+                if not isinstance(error.__cause__, OSError):
+                    return error.with_traceback(None)
+                await asyncio.sleep(_PAUSE)  # its key service is away: that passes, within the time above
+            else:
+                return _decoded(frame, self._stream, is_opened=True) if was_sealed else self._plain(frame)
 
     def _known(self, entry: Entry) -> Decoded | None:
         # A stream that was deleted and begun again may give out an id twice: the bytes decide.
@@ -106,8 +135,10 @@ class EntryCache:
             self._size -= len(self._kept.pop(oldest)[0])
 
 
-def _decoded(data: bytes) -> Decoded:
+def _decoded(data: bytes, stream: StreamKey, *, is_opened: bool = False) -> Packet | ProtocolError:
     try:
-        return decode(data)
+        return decode(data, stream, is_opened=is_opened)
     except ProtocolError as error:
         return error.with_traceback(None)
+    except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader
+        return ProtocolError(f"entry of {len(data)} bytes cannot be read ({type(error).__name__})")

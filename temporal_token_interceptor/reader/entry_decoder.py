@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
-from temporal_token_interceptor.errors import ProtocolError
+from temporal_token_interceptor.errors import CodecMismatch, ProtocolError
 from temporal_token_interceptor.events import Event, Gap, Origin
-from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.cursor import Position, position_of
+from temporal_token_interceptor.protocol.attempts import FUTURE, Attempts
+from temporal_token_interceptor.protocol.cursor import SEPARATOR, Position, position_of
+from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import Decoded
 from temporal_token_interceptor.reader.hold_policy import Held
@@ -20,6 +22,14 @@ from temporal_token_interceptor.transport.base import Entry
 
 logger = logging.getLogger(__name__)
 
+_FROM_FUTURE = ProtocolError(
+    f"its attempt began more than {FUTURE.total_seconds() / 60:g} minutes after it was stored: is a clock of "
+    "Redis or of Temporal wrong?"
+)
+
+# So many frames that cannot be opened, and none that can, are no accident.
+_HOPELESS = 8
+
 
 class EntryDecoder:
     """Turns the entries of one run, from either place, into the events that come after the cursor.
@@ -29,8 +39,9 @@ class EntryDecoder:
         where: Where the reader stands; updated with each entry.
         statistics: Counted into.
         on_retry: What to show of attempts that did not stand.
-        before: What stood at the end of a run that this one does again, by activity id.
+        before: What stood at the end of a run that this one does again.
         telemetry: Receives each frame; None where nobody measures.
+        stored_time: When the transport stored an entry, by its id; None where ids do not show that.
 
     Attributes:
         attempts: Which attempts were read, and which of them stand.
@@ -43,15 +54,20 @@ class EntryDecoder:
         statistics: ReaderStatistics,
         *,
         on_retry: OnRetry = "reset",
-        before: Mapping[str, Origin] | None = None,
+        before: Sequence[Origin] = (),
         telemetry: SubscriptionTelemetry | None = None,
+        stored_time: Callable[[str], datetime | None] | None = None,
     ) -> None:
         self.attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
-        self._held = Held(stream.run_id, before) if on_retry == "hold" else None
+        self._held = Held(stream.run_id) if on_retry == "hold" else None
         self._stream = stream
         self._where = where
         self._statistics = statistics
         self._telemetry = telemetry
+        self._stored_time = stored_time
+        self._is_readable = False
+        self._unopened: list[Event] = []
+        self._mismatch: CodecMismatch | None = None
 
     def read(self, reach: Reach, batch: Sequence[Entry], decoded: Sequence[Decoded]) -> list[Event]:
         """Return the events that entries add, after the cursor.
@@ -60,10 +76,13 @@ class EntryDecoder:
             reach: The place that they come from: `where.transport`, or `where.history`.
             batch: The entries.
             decoded: What they hold, by `EntryCache`.
+
+        Raises:
+            CodecMismatch: not one of the first frames can be read.
         """
         where, statistics = self._where, self._statistics
         other = where.history if reach is where.transport else where.transport
-        front = f"{other.furthest}+" if other.furthest else ""
+        front = f"{other.furthest}{SEPARATOR}" if other.furthest else ""
         events: list[Event] = []
         statistics.entries += len(batch)
         for entry, packet in zip(batch, decoded, strict=True):
@@ -72,15 +91,14 @@ class EntryDecoder:
                 reach.at = reach.furthest = entry.id
             else:
                 known = reach.enter(entry.id)
-            if isinstance(packet, ProtocolError):
-                self._skip(entry, packet)
-                continue
             place = front + entry.id
-            found = self.attempts.read(place, packet)
-            if self._held is not None:
-                found = self._held.read(place, found)
-            if self._telemetry is not None:
-                self._telemetry.packet(packet)
+            if isinstance(packet, Packet):
+                is_from_future = reach is where.transport and self._is_from_future(entry, packet)
+                found = (
+                    self._skip(entry, _FROM_FUTURE) if is_from_future else self._events(place, entry, packet)
+                )
+            else:
+                found = self._unread(place, entry, packet)
             if known != Position.BEFORE:
                 found = [event for event in found if position_of(event.cursor) > known]
             for event in found:
@@ -88,6 +106,56 @@ class EntryDecoder:
                     statistics.gaps += 1
             events += found
         return events
+
+    def _is_from_future(self, entry: Entry, packet: Packet) -> bool:
+        if packet.origin is None or self._stored_time is None:
+            return False
+        stored = self._stored_time(entry.id)
+        return stored is not None and packet.origin.started_time - stored > FUTURE
+
+    def _events(self, place: str, entry: Entry, packet: Packet) -> list[Event]:
+        try:
+            found = self.attempts.read(place, packet)
+        except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader
+            return self._skip(entry, ProtocolError(f"it cannot be read ({type(error).__name__})"))
+        if self._held is not None:
+            found = self._held.read(place, found)
+        if self._telemetry is not None:
+            self._telemetry.packet(packet)
+        self._is_readable = True
+        return self._unopened_before(found)
+
+    def _unread(self, place: str, entry: Entry, error: ProtocolError | CodecMismatch) -> list[Event]:
+        """Return what an entry shows that cannot be read: nothing, or a `Gap` if it may be one of ours."""
+        self._skip(entry, error)
+        if not isinstance(error, CodecMismatch):
+            return []
+        gap = Gap(
+            missing=None, reason="unreadable", cursor=f"{self.attempts.prefix}{place}~{Position.STARTED}"
+        )
+        if self._is_readable:
+            return [gap]
+        # One bad entry must not end a reader; with a wrong key, all of them are bad.
+        self._unopened.append(gap)
+        self._mismatch = error
+        if len(self._unopened) == _HOPELESS:
+            raise error
+        return []
+
+    def _unopened_before(self, found: list[Event]) -> list[Event]:
+        if not self._unopened:
+            return found
+        gaps, self._unopened = self._unopened, []
+        return [*gaps, *found]
+
+    def check_opened(self) -> None:
+        """Raise if there were frames, and none could be read; at the end of the stream.
+
+        Raises:
+            CodecMismatch: what the client's codec lacks.
+        """
+        if self._mismatch is not None and not self._is_readable:
+            raise self._mismatch
 
     def rest(self, position: int) -> list[Event]:
         """Return what is held of attempts whose outcome is unknown at the end of the stream."""
@@ -98,9 +166,10 @@ class EntryDecoder:
         self._statistics.duplicates += self.attempts.statistics.duplicates
         self._statistics.superseded += self.attempts.statistics.superseded
 
-    def _skip(self, entry: Entry, error: ProtocolError) -> None:
+    def _skip(self, entry: Entry, error: ProtocolError | CodecMismatch) -> list[Event]:
         if not self._statistics.unreadable:
             logger.warning(
                 "skipping entry %s of stream %r: %s (logged once)", entry.id, self._stream.name, error
             )
         self._statistics.unreadable += 1
+        return []

@@ -10,10 +10,11 @@ when the start of the attempt is trimmed away between two readings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event, Origin
+from temporal_token_interceptor.protocol.attempts import Activity, activity_of
 from temporal_token_interceptor.protocol.cursor import Cursor, Position
 
 
@@ -24,16 +25,13 @@ class Held:
 
     Args:
         run_id: The run, for cursors.
-        before: As for `Attempts`.
     """
 
-    def __init__(self, run_id: str, before: Mapping[str, Origin] | None = None) -> None:
+    def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._held: dict[str, list[Event]] = {}  # by attempt id
-        self._running: dict[str, str] = {}  # by activity id: the attempt that is held
-        self._shown: dict[str, Origin | None] = dict(
-            before or {}
-        )  # by activity id: the attempt that came out last
+        self._running: dict[Activity, str] = {}  # the attempt that is held
+        self._shown: dict[Activity, Origin | None] = {}  # the attempt that came out last
 
     def read(self, entry: str, events: Sequence[Event]) -> list[Event]:
         """Return what can be shown once an entry was read: mostly nothing.
@@ -46,14 +44,13 @@ class Held:
         for event in events:
             if event.origin is None:
                 continue
-            attempt_id, activity_id = event.origin.attempt_id, event.origin.activity_id
+            attempt_id, activity = event.origin.attempt_id, activity_of(event.origin)
             if isinstance(event, AttemptStarted):
-                self._held.pop(self._running.get(activity_id, ""), None)
-                self._running[activity_id] = attempt_id
+                self._start(activity, event)
             self._held.setdefault(attempt_id, []).append(event)
             if isinstance(event, AttemptEnded) and event.outcome != "async_pending":
                 if event.outcome == "completed_provisional":
-                    released += self._release(attempt_id, activity_id)
+                    released += self._release(attempt_id, activity)
                 else:
                     del self._held[attempt_id]
         return self._placed(released, entry, Position.LAST_RELEASED - len(released) + 1)
@@ -69,21 +66,31 @@ class Held:
         """
         released = [
             event
-            for activity_id, attempt_id in self._running.items()
-            for event in self._release(attempt_id, activity_id)
+            for activity, attempt_id in self._running.items()
+            for event in self._release(attempt_id, activity)
         ]
         return self._placed(released, entry, first)
 
-    def _release(self, attempt_id: str, activity_id: str) -> list[Event]:
+    def _start(self, activity: Activity, event: AttemptStarted) -> None:
+        running = self._running.get(activity)
+        if running is None and event.supersedes not in (None, event.origin):
+            self._shown[activity] = event.supersedes  # in the run before this one
+        if running != event.origin.attempt_id:
+            self._held.pop(running or "", None)
+        self._running[activity] = event.origin.attempt_id
+
+    def _release(self, attempt_id: str, activity: Activity) -> list[Event]:
         events = self._held.pop(attempt_id, [])
+        released: list[Event] = []
         if events:
-            shown, self._shown[activity_id] = self._shown.get(activity_id), events[0].origin
-            # Not the attempt before it, but the one that was shown before it.
-            events = [
-                replace(event, supersedes=shown) if isinstance(event, AttemptStarted) else event
-                for event in events
-            ]
-        return events
+            shown, self._shown[activity] = self._shown.get(activity), events[0].origin
+            for event in events:
+                if isinstance(event, AttemptStarted) and event.supersedes != event.origin:
+                    # Not the attempt before it, but the one that was shown before it.
+                    released.append(replace(event, supersedes=shown))
+                else:
+                    released.append(event)
+        return released
 
     def _placed(self, events: list[Event], entry: str, first: int) -> list[Event]:
         prefix = f"{Cursor.prefix(self._run_id)}{entry}~"

@@ -7,7 +7,7 @@ in either, and nothing else. Pure: no clock, no I/O.
 
 from __future__ import annotations
 
-from temporal_token_interceptor.protocol.cursor import Cursor, Position, position_of
+from temporal_token_interceptor.protocol.cursor import SEPARATOR, Cursor, Position, position_of
 
 
 class Reach:
@@ -86,12 +86,12 @@ class ReadPosition:
     def in_transport(self, entry: str) -> str:
         """Name an entry of the transport, for a cursor."""
         history = self.history.furthest
-        return f"{history}+{entry}" if history else entry
+        return f"{history}{SEPARATOR}{entry}" if history else entry
 
     def in_history(self, entry: str) -> str:
         """Name an entry of the history, for a cursor."""
         transport = self.transport.furthest
-        return f"{transport}+{entry}" if transport else entry
+        return f"{transport}{SEPARATOR}{entry}" if transport else entry
 
     @property
     def entry(self) -> str:

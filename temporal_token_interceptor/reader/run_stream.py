@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from temporal_token_interceptor.errors import StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
@@ -29,21 +29,19 @@ from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.asking import Closed
 from temporal_token_interceptor.reader.temporal.results import Result
-from temporal_token_interceptor.reader.until_closed import Entries, UntilClosed
+from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
-from temporal_token_interceptor.transport.base import Entry, TokenSource
+from temporal_token_interceptor.transport.base import Entry, TimedSource, TokenSource
 
 if TYPE_CHECKING:
     from temporal_token_interceptor.reader.temporal.history import RunHistory
 
 logger = logging.getLogger(__name__)
 
-# A reader that got nothing for so long asks whether what it read last is still there. One that gets batch
-# after batch cannot have been overtaken by the trimming.
-_OVERTAKEN_AFTER = 1.0
-
 # Entries whose events are made at once: more would be held in memory, however slow the reader is.
 _PART = 64
+_PART_BYTES = 256 * 1024
+
 
 Batches = AsyncGenerator[list[Event]]
 """Lists of events."""
@@ -59,7 +57,7 @@ class RunStream:
         history: Read at the end for what no transport has, or all along where there is none.
         cache: Opens and decodes entries, for all readers of the run.
         statistics: Counted into.
-        before: What stood at the end of a run that this one does again, by activity id.
+        before: What stood at the end of a run that this one does again.
         telemetry: Receives each frame; None where nobody measures.
     """
 
@@ -72,7 +70,7 @@ class RunStream:
         *,
         cache: EntryCache,
         statistics: ReaderStatistics,
-        before: Mapping[str, Origin] | None = None,
+        before: Sequence[Origin] = (),
         telemetry: SubscriptionTelemetry | None = None,
     ) -> None:
         place = request.place
@@ -90,6 +88,7 @@ class RunStream:
             on_retry=request.on_retry,
             before=before,
             telemetry=telemetry,
+            stored_time=source.stored_time if isinstance(source, TimedSource) else None,
         )
         self._is_away = False
 
@@ -111,8 +110,8 @@ class RunStream:
         return not (found or self._is_away or transport.is_short or history.is_short)
 
     @property
-    def standing(self) -> Mapping[str, Origin]:
-        """The attempt that stands of each activity, by activity id."""
+    def standing(self) -> Sequence[Origin]:
+        """The attempt that stands of each activity."""
         return self._decoder.attempts.standing()
 
     async def batches(self, closing: asyncio.Future[Closed | None], *, is_snapshot: bool = False) -> Batches:
@@ -137,6 +136,7 @@ class RunStream:
         finally:
             self._cache.readers -= 1
             self._decoder.count()
+        self._decoder.check_opened()
         if not is_snapshot and (tail := self._tail(has_closed=_has_closed(closing))):
             yield tail
 
@@ -200,23 +200,19 @@ class RunStream:
     ) -> Batches:
         """Iterate over what workers sent."""
         reach = self._where.transport
-        now = asyncio.get_running_loop().time
-        before, arrived = "", now()
         recalls = self._history if self._where.has_read_history else None
         try:
             if await self._has_lost_its_place(source):
                 reach.resume("", Position.GAP)
+                self._decoder.attempts.again = True
                 yield [self._gap("transport", self._where.behind("", Position.GAP))]
+            before = ""
             async with UntilClosed(source, self._stream, reach, closing) as reading:
                 while (batch := await reading.next()) is not None:
-                    arrived, since = now(), arrived
-                    is_late = arrived - since > _OVERTAKEN_AFTER
-                    if (not before or is_late) and await self._is_cut(source, before, batch[0]):
-                        self._decoder.attempts.cut()
-                        cursor = self._where.behind(before, Position.READ if before else Position.GAP)
-                        yield [self._gap("trimmed", cursor)]
+                    if not before or reading.doubt:
+                        yield await self._cut(source, before, batch[0], reading.doubt or "trimmed")
                     before = batch[-1].id
-                    if recalls is not None and before > reach.mark:
+                    if recalls is not None and batch[-1].id > reach.mark:
                         # History had this before the transport was read on, and it is read on from there.
                         old = [entry for entry in batch if entry.id <= reach.mark]
                         yield await self._read(reach, old)
@@ -225,8 +221,7 @@ class RunStream:
                             async for events in recalled:
                                 yield events
                         recalls, batch = None, batch[len(old) :]
-                    for start in range(0, len(batch), _PART):
-                        part = batch[start : start + _PART] if len(batch) > _PART else batch
+                    for part in _parts(batch):
                         decoded = self._cache.decoded(part) or await self._cache.opened(part)
                         if events := self._decoder.read(reach, part, decoded):
                             yield events
@@ -236,25 +231,31 @@ class RunStream:
             self._is_away = True
 
     async def _read(self, reach: Reach, batch: Sequence[Entry]) -> list[Event]:
-        return self._decoder.read(reach, batch, self._cache.decoded(batch) or await self._cache.opened(batch))
+        if reach is self._where.history:
+            decoded = self._cache.from_history(batch)
+        else:
+            decoded = self._cache.decoded(batch) or await self._cache.opened(batch)
+        return self._decoder.read(reach, batch, decoded)
 
     async def _has_lost_its_place(self, source: TokenSource) -> bool:
         """Whether the entry of the cursor is ahead of the whole stream: the transport began again."""
         mark = self._where.transport.mark
         return bool(mark) and await source.last_id(self._stream) < mark
 
-    async def _is_cut(self, source: TokenSource, before: str, first: Entry) -> bool:
-        """Whether there were entries before `first` that this reader has not read.
-
-        Args:
-            source: The transport.
-            before: The entry that was read last. A reader that is far behind may find that the stream was
-                trimmed, or lost, under it.
-            first: The next one. The first of all may show that there were others.
-        """
-        mark = self._where.transport.mark
+    async def _cut(self, source: TokenSource, before: str, first: Entry, reason: Cut) -> list[Event]:
+        """Return a `Gap` if there were entries between two, or before the first, that were not read."""
         if before:
-            return await source.first_id(self._stream) > before
+            is_cut = await source.first_id(self._stream) > before
+        else:
+            is_cut = await self._starts_late(first)
+        if not is_cut:
+            return []
+        self._decoder.attempts.cut(reason)
+        return [self._gap(reason, self._where.behind(before, Position.READ if before else Position.GAP))]
+
+    async def _starts_late(self, first: Entry) -> bool:
+        """Whether the stream's first entry shows that there were others, which this reader has not read."""
+        mark = self._where.transport.mark
         if mark or not self._is_new:
             return bool(mark) and mark < first.id
         (decoded,) = self._cache.decoded([first]) or await self._cache.opened([first])
@@ -294,7 +295,7 @@ class RunStream:
 
     async def _missing(self, result: Result, *, counts: bool) -> Sequence[Entry]:
         """Return what a result holds of an attempt that did not report here how it completed."""
-        if self._decoder.attempts.is_settled(result.activity_id, result.attempt, result.started_time):
+        if self._decoder.attempts.is_settled(result.activity, result.attempt, result.started_time):
             return ()
         told = await result.told()
         return [*told.frames, *(told.counted if counts else ())]
@@ -315,9 +316,25 @@ class RunStream:
         self._statistics.gaps += sum(isinstance(event, Gap) for event in new)
         return new
 
-    def _gap(self, reason: Literal["trimmed", "transport"], cursor: str) -> Gap:
+    def _gap(self, reason: Cut, cursor: str) -> Gap:
         self._statistics.gaps += 1
         return Gap(missing=None, reason=reason, cursor=cursor)
+
+
+def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield parts of a batch whose events fit into memory at once, whatever somebody has stored."""
+    if len(batch) == 1:
+        yield batch
+        return
+    part: list[Entry] = []
+    size = 0
+    for entry in batch:
+        if part and (size > _PART_BYTES or len(part) == _PART):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry.data)
+    yield part
 
 
 def _has_closed(closing: asyncio.Future[Closed | None]) -> bool:

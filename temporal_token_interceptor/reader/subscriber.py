@@ -17,7 +17,7 @@ from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.workflow_stream import Runs
 from temporal_token_interceptor.telemetry.subscription import subscription_telemetry
-from temporal_token_interceptor.transport.base import TokenSource
+from temporal_token_interceptor.transport.base import TimedSource, TokenSource
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.snapshot import Fold, Snapshot
 
@@ -43,6 +43,8 @@ class TokenSubscriber:
         namespace: The Temporal namespace; only without a client, which knows its own.
         start_timeout: How long to wait for a workflow that has not been started.
         patience: How long Temporal may be away before `TransportUnavailable`; the backend has its own.
+        accept_plain_frames: Whether a client with a payload codec also reads frames that nobody sealed: while
+            some workers have the codec and some do not. Whoever can write to the backend can forge those.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
@@ -56,6 +58,7 @@ class TokenSubscriber:
         namespace: str = "default",
         start_timeout: timedelta = timedelta(seconds=60),
         patience: timedelta = timedelta(seconds=60),
+        accept_plain_frames: bool = False,
     ) -> None:
         if client is None and backend is None:
             raise ConfigurationError("without a client and a backend there is nothing to read from")
@@ -73,7 +76,14 @@ class TokenSubscriber:
         self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
-        self._runs = Runs(client, backend, self._namespace, start_timeout=start_timeout, patience=patience)
+        self._runs = Runs(
+            client,
+            backend,
+            self._namespace,
+            start_timeout=start_timeout,
+            patience=patience,
+            accepts_plain=accept_plain_frames,
+        )
         self.statistics: ReaderStatistics = self._runs.statistics
 
     @classmethod
@@ -190,7 +200,7 @@ class TokenSubscriber:
             )
         )
 
-    async def tokens(
+    def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
     ) -> AsyncGenerator[TokenEvent]:
         """Iterate over the answer text alone.
@@ -202,10 +212,7 @@ class TokenSubscriber:
             ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
             TokenStreamError: as of `subscribe`.
         """
-        async with aclosing(self.subscribe(workflow_id, run_id, cursor)) as events:
-            async for event in events:
-                if isinstance(event, TokenEvent):
-                    yield event
+        return _texts(self.subscribe(workflow_id, run_id, cursor))
 
     async def text(self, workflow_id: str, run_id: str | None = None) -> str:
         """Wait for the workflow to close, however it does, and return the text of all its calls, whole.
@@ -303,8 +310,17 @@ class TokenSubscriber:
     def _read(self, request: ReadRequest) -> AsyncGenerator[Event]:
         if self._client is None and request.until is None:
             raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
+        if request.place is not None and request.place.transport and isinstance(self._source, TimedSource):
+            self._source.stored_time(request.place.transport)  # a cursor of another transport is refused here
         telemetry = subscription_telemetry(self._namespace, request.workflow_id, self._source)
         return self._runs.follow(request, telemetry)
+
+
+async def _texts(events: AsyncGenerator[Event]) -> AsyncGenerator[TokenEvent]:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, TokenEvent):
+                yield event
 
 
 def _place(cursor: str | None) -> Cursor | None:

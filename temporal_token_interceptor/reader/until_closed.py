@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.position import Reach
-from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.base import Entry, TimedSource
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,14 @@ _DRAIN_LOOKS = 3
 # How long a reader that knows where the stream ends waits for the next entries up to there, before it asks
 # whether that end still exists.
 _DRAIN_TIMEOUT = 5.0
+
+
+# A reader that was busy elsewhere for so long may have been overtaken by the trimming. One that waits for the
+# next entry gets each.
+_OVERTAKEN_AFTER = 1.0
+
+Cut = Literal["trimmed", "transport"]
+"""Why entries are missing: the stream was cut or has expired; or the transport lost what it had taken."""
 
 
 class Entries(Protocol):
@@ -46,6 +54,11 @@ class UntilClosed:
         stream: The run.
         reach: Updated with each batch; `is_short` where the end could not be read.
         closing: Done when the run has closed.
+
+    Attributes:
+        doubt: Why entries before the last batch may be missing: the reader was busy elsewhere, or the
+            transport was cut off from its server. None where neither is so: a stream that expired in a pause,
+            and has begun again, is whole for a reader that was waiting all the time.
     """
 
     def __init__(
@@ -60,6 +73,11 @@ class UntilClosed:
         self._looks = 0
         self._waiting: asyncio.Task[Any] | None = None
         self._interrupted = False
+        self.doubt: Cut | None = None
+        self._now = asyncio.get_running_loop().time
+        self._taken = self._now()
+        self._timed = entries if isinstance(entries, TimedSource) else None
+        self._failures = 0 if self._timed is None else self._timed.read_failures
 
     async def __aenter__(self) -> Self:
         self._source = self._entries.read(self._stream)
@@ -85,9 +103,14 @@ class UntilClosed:
         # would cost more than all the rest of reading it.
         cancelling = task.cancelling()
         self._waiting = task
+        self.doubt = "trimmed" if self._now() - self._taken > _OVERTAKEN_AFTER else None
         try:
             if not self._closing.done():
                 batch = await anext(source)
+                self._taken = self._now()
+                if self._timed is not None and self._timed.read_failures != self._failures:
+                    self._failures = self._timed.read_failures
+                    self.doubt = "transport"
                 self._reach.last = batch[-1].id
                 return batch
         except asyncio.CancelledError:

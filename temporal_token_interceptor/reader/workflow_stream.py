@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class Runs:
         namespace: The Temporal namespace.
         start_timeout: How long to wait for a workflow that has not been started.
         patience: How long Temporal may be away.
+        accepts_plain: Whether frames that are not sealed are read although the client has a codec.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Runs:
         *,
         start_timeout: timedelta,
         patience: timedelta,
+        accepts_plain: bool = False,
     ) -> None:
+        self._accepts_plain = accepts_plain
         self.statistics = ReaderStatistics()
         self._client = client
         self._source = source
@@ -100,7 +103,7 @@ class Runs:
         silent = request.place is None and not request.skips
         status: Status = "unknown"
         end = ""
-        before: Mapping[str, Origin] = {}
+        before: Sequence[Origin] = ()
         async with _stopping(request.until) as stop:
             run = request.first_run_id or await self._newest_run(request, stop, completion)
             while run is not None:
@@ -119,7 +122,7 @@ class Runs:
                 silent &= stream.is_silent
                 if run is not None:
                     request = request.next_run(run)
-                    before = stream.standing if closed.again else {}
+                    before = stream.standing if closed.again else ()
                     yield [RunContinued(run_id=run, cursor=str(Cursor(run)))]
         self._warn_if_nothing_streamed(request.workflow_id, is_silent=silent and status == "completed")
         yield [StreamEnded(status=status, cursor=end)]
@@ -159,7 +162,7 @@ class Runs:
         request: ReadRequest,
         run_id: str,
         *,
-        before: Mapping[str, Origin] | None = None,
+        before: Sequence[Origin] = (),
         telemetry: SubscriptionTelemetry | None = None,
     ) -> RunStream:
         key = StreamKey(self._namespace, request.workflow_id, run_id)
@@ -205,7 +208,7 @@ class Runs:
         cache = self._caches.get(stream)
         if cache is None:
             codec = FrameCodec(self._data_converter, stream)
-            cache = self._caches[stream] = EntryCache(stream.name, codec)
+            cache = self._caches[stream] = EntryCache(stream, codec, accepts_plain=self._accepts_plain)
         return cache
 
     async def _newest_run(

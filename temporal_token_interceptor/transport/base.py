@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -19,8 +19,8 @@ class Entry:
     """One entry of a stream.
 
     Attributes:
-        id: Its place; ids of one stream sort as strings, in the order of the stream. No white space, `~`
-            or `+`, and no `h` at the beginning: cursors need them.
+        id: Its place; ids of one stream sort as strings, in the order of the stream. At most 40 letters,
+            digits, `-` and `_`, and no `h` at the beginning: they stand in cursors, and those in URLs.
         data: What was written; empty for an entry that another program put there.
     """
 
@@ -58,6 +58,22 @@ class TokenSink(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and tasks. What is being written is given up. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class TimedSource(Protocol):
+    """What a source may offer beside `TokenSource`: what its ids show, and whether it was cut off."""
+
+    read_failures: int
+    """How often reading failed so far and was taken up again: entries may have been lost meanwhile."""
+
+    def stored_time(self, entry_id: str) -> datetime | None:
+        """Return when an entry was stored, by its id; None where that does not show it.
+
+        Raises:
+            InvalidCursor: no entry of this transport has such an id.
+        """
         ...
 
 

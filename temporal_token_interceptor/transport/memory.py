@@ -35,6 +35,9 @@ class MemoryStreamBackend:
     system = "memory"
     """What telemetry calls this transport."""
 
+    read_failures = 0
+    """Nothing comes between this transport and its readers."""
+
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("max_streams", max_streams)):
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -74,11 +77,8 @@ class MemoryStreamBackend:
     async def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
         """Iterate over the entries after an id, as they come."""
         self._loop.check()
-        if after and not after.isdecimal():
-            raise InvalidCursor(
-                f"entry id {after!r} is not one of this transport: a cursor is only good for the one that it "
-                "came from; pass none to read from the start"
-            )
+        if after:
+            _check_id(after)
         changed = asyncio.Event()
         waiting = self._waiting.setdefault(stream, set())
         waiting.add(changed)
@@ -106,6 +106,10 @@ class MemoryStreamBackend:
         self._loop.check()
         entries = self._streams.get(stream)
         return entries[0].id if entries else ""
+
+    def stored_time(self, entry_id: str) -> None:
+        """Refuse what is no id of an entry; no id here shows a time."""
+        _check_id(entry_id)
 
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the run id last given to `keep` for this workflow."""
@@ -137,6 +141,14 @@ class MemoryStreamBackend:
         readers = sum(map(len, self._waiting.values()))
         closed = ", closed" if self._closed else ""
         return f"<MemoryStreamBackend {len(self._streams)} streams, {readers} readers{closed}>"
+
+
+def _check_id(entry_id: str) -> None:
+    if not entry_id.isdecimal():
+        raise InvalidCursor(
+            f"entry id {entry_id!r} is not one of this transport: a cursor is only good for the one that it "
+            "came from; pass none to read from the start"
+        )
 
 
 def _after(entries: Sequence[Entry], last: str) -> list[Entry]:

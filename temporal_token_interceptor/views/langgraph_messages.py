@@ -33,6 +33,7 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
+from temporal_token_interceptor.views.usage import usage_metadata
 
 Metadata = dict[str, Any]
 """What LangGraph says of a chunk, and what we add; docs/langgraph.md has the keys."""
@@ -171,7 +172,7 @@ class Chunks:
         said = self._chunk(
             event,
             content="",
-            usage_metadata=event.usage,
+            usage_metadata=usage_metadata(event.usage),
             response_metadata={"finish_reason": event.finish_reason} if event.finish_reason else {},
             chunk_position=None if broke_off else "last",
         )

@@ -27,6 +27,7 @@ def origin_of_activity(info: activity.Info) -> Origin:
         attempt=info.attempt,
         attempt_id=hashlib.sha256(info.task_token).hexdigest()[:16],
         started_time=info.started_time,
+        scheduled_time=info.scheduled_time,
     )
 
 

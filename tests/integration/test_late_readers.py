@@ -26,7 +26,7 @@ from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import ScriptedChatModel
-from tests.support.frames import a_call, an_origin
+from tests.support.frames import a_call, an_origin, of_stream
 from tests.support.streams import read_all, standing_text, streaming_worker, unique
 from tests.support.workflows import RunActivity
 
@@ -223,7 +223,7 @@ async def test_an_end_that_fails_is_not_kept_from_me(backend, caplog):
     """My coroutine fails: I get its exception after what was there, and asyncio does not complain."""
     cut = StreamKey("default", unique("until-fails"), "run")
     await backend.write(
-        cut, encode(Frame(an_origin(), 0, (CallStarted(call=a_call()), said(0)), header=True))
+        cut, encode(Frame(of_stream(cut), 0, (CallStarted(call=a_call()), said(0)), header=True))
     )
 
     async def fails() -> None:
@@ -259,7 +259,7 @@ async def test_an_end_comes_also_before_the_workflow(client, backend):
 async def test_statistics_tell_what_was_dropped(backend):
     """I count what readers met: an entry that is there twice, and one of an attempt that was replaced."""
     key = StreamKey("default", unique("counts"), "run")
-    old, new = an_origin(attempt_id="a1"), an_origin(attempt_id="a2", attempt=2, started=60)
+    old, new = of_stream(key, attempt_id="a1"), of_stream(key, attempt_id="a2", attempt=2, started=60)
     for origin, seq in ((old, 0), (old, 0), (new, 0), (old, 1)):
         await backend.write(key, encode(Frame(origin, seq, (), header=seq == 0)))
     enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from temporal_token_interceptor.events import Call, Origin
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -23,6 +24,11 @@ def an_origin(**changes: Any) -> Origin:
         "started_time": NOON + started,
     }
     return Origin(**(facts | changes))
+
+
+def of_stream(stream: StreamKey, **changes: Any) -> Origin:
+    """An attempt that writes to a stream; other frames are none there."""
+    return an_origin(**stream._asdict(), **changes)
 
 
 def a_call(**changes: Any) -> Call:

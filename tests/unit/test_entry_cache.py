@@ -23,7 +23,7 @@ STREAM = StreamKey.of(an_origin())
 
 def a_cache(readers: int = 2) -> EntryCache:
     """The cache of a run that has so many readers."""
-    cache = EntryCache(STREAM.name, FrameCodec(None, STREAM))
+    cache = EntryCache(STREAM, FrameCodec(None, STREAM))
     cache.readers = readers
     return cache
 
@@ -99,8 +99,8 @@ async def test_nothing_is_kept_once_the_last_reader_has_left(monkeypatch):
     made: list[weakref.ref[EntryCache]] = []
 
     class Watched(EntryCache):
-        def __init__(self, *args):
-            super().__init__(*args)
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
             made.append(weakref.ref(self))
 
     monkeypatch.setattr("temporal_token_interceptor.reader.workflow_stream.EntryCache", Watched)

@@ -140,6 +140,7 @@ def test_every_variable_reaches_its_constructor():
         "TTI_HEARTBEAT": "1",
         "TTI_SUMMARY": "off",
         "TTI_GENAI_SPANS": "on",
+        "TTI_ACCEPT_PLAIN_FRAMES": "true",
     }
     for of, variables in OF.items():
         environ = {name: values.get(name, "7") for name in variables}
@@ -187,6 +188,7 @@ UNUSABLE = {
     "TTI_MAX_BUFFERED_BYTES": WHOLE[:-1],
     "TEMPORAL_NAMESPACE": [],  # any name may be one
     "TTI_START_TIMEOUT_SECONDS": SECONDS,
+    "TTI_ACCEPT_PLAIN_FRAMES": ["s3cret", "1"],
 }
 
 

@@ -20,9 +20,9 @@ def resumed(cursor: str) -> ReadPosition:
         ("", "", "", False),
         (B, B, "", False),
         (H7, "", H7, True),
-        (f"{B}+{H7}", B, H7, True),
-        (f"{H7}+{B}", B, H7, False),
-        (f"{H7}+", "", H7, False),
+        (f"{B}.{H7}", B, H7, True),
+        (f"{H7}.{B}", B, H7, False),
+        (f"{H7}.", "", H7, False),
     ],
 )
 def test_a_cursor_names_a_place_in_each(entry, sent, told, is_from_history):
@@ -72,6 +72,6 @@ def test_a_reader_that_only_skipped_history_was_not_told_of_it():
     where = ReadPosition("run", None)
     where.history.resume("h000000000000008")
 
-    assert where.in_transport(B) == f"h000000000000008+{B}"
+    assert where.in_transport(B) == f"h000000000000008.{B}"
     assert not resumed(where.behind(B, 2)).has_read_history
-    assert resumed(f"1~run~{B}+{H7}~2").has_read_history
+    assert resumed(f"1~run~{B}.{H7}~2").has_read_history

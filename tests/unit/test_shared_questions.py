@@ -2,9 +2,8 @@
 
 import asyncio
 
-import pytest
-
 from temporal_token_interceptor.reader.temporal.workflow_end import _Shared
+from tests.support.eager import eager_task_factory
 
 
 async def test_all_who_wait_share_one_question():
@@ -68,14 +67,14 @@ async def test_an_error_reaches_all_and_the_next_question_is_a_new_one():
     assert await shared.wait(("wf",), ask) == "run"
 
 
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="needs Python 3.12")
 async def test_an_eager_task_factory_changes_nothing():
     """My application sets `asyncio.eager_task_factory`."""
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
-    loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009 - not there in 3.11
+    loop.set_task_factory(eager_task_factory())
     try:
         await test_all_who_wait_share_one_question()
+        await test_one_that_leaves_takes_no_other_along()
         await test_an_error_reaches_all_and_the_next_question_is_a_new_one()
     finally:
         loop.set_task_factory(before)

@@ -48,6 +48,7 @@ class _Scheduled(NamedTuple):
     activity_id: str
     activity_type: str
     task_queue: str
+    time: datetime
 
 
 class _Started(NamedTuple):
@@ -214,7 +215,10 @@ class _Scan:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
                 scheduled = event.activity_task_scheduled_event_attributes
                 self._scheduled[event.event_id] = _Scheduled(
-                    scheduled.activity_id, scheduled.activity_type.name, scheduled.task_queue.name
+                    scheduled.activity_id,
+                    scheduled.activity_type.name,
+                    scheduled.task_queue.name,
+                    _time_of(event),
                 )
             case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
                 started = event.activity_task_started_event_attributes
@@ -240,7 +244,7 @@ class _Scan:
                 is_local=False,
             )
         )
-        origin = self._origin(scheduled.activity_id, scheduled.activity_type, started)
+        origin = self._origin(scheduled.activity_id, scheduled.activity_type, started, scheduled.time)
         return Result(origin, event.event_id, completed.result.payloads, converter)
 
     def _completed_locally(self, event: HistoryEvent) -> Result | None:
@@ -258,7 +262,9 @@ class _Scan:
             local=True,
         )
 
-    def _origin(self, activity_id: str, activity_type: str, started: _Started) -> Origin:
+    def _origin(
+        self, activity_id: str, activity_type: str, started: _Started, scheduled: datetime | None = None
+    ) -> Origin:
         return Origin(
             namespace=self._stream.namespace,
             workflow_id=self._stream.workflow_id,
@@ -269,6 +275,7 @@ class _Scan:
             attempt=started.attempt,
             attempt_id="",  # the counts know it
             started_time=started.time,
+            scheduled_time=scheduled,
         )
 
 

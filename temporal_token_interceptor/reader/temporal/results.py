@@ -11,10 +11,12 @@ from typing import TypeVar
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter
 
-from temporal_token_interceptor.errors import TransportUnavailable
+from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events.origin import HISTORY, Origin
+from temporal_token_interceptor.protocol.attempts import activity_of
 from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.result_items import MARK, counts_in, frames_in, lacking
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ class Result:
     """What one activity returned, as its event in the history has it; decoded once, when somebody asks.
 
     Attributes:
-        activity_id: The activity.
+        activity: The activity.
         attempt: The number of the attempt that completed.
         started_time: When that began; None for a local activity, of which the history does not say.
     """
@@ -57,7 +59,7 @@ class Result:
         *,
         local: bool = False,
     ) -> None:
-        self.activity_id = origin.activity_id
+        self.activity = activity_of(origin)
         self.attempt = origin.attempt
         self.started_time = None if local else origin.started_time
         self.id = f"{HISTORY}{event_id:015d}"
@@ -83,26 +85,40 @@ class Result:
     async def _decoded(self) -> Told:
         try:
             (result,) = await self._converter.decode(self._payloads)
-            frames = [frame for frame in frames_in(result) if self._is_of_this_run(frame)]
-            counted = [
-                lacking(self._origin, counts)
-                for counts in counts_in(result)
-                if self.started_time is not None and counts.started_time == self.started_time
-            ]
         except Exception as error:  # noqa: BLE001 - the user's codec may raise anything
             logger.warning(
-                "skipping the result of activity %r of %r: %s",
-                self.activity_id,
+                "skipping the result of activity %r of %r: it cannot be decoded (%s); tokens that only it "
+                "has are missing",
+                self._origin.activity_id,
                 self._origin.workflow_id,
                 type(error).__name__,
             )
             return _NOTHING
+        frames = [frame for frame in frames_in(result) if self._is_of_this_attempt(frame)]
+        counted = [
+            lacking(self._origin, counts)
+            for counts in counts_in(result)
+            if self.started_time is not None and counts.started_time == self.started_time
+        ]
         return Told(self._placed(frames), self._placed(counted))
 
-    def _is_of_this_run(self, frame: bytes) -> bool:
-        """Whether a frame was said in this very run: results travel, also into others."""
-        origin = decode(frame).origin
-        return origin is not None and origin.run_id == self._origin.run_id
+    def _is_of_this_attempt(self, frame: bytes) -> bool:
+        """Whether the attempt that returned the result sent the frame: results travel, also into others."""
+        try:
+            origin = decode(frame, StreamKey.of(self._origin)).origin
+        except ProtocolError as error:
+            logger.warning(
+                "skipping a frame in the result of activity %r of %r: %s",
+                self._origin.activity_id,
+                self._origin.workflow_id,
+                error,
+            )
+            return False
+        return (
+            origin is not None
+            and origin.activity_id == self._origin.activity_id
+            and self.started_time in (None, origin.started_time)
+        )
 
     def _placed(self, frames: Sequence[bytes]) -> Sequence[Entry]:
         return [Entry(f"{self.id}-{place:04d}", frame) for place, frame in enumerate(frames)]

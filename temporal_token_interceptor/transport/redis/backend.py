@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
 from temporal_token_interceptor.transport.redis.cluster import FIRST_ENTRIES, ClusterQueries, ClusterWriter
-from temporal_token_interceptor.transport.redis.connection import QueryConnection, entry_id
+from temporal_token_interceptor.transport.redis.connection import QueryConnection, entry_id, stored_time
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Outage
 from temporal_token_interceptor.transport.redis.polling import PollingFollower
@@ -175,6 +175,15 @@ class RedisStreamBackend:
         """Return the id of the oldest entry that is still there, or an empty string."""
         self._loop.check()
         return await self._reader.first_id(stream)
+
+    def stored_time(self, entry_id: str) -> datetime | None:
+        """Return when Redis stored an entry, by its own clock; see `TimedSource`."""
+        return stored_time(entry_id)
+
+    @property
+    def read_failures(self) -> int:
+        """How often Redis could not be used so far, by any reader or writer of this backend."""
+        return self._reader.failures
 
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the newest run of a workflow that wrote tokens."""

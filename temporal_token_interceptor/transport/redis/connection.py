@@ -17,6 +17,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from redis.asyncio import ConnectionPool
@@ -231,6 +232,22 @@ def server_id(entry_id: str) -> str:
         )
     milliseconds, _, number = entry_id.partition("-")
     return f"{int(milliseconds)}-{int(number)}"
+
+
+def stored_time(entry_id: str) -> datetime | None:
+    """Return the time that an entry's id shows; None for one that a writer made up.
+
+    Raises:
+        InvalidCursor: no entry of this transport has such an id.
+    """
+    milliseconds = int(server_id(entry_id).partition("-")[0])
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def entry_id(server_id: str) -> str:

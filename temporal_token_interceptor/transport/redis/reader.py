@@ -102,6 +102,11 @@ class RedisReader:
         oldest = entries(await self._ask("XRANGE", self._keys.stream(stream), "-", "+", "COUNT", 1))
         return oldest[0].id if oldest else ""
 
+    @property
+    def failures(self) -> int:
+        """How often Redis could not be used so far."""
+        return self._outage.failures
+
     async def newest_run(self, stream: StreamKey) -> str | None:
         """Return the run that the pointer of a workflow names."""
         run_id: bytes | None = await self._ask("GET", self._keys.pointer(stream))
