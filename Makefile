@@ -20,7 +20,7 @@ test-quick: .venv/.installed  ## Run the tests that need no server, with fewer g
 	@$(PY) -m pytest -n 2 tests/unit tests/contract
 
 docs: .venv/.installed  ## Build the pages as a site in build/site; a broken link is an error
-	@$(PY) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 docs-test: .venv/.installed  ## Run every snippet of the pages, follow every link; `make test` does it, too
 	@$(PY) -m pytest tests/docs
@@ -28,13 +28,16 @@ docs-test: .venv/.installed  ## Run every snippet of the pages, follow every lin
 faults: .venv/.installed  ## Inject every fault 30 times on real servers, and print a table
 	@$(PY) -m tests.faults
 
-check: .venv/.installed  ## Lint, formatting, types, and which folder may import which
+check: .venv/.installed  ## Lint, formatting, types, folder rules, workflows
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 	@$(PY) -m pyright
 	@.venv/bin/lint-imports --no-logo
 	@$(PY) -m tests.support.type_completeness
+	@.venv/bin/actionlint
+	@.venv/bin/zizmor --offline --quiet .github
+	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 # The two need packages of their own, so each has its own environment. uv is quick, and it can choose the oldest.
 lowest: .venv/.installed  ## Run unit and contract tests with the oldest allowed dependencies, in .venv-lowest

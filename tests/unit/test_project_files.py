@@ -1,0 +1,57 @@
+"""The files around the code: what only shows where the project is built, released or joined by others."""
+
+import re
+import tomllib
+
+import pytest
+
+from tests.support.pages import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_to_a_commit(workflow):
+    """A tag can be moved to other code; a commit cannot. The comment has its version, for dependabot."""
+    used = re.findall(r"uses: (.+)", workflow.read_text(encoding="utf-8"))
+
+    assert used
+    assert [action for action in used if not PINNED.fullmatch(action)] == []
+
+
+def test_ci_and_nox_run_every_python_that_the_classifiers_name():
+    """A version of Python that we claim to support is one that CI tests; CI may be ahead."""
+    claimed = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+    in_ci = re.search(r"python: \[(.+)\]", (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    in_nox = re.search(r"PYTHONS = \((.+)\)", (ROOT / "noxfile.py").read_text(encoding="utf-8"))
+
+    assert re.findall(r"3\.\d+", in_ci[1]) == re.findall(r"3\.\d+", in_nox[1])
+    assert set(claimed) <= set(re.findall(r"3\.\d+", in_ci[1]))
+    assert PROJECT["requires-python"] == f">={claimed[0]}"
+
+
+def test_every_dependency_has_a_floor():
+    """`make lowest` tests the oldest release that is allowed, so there has to be one."""
+    dependencies = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+
+    assert [name for name in dependencies if ">=" not in name] == []
+
+
+def test_every_dependency_has_a_tested_version():
+    """constraints.txt has one exact version of each package that the project names."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pinned = {_normalized(line.partition("==")[0]) for line in text.splitlines() if "==" in line}
+    extras = PROJECT["optional-dependencies"].values()
+    named = {
+        _normalized(re.match(r"[\w.-]+", requirement)[0])
+        for requirements in (PROJECT["dependencies"], *extras)
+        for requirement in requirements
+    }
+
+    assert named - pinned - {PROJECT["name"]} == set()
+
+
+def _normalized(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
