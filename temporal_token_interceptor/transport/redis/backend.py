@@ -289,7 +289,9 @@ def _halves_of_server(
     pool: ConnectionPool, keys: Keys, *, maxlen: int, ttl: int, patience: float
 ) -> tuple[RedisWriter, RedisReader]:
     outage = Outage()
-    writer = RedisWriter(QueryConnection(pool), keys, outage, maxlen=maxlen, ttl=ttl, patience=patience)
+    writer = RedisWriter(
+        QueryConnection(pool, keeps=True), keys, outage, maxlen=maxlen, ttl=ttl, patience=patience
+    )
     queries = QueryConnection(pool)
     follower = BlockingFollower(pool, queries, outage, block_ms=_block_ms(pool), patience=patience)
     return writer, RedisReader(queries, follower, keys, outage, patience=patience)

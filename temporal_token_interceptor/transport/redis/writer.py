@@ -115,6 +115,7 @@ class RedisWriter:
         self._closed = True
         if self._task is not None:
             await ended(self._task)
+        await self._queries.silence()
         for pending in (*self._batch, *self._queue):
             if not pending.stored.done():
                 pending.stored.set_exception(closed_error())
