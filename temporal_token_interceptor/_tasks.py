@@ -1,18 +1,64 @@
-"""Waiting for one thing unless another comes first, and joining what was started for it."""
+"""Waiting for one thing unless another comes first or nothing moves, and joining what was started for it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-# How long whoever leaves waits for a task that does not heed its cancellation.
+# Seconds to wait for a task that does not end when it is cancelled.
 _JOIN_SECONDS = 5.0
+
+
+class ProgressTimeout:
+    """As `asyncio.timeout`, but the seconds count from the last progress.
+
+    Args:
+        seconds: From the last progress to `TimeoutError`.
+        last_progress: Returns its time on the loop's clock. It is called every half of the seconds.
+    """
+
+    def __init__(self, seconds: float, last_progress: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._last_progress = last_progress
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> Self:
+        """Begin to count."""
+        await self._timeout.__aenter__()
+        self._loop = loop = asyncio.get_running_loop()
+        self._begun = begun = loop.time()
+        self._check = loop.call_at(begun + self._seconds / 2, self._end_or_go_on)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Raise `TimeoutError` in place of the cancellation, if the time was over."""
+        self._check.cancel()
+        await self._timeout.__aexit__(kind, error, traceback)
+
+    def end(self) -> None:
+        """Let the time be over now."""
+        if not self._timeout.expired() and self._timeout.when() is None:
+            self._timeout.reschedule(self._loop.time())
+
+    def _end_or_go_on(self) -> None:
+        now = self._loop.time()
+        deadline = max(self._begun, self._last_progress()) + self._seconds
+        if now < deadline:
+            self._check = self._loop.call_at(min(deadline, now + self._seconds / 2), self._end_or_go_on)
+        else:
+            self.end()
 
 
 async def unless(stop: asyncio.Future[Any] | None, asking: Coroutine[Any, Any, _T]) -> _T | None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from temporal_token_interceptor._tasks import ProgressTimeout
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.position import Reach
@@ -137,7 +138,7 @@ class UntilClosed:
             if self._source is None:
                 self._source = self._entries.read(self._stream, reach.last)
             try:
-                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                async with ProgressTimeout(_DRAIN_TIMEOUT, self._last_progress):
                     batch = await anext(self._source)
             except TimeoutError:
                 await self._leave_source()
@@ -157,6 +158,9 @@ class UntilClosed:
                 reach.last = batch[-1].id
                 return batch
         return None
+
+    def _last_progress(self) -> float:
+        return 0.0 if self._timed is None else self._timed.last_progress
 
     async def _leave_source(self) -> None:
         source, self._source = self._source, None

@@ -68,6 +68,9 @@ class TimedSource(Protocol):
     read_failures: int
     """How often reading failed so far and was taken up again: entries may have been lost meanwhile."""
 
+    last_progress: float
+    """When a part of what a reader asked for last came, on the loop's clock: it is not waited for in vain."""
+
     def stored_time(self, entry_id: str) -> datetime | None:
         """Return when an entry was stored, by its id; None where that does not show it.
 

@@ -38,6 +38,9 @@ class MemoryStreamBackend:
     read_failures = 0
     """Nothing comes between this transport and its readers."""
 
+    last_progress = 0.0
+    """Nothing comes in parts."""
+
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("max_streams", max_streams)):
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:

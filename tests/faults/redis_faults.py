@@ -98,6 +98,7 @@ async def paused_beyond_ttl(stage: Stage) -> None:
     async with stage.worker(stream_ttl_seconds=1):
         await stage.start_all(lambda: Script(Speech(tokens=60), activities=2, pause=2.5))
         await stage.all_finished()
+        stage.assert_no_gaps()
 
 
 async def flushed(stage: Stage) -> None:

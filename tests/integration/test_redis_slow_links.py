@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from temporal_token_interceptor import RedisStreamBackend
+from temporal_token_interceptor import AttemptEnded, Gap, RedisStreamBackend, TokenEvent, TokenSubscriber
+from temporal_token_interceptor.events import CallEnded, CallStarted, Frame, TextRun
+from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.pages import PAGE_BYTES, PAGE_ENTRIES, REPLY_BYTES, PageSize
+from tests.support.frames import a_call, an_origin
 from tests.support.odd_redis import OddRedis
 from tests.support.streams import unique
 
@@ -218,3 +221,29 @@ def test_small_entries_soon_come_in_whole_pages():
         pages += 1
 
     assert pages <= 2
+
+
+# ------------------------------------------------------------------ to the end of a closed run
+
+
+async def test_a_closed_run_is_read_to_its_end_over_a_slow_link(odd, redis_url):
+    """A reader that comes late gets a last frame that takes longer than any of its waits: no gap."""
+    origin = an_origin(workflow_id=unique("slow-end"))
+    text = "x" * (10 * MB)
+    records = (CallStarted(call=a_call()), TextRun("text", 0, 0, [text], 1), CallEnded(call=a_call()))
+    ended = (AttemptEnded(outcome="completed_provisional"),)
+    async with RedisStreamBackend(redis_url) as writer:
+        stream = StreamKey.of(origin)
+        await writer.write(stream, encode(Frame(origin, 0, records, header=True)))
+        await writer.write(stream, encode(Frame(origin, 1, ended, header=True)))
+    odd.bytes_per_second = 1.5 * MB
+    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
+        closed = asyncio.get_running_loop().create_future()
+        closed.set_result(None)
+        subscriber = TokenSubscriber(None, reader)
+        events = [
+            event async for event in subscriber.subscribe(origin.workflow_id, origin.run_id, until=closed)
+        ]
+
+    assert [len(event.token) for event in events if isinstance(event, TokenEvent)] == [len(text)]
+    assert not [event for event in events if isinstance(event, Gap)]

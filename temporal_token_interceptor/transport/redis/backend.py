@@ -185,6 +185,11 @@ class RedisStreamBackend:
         """How often Redis could not be used so far, by any reader or writer of this backend."""
         return self._reader.failures
 
+    @property
+    def last_progress(self) -> float:
+        """When bytes last came for a reader that catches up; see `TimedSource`."""
+        return self._reader.last_progress
+
     async def newest_run(self, namespace: str, workflow_id: str) -> str | None:
         """Return the newest run of a workflow that wrote tokens."""
         self._loop.check()

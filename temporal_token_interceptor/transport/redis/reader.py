@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from temporal_token_interceptor._tasks import ProgressTimeout
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
@@ -24,7 +25,7 @@ from temporal_token_interceptor.transport.redis.follower import Follower
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
 from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize, size_of
-from temporal_token_interceptor.transport.redis.progress import ProgressTimeout, ReplyTooLarge
+from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, is_final, refused
 
 
@@ -91,6 +92,11 @@ class RedisReader:
                 # The listener's queue overflowed, the stream was refused, or `close` ended it.
         except _ClosedError:
             return
+
+    @property
+    def last_progress(self) -> float:
+        """When bytes last came for a reader that catches up, on the loop's clock; 0 if none did."""
+        return self._queries.last_progress
 
     async def last_id(self, stream: StreamKey) -> str:
         """Return the id of the newest entry, or an empty string."""
