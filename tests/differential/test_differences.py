@@ -24,7 +24,7 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 DOCUMENTED = {
     "id": "the message's id ends in the run id, without the `-0` that LangChain adds when nothing streams",
     "tokens": "your own handlers are called for each chunk (`on_llm_new_token`)",
-    "facts": "`response_metadata` lacks what the provider's class tells only in `llm_output`",
+    "facts": "`response_metadata` lacks what the provider's class gives only in `llm_output`",
     "usage": "usage is missing: the provider's stream has none",
     "index": "content blocks keep the `index` that they had in the stream",
     "plumbing": "`response_metadata` has `output_version`, as in all streamed messages of that version",

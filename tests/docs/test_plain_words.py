@@ -26,13 +26,13 @@ _AVOIDED = re.compile("|".join(rf"\b(?:{word})\b" for word in AVOIDED), re.IGNOR
 # Where such a word is right.
 ALLOWED = [
     r"\btell\w* (them |these |the two )?apart\b",
-    r"answer, \|?told \|?while",  # what a scripted model answers
+    r"a promise that somebody keeps",  # what a scripted model answers
 ]
 
 # Files and folders that still have to be rewritten. Take one out when it is done.
 NOT_YET = (
     "README.md",
-    "docs/",
+    "docs/api.md",  # made of docstrings
     "examples/",
     "temporal_token_interceptor/",
 )
