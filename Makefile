@@ -5,7 +5,7 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick docs docs-test faults check lowest newest bench leak clean
+.PHONY: help demo test test-quick docs docs-test faults fuzz check lowest newest bench leak clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
@@ -27,6 +27,9 @@ docs-test: .venv/.installed  ## Run every snippet of the pages, follow every lin
 
 faults: .venv/.installed  ## Inject every fault 30 times on real servers, and print a table
 	@$(PY) -m tests.faults
+
+fuzz: .venv/.installed  ## Give a million changed entries, cursors and results to the reader: no foreign exception
+	@$(PY) -m tests.fuzz
 
 check: .venv/.installed  ## Lint, formatting, types, folder rules, workflows
 	@$(PY) -m ruff check

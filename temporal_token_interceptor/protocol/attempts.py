@@ -30,7 +30,7 @@ from temporal_token_interceptor.events import (
     Origin,
 )
 from temporal_token_interceptor.protocol.cursor import Cursor, Position
-from temporal_token_interceptor.protocol.event_json import unfold
+from temporal_token_interceptor.protocol.event_json import skim, unfold
 from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.text_check import TextDigest
 
@@ -99,12 +99,14 @@ class Attempts:
         self._newest: dict[Activity, _Attempt] = {}
         self._superseded: deque[str] = deque()
 
-    def read(self, entry: str, packet: Packet) -> list[Event]:
+    def read(self, entry: str, packet: Packet, *, is_known: bool = False) -> list[Event]:
         """Return the events that a packet adds, each with its cursor; empty if it adds none.
 
         Args:
             entry: The packet's place in the stream.
             packet: The packet. Packets must come in the stream's order.
+            is_known: Whether its events are of no interest, because they were shown before: then it is only
+                noted what they do to those that follow.
         """
         prefix = f"{self.prefix}{entry}~"
         attempt = self._attempts.get(packet.attempt_id)
@@ -128,14 +130,21 @@ class Attempts:
             # Heals what a gap before has hidden: a call whose start was lost gets its facts back.
             attempt.calls = {call.ordinal: call for call in packet.open_calls}
         attempt.next_seq = packet.seq + 1
-        events = unfold(packet.events, attempt.origin, attempt.calls, prefix, attempt.digests)
+        events = self._events(attempt, packet, prefix, is_known=is_known)
+        return added + events if added else events
+
+    def _events(self, attempt: _Attempt, packet: Packet, prefix: str, *, is_known: bool) -> list[Event]:
+        if is_known:
+            events = skim(packet.events, attempt.origin, attempt.calls, attempt.digests)
+        else:
+            events = unfold(packet.events, attempt.origin, attempt.calls, prefix, attempt.digests)
         for place, event in enumerate(events):
             if type(event) is AttemptEnded:
                 attempt.ended, attempt.completed = True, event.outcome == "completed_provisional"
             elif type(event) is Gap and event.reason == "mismatch" and attempt.lost == "transport":
                 # A jump has reported why; now it is known how many pieces that were.
                 events[place] = replace(event, reason="transport")
-        return added + events if added else events
+        return events
 
     def cut(self, reason: GapReason) -> None:
         """Note that the stream lost entries up to the next one: the next jumps are for that reason."""

@@ -9,7 +9,6 @@ reading needs to know the open calls: `unfold` keeps the table up to date.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from typing import Any
 
 from temporal_token_interceptor.events import (
@@ -35,13 +34,13 @@ from temporal_token_interceptor.events import (
     ToolStarted,
 )
 from temporal_token_interceptor.protocol.cursor import Position
+from temporal_token_interceptor.protocol.graph_json import AROUND, KIND_AROUND, facts_around, unfold_around
 from temporal_token_interceptor.protocol.origin_json import (
     BROKEN,
     call_from_wire,
     call_to_wire,
     number,
     optional,
-    strings,
     typed,
     without_empty,
 )
@@ -80,62 +79,11 @@ def record_to_wire(record: Record) -> Wire:
             }
             return ["call_end", record.call.ordinal, without_empty(facts)]
         case ToolStarted() | ToolEnded() | NodeStarted() | NodeEnded() | CustomEvent() | GraphEvent():
-            return [_KIND_AROUND[type(record)], _facts_around(record)]
+            return [KIND_AROUND[type(record)], facts_around(record)]
         case AttemptEnded():
             return ["attempt_end", record.outcome, record.will_retry]
         case Gap():
             return ["gap", record.call.ordinal if record.call else None, record.missing, record.reason]
-
-
-# ------------------------------------------------------------------ events around the calls
-
-_Around = ToolStarted | ToolEnded | NodeStarted | NodeEnded | CustomEvent | GraphEvent
-
-_AROUND: dict[str, type[_Around]] = {
-    "tool": ToolStarted,
-    "tool_end": ToolEnded,
-    "node": NodeStarted,
-    "node_end": NodeEnded,
-    "custom": CustomEvent,
-    "graph": GraphEvent,
-}
-_KIND_AROUND = {event: kind for kind, event in _AROUND.items()}
-
-_MEMBERS = {  # of their facts, by the name of the field
-    "name": ("name", str),
-    "mode": ("mode", str),
-    "node_name": ("node", str),
-    "path": ("path", list),
-    "step": ("step", int),
-    "run_id": ("run", str),
-    "tool_call_id": ("id", str),
-    "error": ("error", str),
-    "input": ("in", str),
-    "output": ("out", object),
-    "data": ("data", object),
-    "truncated": ("cut", bool),
-    "unfinished": ("open", bool),
-}
-_FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in _AROUND.values()}
-
-
-def _facts_around(event: _Around) -> dict[str, Any]:
-    """Return what differs from the default."""
-    values = ((field, getattr(event, field.name)) for field in _FIELDS[type(event)])
-    return {_MEMBERS[field.name][0]: value for field, value in values if value != field.default}
-
-
-def _unfold_around(wire: Wire, origin: Origin, _: dict[int, Call], cursor: str) -> Event:
-    event, facts = _AROUND[wire[0]], wire[1]
-    values: dict[str, Any] = {}
-    for field in _FIELDS[event]:
-        member, kind = _MEMBERS[field.name]
-        if member in facts:
-            value = facts[member]
-            if kind is not object:
-                typed(kind, value)
-            values[field.name] = strings(value) if kind is list else value
-    return event(**values, origin=origin, cursor=cursor)
 
 
 # ------------------------------------------------------------------ events, reading
@@ -190,6 +138,32 @@ def unfold(
     return events
 
 
+def skim(
+    wires: Iterable[Wire], origin: Origin, calls: dict[int, Call], digests: dict[int, TextDigest]
+) -> list[Event]:
+    """Keep calls and texts up to date as `unfold` does, and return the ends of attempts alone.
+
+    For what a reader that resumes has been shown already: it costs a third of making the events.
+    """
+    ends: list[Event] = []
+    for wire in wires:
+        try:
+            kind = wire[0]
+            if kind == "text":
+                _read_text(wire, origin, calls, digests)
+            elif kind == "check":
+                digests.pop(wire[1], None)
+            elif kind in _KEEPS_CALLS:
+                event = _UNFOLD[kind](wire, origin, calls, "")
+                if type(event) is AttemptEnded:
+                    ends.append(event)
+        except BROKEN:
+            continue  # its gap has been shown
+    if len(digests) > MAX_OPEN_CALLS:
+        digests.clear()
+    return ends
+
+
 # Each of these reads all that can fail before it changes anything: what is broken takes one position.
 
 
@@ -204,17 +178,9 @@ def _unfold_text(
     events: list[Event],
 ) -> int:
     """Add an event for each piece; return how many there are."""
-    kind, ordinal, index, texts, *more = wire
-    if type(index) is not int or index < 0 or type(texts) is not list:
-        raise TypeError("a text form has an index and a list of texts")
-    text = "".join(texts)  # fails, at the speed of C, unless all are strings
-    pieces = len(texts)
-    count = number(more[0]) if more else pieces
-    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
-    if kind == "text":
-        if (digest := digests.get(ordinal)) is None:
-            digest = digests[ordinal] = TextDigest()
-        digest.add(text, count)
+    if wire[0] == "text":
+        call = _read_text(wire, origin, calls, digests)
+        index, texts = wire[2], wire[3]
         node_name, attempt = call.node_name, origin.attempt
         for place, piece in enumerate(texts):
             events.append(
@@ -228,13 +194,34 @@ def _unfold_text(
                     cursor=f"{prefix}{position + place}",
                 )
             )
-    else:
-        for place, piece in enumerate(texts):
-            cursor = f"{prefix}{position + place}"
-            events.append(
-                ReasoningEvent(token=piece, index=index + place, call=call, origin=origin, cursor=cursor)
-            )
-    return pieces
+        return len(texts)
+    _, ordinal, index, texts, *_ = wire
+    _joined(index, texts)
+    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    for place, piece in enumerate(texts):
+        cursor = f"{prefix}{position + place}"
+        events.append(
+            ReasoningEvent(token=piece, index=index + place, call=call, origin=origin, cursor=cursor)
+        )
+    return len(texts)
+
+
+def _read_text(wire: Wire, origin: Origin, calls: dict[int, Call], digests: dict[int, TextDigest]) -> Call:
+    """Check a text form and add its text to what was read of its call, which is returned."""
+    _, ordinal, index, texts, *more = wire
+    text = _joined(index, texts)
+    count = number(more[0]) if more else len(texts)
+    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    if (digest := digests.get(ordinal)) is None:
+        digest = digests[ordinal] = TextDigest()
+    digest.add(text, count)
+    return call
+
+
+def _joined(index: object, texts: list[str]) -> str:
+    if type(index) is not int or index < 0 or type(texts) is not list:
+        raise TypeError("a text form has an index and a list of texts")
+    return "".join(texts)  # fails, at the speed of C, unless all are strings
 
 
 def _unfold_check(
@@ -331,8 +318,11 @@ _UNFOLD = {
     "block": _unfold_block,
     "attempt_end": _unfold_attempt_end,
     "gap": _unfold_gap,
-    **dict.fromkeys(_AROUND, _unfold_around),
+    **dict.fromkeys(AROUND, unfold_around),
 }
+
+
+_KEEPS_CALLS = frozenset({"call", "call_end", "attempt_end"})
 
 
 def _unknown_call(ordinal: int, origin: Origin, calls: dict[int, Call] | None = None) -> Call:

@@ -94,8 +94,12 @@ class EntryDecoder:
             place = front + entry.id
             if isinstance(packet, Packet):
                 is_from_future = reach is where.transport and self._is_from_future(entry, packet)
+                # What is held is shown later than it was read: it has to be made.
+                is_known = known == Position.END and self._held is None
                 found = (
-                    self._skip(entry, _FROM_FUTURE) if is_from_future else self._events(place, entry, packet)
+                    self._skip(entry, _FROM_FUTURE)
+                    if is_from_future
+                    else self._events(place, entry, packet, is_known=is_known)
                 )
             else:
                 found = self._unread(place, entry, packet)
@@ -113,9 +117,9 @@ class EntryDecoder:
         stored = self._stored_time(entry.id)
         return stored is not None and packet.origin.started_time - stored > FUTURE
 
-    def _events(self, place: str, entry: Entry, packet: Packet) -> list[Event]:
+    def _events(self, place: str, entry: Entry, packet: Packet, *, is_known: bool) -> list[Event]:
         try:
-            found = self.attempts.read(place, packet)
+            found = self.attempts.read(place, packet, is_known=is_known)
         except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader
             return self._skip(entry, ProtocolError(f"it cannot be read ({type(error).__name__})"))
         if self._held is not None:
@@ -123,6 +127,9 @@ class EntryDecoder:
         if self._telemetry is not None:
             self._telemetry.packet(packet)
         self._is_readable = True
+        if is_known:
+            self._unopened.clear()
+            return []
         return self._unopened_before(found)
 
     def _unread(self, place: str, entry: Entry, error: ProtocolError | CodecMismatch) -> list[Event]:

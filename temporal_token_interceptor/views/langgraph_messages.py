@@ -44,6 +44,8 @@ Message = tuple[AIMessageChunk | RemoveMessage, Metadata]
 Messages = AsyncGenerator[Message]
 """What `TokenSubscriber.messages` returns."""
 
+_TEXT_INDEXES = 1_000  # behind all that providers number
+
 _SAYS = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock
 
 
@@ -106,9 +108,8 @@ class Chunks:
                 said = self._chunk(event, content=text)
             case ReasoningEvent(token=text):
                 said = self._reasoning(event, text)
-            case ToolCallChunk(index=index, id=id_, name=name, args=args):
-                # LangChain merges fragments by an index that is a number, whatever its annotation says.
-                part = tool_call_chunk(id=id_, name=name, args=args, index=index)  # type: ignore[arg-type]
+            case ToolCallChunk(id=id_, name=name, args=args):
+                part = tool_call_chunk(id=id_, name=name, args=args, index=self._tool_index(event))
                 said = self._chunk(event, content="", tool_call_chunks=[part])
             case ContentBlock(block=block):
                 said = self._chunk(event, content=[dict(block)])
@@ -150,6 +151,13 @@ class Chunks:
         drawn = self._drawn(event.origin, event.call)
         drawn.reasoning_from = None
         return [(AIMessageChunk(id=drawn.id, **content), {**drawn.metadata, "cursor": event.cursor})]
+
+    def _tool_index(self, event: ToolCallChunk) -> int | None:
+        """Return a number for the tool call: LangChain merges fragments by one, and refuses a text."""
+        if not isinstance(event.index, str) or not self._shows(event.call):
+            return event.index if isinstance(event.index, int) else None
+        numbers = self._drawn(event.origin, event.call).tool_indexes
+        return numbers.setdefault(event.index, _TEXT_INDEXES + len(numbers))
 
     def _reasoning(self, event: ReasoningEvent, text: str) -> list[Message]:
         """Return a block that LangChain merges with its neighbours, and with no other.
@@ -230,6 +238,7 @@ class _Drawn:
     def __init__(self, origin: Origin, call: Call) -> None:
         self.id = message_id(origin, call)
         self.reasoning_from: int | None = None
+        self.tool_indexes: dict[str, int] = {}  # of tool calls whose index is a text
         self.metadata: Metadata = {
             **(call.metadata or {}),
             **_of_attempt(origin),

@@ -14,6 +14,7 @@ from temporal_token_interceptor import (
     AttemptStarted,
     ConfigurationError,
     Gap,
+    InvalidCursor,
     MemoryStreamBackend,
     RedisStreamBackend,
     StreamEnded,
@@ -440,3 +441,112 @@ async def test_a_reader_that_is_overtaken_by_the_trimming_says_so(cut):
     assert ("trimmed", None) in gaps(events)
     cursors = [Cursor.parse(event.cursor) for event in events]
     assert cursors == sorted(set(cursors))
+
+
+# ---------------------------------------------------------------------- streams that expire, or come back
+
+
+def a_part(key: StreamKey, text: str, seq: int = 0, **changes: Any) -> bytes:
+    """A frame of an attempt of activity 1; the first opens its call."""
+    origin = of_stream(key, **changes)
+    records: tuple[Record, ...] = (TextRun("text", 0, seq, (text,), 1),)
+    if seq == 0:
+        records = (CallStarted(call=a_call()), *records)
+    return encode(Frame(origin, seq, records, header=seq == 0))
+
+
+async def test_a_stream_that_is_deleted_between_two_tokens_is_whole_for_a_live_reader(
+    redis_url, redis_client
+):
+    """Redis is flushed, or the stream expires in a pause, while I wait for the next token: I have all."""
+    key = StreamKey("default", unique("flushed"), "run")
+    until: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with RedisStreamBackend(redis_url) as backend, asyncio.timeout(20):
+        subscriber = TokenSubscriber(None, backend)
+        events: list[Any] = []
+        has_one = asyncio.Event()
+
+        async def read() -> None:
+            async for event in subscriber.subscribe(key.workflow_id, "run", until=until):
+                events.append(event)
+                if isinstance(event, TokenEvent) and event.index == 0:
+                    has_one.set()
+                elif isinstance(event, TokenEvent):
+                    until.set_result(None)
+
+        reading = asyncio.create_task(read())
+        await backend.write(key, a_part(key, "one "))
+        await has_one.wait()
+        await asyncio.sleep(1.1)  # longer than a reader may have been busy elsewhere
+        await redis_client.delete(f"tti:v1:{{{key.name}}}")
+        await backend.write(key, a_part(key, "two ", 1))
+        await reading
+
+    assert tokens(events) == ["one ", "two "]
+    assert [event.reason for event in events if isinstance(event, Gap)] == ["unended"]
+
+
+async def test_what_is_shown_again_after_a_restore_was_taken_back_first(redis_url, redis_client):
+    """An old dump is restored: my cursor is ahead of the stream, and my screen shows no text twice."""
+    key = StreamKey("default", unique("restored"), "run")
+    name = f"tti:v1:{{{key.name}}}"
+    async with RedisStreamBackend(redis_url) as backend:
+        for seq, text in enumerate(("one ", "two ", "three ")):
+            await backend.write(key, a_part(key, text, seq))
+            if seq == 1:
+                dump = await redis_client.dump(name)
+        subscriber = TokenSubscriber(None, backend)
+        before = await read_now(subscriber, key)
+        cursor = next(event.cursor for event in before if isinstance(event, TokenEvent) and event.index == 2)
+        await redis_client.restore(name, 60_000, dump, replace=True)
+        seen = before[: [event.cursor for event in before].index(cursor) + 1]
+        again = await read_now(subscriber, key, cursor=cursor)
+
+    (started,) = [event for event in again if isinstance(event, AttemptStarted)]
+    assert started.supersedes == started.origin
+    assert standing_text(seen) == "one two three "
+    assert standing_text([*seen, *again]) == "one two "
+    assert [event.reason for event in again if isinstance(event, Gap)] == ["transport", "unended"]
+
+
+async def test_a_retry_that_is_shown_again_takes_back_both(redis_url, redis_client):
+    """The screen may have had either attempt."""
+    key = StreamKey("default", unique("restored"), "run")
+    name = f"tti:v1:{{{key.name}}}"
+    async with RedisStreamBackend(redis_url) as backend:
+        await backend.write(key, a_part(key, "old "))
+        await backend.write(key, a_part(key, "new ", attempt=2, attempt_id="a2", started=60))
+        dump = await redis_client.dump(name)
+        await backend.write(key, a_part(key, "more ", 1, attempt=2, attempt_id="a2", started=60))
+        subscriber = TokenSubscriber(None, backend)
+        seen = await read_now(subscriber, key)
+        await redis_client.restore(name, 60_000, dump, replace=True)
+        again = await read_now(subscriber, key, cursor=tokens_of(seen)[-1].cursor)
+
+    assert standing_text(seen) == "new more "
+    assert standing_text([*seen, *again]) == "new "
+
+
+def tokens_of(events) -> list[TokenEvent]:
+    return [event for event in events if isinstance(event, TokenEvent)]
+
+
+async def read_now(subscriber: TokenSubscriber, key: StreamKey, **options: Any) -> list[Any]:
+    """What is there now."""
+    enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    enough.set_result(None)
+    return [event async for event in subscriber.subscribe(key.workflow_id, "run", until=enough, **options)]
+
+
+@pytest.mark.parametrize("cursor", ["1~run~abc~3", "1~run~17-x~3", f"1~run~{'7' * 200}~3", "1~run~1+2~3"])
+async def test_a_cursor_of_another_transport_is_refused_at_the_call(client, redis_url, cursor):
+    """Also by `tokens` and `messages`, before anything is awaited."""
+    until: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with RedisStreamBackend(redis_url) as backend:
+        subscriber = TokenSubscriber(client, backend)
+        with pytest.raises(InvalidCursor):
+            subscriber.subscribe("any", cursor=cursor, until=until)
+        with pytest.raises(InvalidCursor):
+            subscriber.messages("any", cursor=cursor, until=until)
+        with pytest.raises(InvalidCursor):
+            subscriber.tokens("any", cursor=cursor)

@@ -1,0 +1,71 @@
+"""Events around the calls as they stand in a frame: tools, nodes, custom and graph events.
+
+Each form once, writing beside reading; `docs/protocol.md` is the specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from temporal_token_interceptor.events import (
+    Call,
+    CustomEvent,
+    Event,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
+    Origin,
+    ToolEnded,
+    ToolStarted,
+)
+from temporal_token_interceptor.protocol.origin_json import strings, typed
+
+Around = ToolStarted | ToolEnded | NodeStarted | NodeEnded | CustomEvent | GraphEvent
+
+AROUND: dict[str, type[Around]] = {
+    "tool": ToolStarted,
+    "tool_end": ToolEnded,
+    "node": NodeStarted,
+    "node_end": NodeEnded,
+    "custom": CustomEvent,
+    "graph": GraphEvent,
+}
+KIND_AROUND = {event: kind for kind, event in AROUND.items()}
+
+_MEMBERS = {  # of their facts, by the name of the field
+    "name": ("name", str),
+    "mode": ("mode", str),
+    "node_name": ("node", str),
+    "path": ("path", list),
+    "step": ("step", int),
+    "run_id": ("run", str),
+    "tool_call_id": ("id", str),
+    "error": ("error", str),
+    "input": ("in", str),
+    "output": ("out", object),
+    "data": ("data", object),
+    "truncated": ("cut", bool),
+    "unfinished": ("open", bool),
+}
+_FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in AROUND.values()}
+
+
+def facts_around(event: Around) -> dict[str, Any]:
+    """Return what differs from the default."""
+    values = ((field, getattr(event, field.name)) for field in _FIELDS[type(event)])
+    return {_MEMBERS[field.name][0]: value for field, value in values if value != field.default}
+
+
+def unfold_around(wire: list[Any], origin: Origin, _: dict[int, Call], cursor: str) -> Event:
+    """Return the event of a form; raises one of `BROKEN`."""
+    event, facts = AROUND[wire[0]], wire[1]
+    values: dict[str, Any] = {}
+    for field in _FIELDS[event]:
+        member, kind = _MEMBERS[field.name]
+        if member in facts:
+            value = facts[member]
+            if kind is not object:
+                typed(kind, value)
+            values[field.name] = strings(value) if kind is list else value
+    return event(**values, origin=origin, cursor=cursor)
