@@ -35,7 +35,7 @@ TASK_QUEUE = "agent-with-tools"
 
 
 async def weather(city: str) -> str:
-    """Tell the weather of a city."""
+    """Look up the weather of a city."""
     await asyncio.sleep(0.2)
     return {"Lisbon": "21 degrees, clear", "Bergen": "6 degrees, rain"}[city]
 

@@ -27,7 +27,7 @@ TASK_QUEUE = "chat-model"
 
 # A real one: `langchain.chat_models.init_chat_model("anthropic:claude-sonnet-4-5")`, and all else stays.
 model = ScriptedChatModel.saying(
-    "A ", "durable ", "answer, ", "told ", "while ", "it ", "is ", "made.", delay=0.1
+    "A ", "durable ", "answer, ", "shown ", "while ", "it ", "is ", "made.", delay=0.1
 )
 
 

@@ -84,7 +84,7 @@ def secret_worker(client: Client, redis_url: str) -> Worker:
         task_queue=TASK_QUEUE,
         workflows=[Secret],
         activities=[answer],
-        # It takes the codec from the client. `TokenStreamingInterceptor` must be told: `data_converter=...`
+        # It takes the codec from the client; `TokenStreamingInterceptor` has `data_converter=` for it.
         plugins=[TokenStreamingPlugin(RedisStreamBackend(redis_url))],
     )
 

@@ -2,7 +2,7 @@
 
 This is a page that is reloaded, a phone that takes over, a server that is replaced. The second viewer is a
 new process that knows nothing but the cursor of the last token that was seen. No token is lost, none comes
-twice, and the model, which nobody told of all this, has gone on talking in the meantime.
+twice, and the model, which knows nothing of all this, has gone on in the meantime.
 """
 
 import asyncio
@@ -34,15 +34,15 @@ model = ScriptedChatModel.saying(*(f"{word} " for word in STORY.split()), delay=
 
 
 @activity.defn
-async def tell(subject: str) -> str:
-    return (await model.ainvoke(f"Tell a story of {subject}")).text
+async def write(subject: str) -> str:
+    return (await model.ainvoke(f"Write a story of {subject}")).text
 
 
 @workflow.defn
 class Story:
     @workflow.run
     async def run(self, subject: str) -> str:
-        return await workflow.execute_activity(tell, subject, start_to_close_timeout=timedelta(minutes=5))
+        return await workflow.execute_activity(write, subject, start_to_close_timeout=timedelta(minutes=5))
 
 
 def story_worker(client: Client, redis_url: str) -> Worker:
@@ -50,7 +50,7 @@ def story_worker(client: Client, redis_url: str) -> Worker:
         client,
         task_queue=TASK_QUEUE,
         workflows=[Story],
-        activities=[tell],
+        activities=[write],
         plugins=[TokenStreamingPlugin(RedisStreamBackend(redis_url))],
     )
 
@@ -59,7 +59,7 @@ def story_worker(client: Client, redis_url: str) -> Worker:
 
 
 async def view(temporal_address: str, redis_url: str, cursor: str | None = None) -> None:
-    """Print each token with its cursor, in one line: whoever has the one has the other."""
+    """Print each token with its cursor, in one line, so that both are seen or neither."""
     client = await Client.connect(temporal_address)
     async with RedisStreamBackend(redis_url) as backend:
         async for event in TokenSubscriber(client, backend).subscribe(WORKFLOW_ID, cursor=cursor):

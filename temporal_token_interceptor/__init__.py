@@ -2,7 +2,7 @@
 
 An interceptor makes every model call within an activity stream, without a change to graphs, models,
 workflows or their history; a subscriber reads the tokens anywhere else, each once, in order, with
-retries taken back and the end told by Temporal. A token costs a few microseconds where it is made, some
+retries taken back and the end as Temporal has it. A token costs a few microseconds where it is made, some
 bytes in Redis, and under a millisecond to arrive. It may come late; the activity never does: it is
 neither failed nor altered, and held up only for the last tokens at its end, within a bound.
 

@@ -41,7 +41,7 @@ class FrameCodec:
 
     Args:
         converter: The client's. Without a codec, nothing is sealed and nothing can be opened.
-        stream: Codecs that want a serialization context are told its namespace and workflow id.
+        stream: Codecs that want a serialization context get its namespace and workflow id.
     """
 
     @property
@@ -78,7 +78,7 @@ class FrameCodec:
         """Return the frame in an entry that begins as a sealed one does, and whether it was sealed.
 
         What is no payload is returned as it is, and so is the frame in a payload that no codec has touched:
-        anybody can write one.
+        any client can write one.
 
         Raises:
             CodecMismatch: the client's codec cannot undo what the writer's did; names the encoding.
@@ -113,5 +113,5 @@ class FrameCodec:
 
 
 def _encoding(payload: Payload) -> str:
-    # Somebody else's word, maybe: enough of it to know it by, in a log line.
+    # Another program's word, maybe: enough of it to know it by, in a log line.
     return payload.metadata.get(_ENCODING, b"")[:40].decode(errors="replace")

@@ -26,7 +26,7 @@ class Variable(NamedTuple):
 
     Attributes:
         option: The name of the argument.
-        takes: What may stand in it, for whoever reads the documentation or an error.
+        takes: What may stand in it, for readers of the documentation or of an error.
         read: Makes the argument of it; raises ValueError where it cannot. Whether the argument can be used is
             decided where it is in code, too: by the constructor.
     """
@@ -42,7 +42,7 @@ def _seconds(text: str) -> timedelta:
 
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:  # what captures nothing, and that nobody means by a comma
+    if not names:  # what captures nothing, and that a comma does not mean
         raise ValueError("no name")
     return names
 

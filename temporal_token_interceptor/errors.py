@@ -1,7 +1,7 @@
 """Every error of the package, sorted by what the caller can do about it.
 
 Nothing in here is ever raised into an activity: capture and delivery report by log line, counter and
-`Gap`, never by exception. These errors reach whoever constructs an object or reads a stream.
+`Gap`, never by exception. These errors reach the code that constructs an object or reads a stream.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class WorkflowNotCompleted(TokenStreamError):
         self.cursor = cursor
 
     def __str__(self) -> str:
-        return f"the workflow did not complete: {self.status}; the `result()` of its handle tells why"
+        return f"the workflow did not complete: {self.status}; the `result()` of its handle says why"
 
 
 class TokensMissing(TokenStreamError):

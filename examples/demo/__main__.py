@@ -1,4 +1,4 @@
-"""`python -m examples.demo`: the story is told in `story`."""
+"""`python -m examples.demo`: the story is in `story`."""
 
 import signal
 

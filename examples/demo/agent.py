@@ -8,7 +8,7 @@ CARRIER_LOG = {"1042": "Mon 18:02 left Rotterdam; Tue 07:40 customs, cleared; We
 
 
 async def track_parcel(order: str) -> str:
-    """Tell where the parcel of an order is."""
+    """Say where the parcel of an order is."""
     report = await model.ainvoke(f"Put this log into one sentence: {CARRIER_LOG[order]}")
     return report.text
 

@@ -1,6 +1,6 @@
 """Stands in for a provider: a chat model that knows its lines, hangs up once, and looks at the clock.
 
-It streams as any LangChain model does; the agent cannot tell the difference.
+It streams as any LangChain model does; the agent sees no difference.
 """
 
 import re

@@ -16,7 +16,7 @@ NOTES_FD = "TTI_DEMO_NOTES_FD"
 
 
 def note(what: str, workflow_id: str | None, attempt: int = 0, **facts: object) -> None:
-    """Append a line, if anybody wants one."""
+    """Append a line, if the notes are wanted."""
     if fd := os.environ.get(NOTES_FD):
         line = {"what": what, "workflow": workflow_id, "attempt": attempt, **facts}
         os.write(int(fd), json.dumps(line).encode() + b"\n")

@@ -19,7 +19,7 @@ _INDENT = 11
 
 
 class Page(Protocol):
-    """What a viewer can do with what it hears."""
+    """What a viewer can do with the events it receives."""
 
     def ask(self, question: str) -> None:
         """Begin a conversation."""
@@ -71,7 +71,7 @@ class Brush:
 class Screen:
     """The last lines of a terminal, drawn again wherever they changed.
 
-    Whoever prints nothing else in between may change any line; appending and taking back are the same act.
+    If nothing else is printed in between, any line may change; appending and taking back are the same act.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -26,7 +26,7 @@ class Failed(Exception):
 
 
 def run() -> NoReturn:
-    """Tell the story, and exit: 0 if it went as it should."""
+    """Run the story, and exit: 0 if it went as it should."""
     try:
         sys.exit(asyncio.run(_main()))
     except ServerUnavailable as missing:
@@ -178,8 +178,8 @@ def _introduce() -> None:
 
 def _show_processes(worker: Process, viewer: Process) -> None:
     brush = Brush.suits(sys.stdout)
-    told = f"The worker is process {worker.pid}; what follows is drawn by process {viewer.pid}."
-    print(f"  {brush(told, 'dim')}\n", flush=True)
+    line = f"The worker is process {worker.pid}; what follows is drawn by process {viewer.pid}."
+    print(f"  {brush(line, 'dim')}\n", flush=True)
 
 
 def _conclude(report: Report) -> None:

@@ -1,4 +1,4 @@
-"""Asks the questions, in a process of its own, and draws what it hears of the answers, as it hears it.
+"""Asks the questions, in a process of its own, and draws the answers as they arrive.
 
 It shares nothing with the worker but the addresses of Temporal and Redis.
 """

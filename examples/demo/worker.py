@@ -34,12 +34,12 @@ async def main(temporal_address: str, redis_url: str) -> None:
     await asyncio.sleep(SDK_REST.total_seconds())
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Tell every other failure from the one in the script, which Temporal reports with a traceback."""
+def _is_not_scripted(record: logging.LogRecord) -> bool:
+    """Whether a record is not about the failure in the script, which Temporal reports with a traceback."""
     return not (record.exc_info and isinstance(record.exc_info[1], HungUp))
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("temporalio.activity").addFilter(_is_news)
+    logging.getLogger("temporalio.activity").addFilter(_is_not_scripted)
     asyncio.run(main(*sys.argv[1:]))

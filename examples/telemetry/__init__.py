@@ -1,1 +1,1 @@
-"""What an OpenTelemetry SDK is told while an agent's tokens stream: `python -m examples.telemetry`."""
+"""What an OpenTelemetry SDK receives while an agent's tokens stream: `python -m examples.telemetry`."""

@@ -1,4 +1,4 @@
-"""Run one question whose first attempt fails, and show what OpenTelemetry was told of it."""
+"""Run one question whose first attempt fails, and show what OpenTelemetry received of it."""
 
 import asyncio
 import logging

@@ -38,7 +38,7 @@ def telemetry() -> Iterator[None]:
             ConsoleSpanExporter(formatter=span_line),
             ConsoleMetricExporter(formatter=metric_lines),
         )
-    # Temporal's own provider: spans of workflows are not told again when a workflow is replayed.
+    # Temporal's own provider: spans of workflows are not exported again when a workflow is replayed.
     tracing = create_tracer_provider(resource=resource, shutdown_on_exit=False)
     tracing.add_span_processor(BatchSpanProcessor(spans))
     measuring = MeterProvider(

@@ -110,13 +110,13 @@ async def subscription(
     last_event_id: Annotated[str | None, Header()] = None,
     cursor: str | None = None,
 ) -> AsyncIterator[AsyncGenerator[Event]]:
-    """Yield what one tab is told. It ends with the response, also when the tab is closed in mid-sentence.
+    """Yield the messages for one tab. It ends with the response, also when the tab is closed in mid-sentence.
 
     Args:
         known: The chat.
         request: Where the subscriber is found.
         last_event_id: What browsers send when they connect again by themselves.
-        cursor: The same for a page that has to connect anew; the header is newer.
+        cursor: The same for a page that has to connect again; the header is newer.
     """
     subscriber: TokenSubscriber = request.state.subscriber
     try:
@@ -137,16 +137,16 @@ async def stream(
 ) -> AsyncIterator[ServerSentEvent]:
     try:
         async for event in events:
-            if news := told(event):
-                yield ServerSentEvent(data=news, id=event.cursor)
+            if message := for_browser(event):
+                yield ServerSentEvent(data=message, id=event.cursor)
     except TransportUnavailable:
         return  # Redis or Temporal is away for long. The browser comes again, with the last id that it has.
 
 
-def told(event: Event) -> dict[str, Any] | None:
-    """Return what a browser is told of an event; None for what it does not draw.
+def for_browser(event: Event) -> dict[str, Any] | None:
+    """Return an event as the page needs it; None for one that it does not draw.
 
-    Only what it needs: workflow types, task queues and the like are nobody's business.
+    Only what it needs: workflow types, task queues and the like stay on the server.
     """
     match event:
         case AttemptStarted(supersedes=Origin(attempt_id=attempt)):

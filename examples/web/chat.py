@@ -16,7 +16,7 @@ TASK_QUEUE = "web"
 
 
 async def timetable(place: str) -> str:
-    """Tell when the ferry to a place leaves."""
+    """Say when the ferry to a place leaves."""
     await asyncio.sleep(0.6)
     return f"{place}: 09:40, 14:10, 18:30"
 
@@ -56,6 +56,6 @@ class Chat:
             answer,
             question,
             start_to_close_timeout=timedelta(minutes=5),
-            heartbeat_timeout=timedelta(seconds=5),  # without one, Temporal cannot tell an activity to stop
+            heartbeat_timeout=timedelta(seconds=5),  # without one, Temporal cannot ask an activity to stop
             retry_policy=RetryPolicy(maximum_attempts=3),
         )

@@ -88,7 +88,7 @@ class Frame:
         origin: The attempt.
         seq: Counts the frames of the attempt from 0, without holes.
         records: What happened, in order.
-        header: Whether the frame tells its whole origin and its open calls, so that a reader can
+        header: Whether the frame has its whole origin and its open calls, so that a reader can
             begin here. True for frame 0, and again from time to time.
         open_calls: In a header: the calls that started in earlier frames and have not ended.
         traceparent: In a header: the attempt's trace, if it is traced.

@@ -1,7 +1,7 @@
 """What happens around the model calls: tools, nodes, custom events, and a graph's own stream modes.
 
 What tools were given and return, and what nodes return, may never have been meant for a viewer: it is sent
-only if the worker was told so. Names, ids and errors' classes always are.
+only if the worker is configured so. Names, ids and errors' classes always are.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Gap(EventBase):
 
     Attributes:
         missing: How many tokens (of `overflow`, `mismatch` and `transport`) or frames (else); None if
-            nobody can know.
+            that cannot be known.
         reason: See `GapReason`.
         call: The call that misses tokens, where that is known.
         origin: The attempt that misses something; None if the stream as a whole does.

@@ -84,8 +84,8 @@ class ContentBlock(AttemptEvent):
     """A block of an answer that is neither text, reasoning nor a tool call, as LangChain's v1 block.
 
     Images, audio, video and files come as references: type, `mime_type`, `id`, `url`, and `size` in bytes in
-    place of the bytes, which are sent only if the worker was told so (`capture={"media"}`). Annotations of
-    a text come as a text block that has no text.
+    place of the bytes, which are sent only if the worker is configured so (`capture={"media"}`). Annotations
+    of a text come as a text block that has no text.
 
     Attributes:
         block: The block.

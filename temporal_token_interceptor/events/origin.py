@@ -1,6 +1,6 @@
 """Where an event comes from: the attempt of an activity (`Origin`), the model call (`Call`), the node.
 
-Pure data, and the bases that all events share. `events.py` hands these names on: nobody else need look here.
+Pure data, and the bases that all events share. Import these names from `events`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Origin:
         activity_id: The activity; `nexus:<request id>` for a Nexus operation.
         activity_type: Its type; `<service>/<operation>` for a Nexus operation.
         attempt: Temporal's number of the attempt, from 1.
-        attempt_id: Tells attempts apart: the first 16 hex digits of the task token's SHA-256.
+        attempt_id: Distinguishes attempts: the first 16 hex digits of the task token's SHA-256.
         started_time: When Temporal's server started it; of a Nexus operation, by the worker's clock.
         scheduled_time: When the activity was scheduled, by Temporal's server: the same for all attempts of an
             activity, and another one where a workflow uses an `activity_id` again. None if not known.
@@ -51,7 +51,7 @@ class Origin:
     scheduled_time: datetime | None = None
 
     def __repr__(self) -> str:
-        # It stands in every event, and whoever prints those wants to see what they say.
+        # It stands in every event, and a printed event should show what it says.
         activity = f"{self.activity_type or 'activity'} {self.activity_id}"
         return f"<{activity}, attempt {self.attempt}, of {self.workflow_id}>"
 
@@ -72,7 +72,7 @@ class Call:
         provider: The provider's name as LangChain reports it.
         tags: LangChain's tags of the call.
         tool_call_id: The tool call that the model runs under, as a sub-agent does.
-        metadata: Your own, of the keys that the worker was told to send (`metadata_keys`).
+        metadata: Your own, of the keys that the worker is configured to send (`metadata_keys`).
     """
 
     ordinal: int
@@ -148,7 +148,7 @@ class EventBase:
 
     @property
     def from_history(self) -> bool:
-        """Whether Temporal's history told it, because no transport had it: late, and all at once."""
+        """Whether it came from Temporal's history, because no transport had it: late, and all at once."""
         entry = self.cursor.rpartition("~")[0].rpartition("~")[2]
         return entry.rpartition(".")[2].startswith(HISTORY)
 

@@ -1,7 +1,7 @@
-"""What a worker tells of streaming: a `send` span for each model call, and the metrics of what it publishes.
+"""What a worker reports of streaming: a `send` span for each model call, the metrics of what it publishes.
 
 Without an SDK an attempt gets `NO_TELEMETRY`, whose verbs do nothing. With one, counters are added up here
-and told once a second, so that a frame costs one histogram and no more. Whatever the user's own parts of
+and reported once a second, so that a frame costs one histogram and no more. Whatever the user's own parts of
 an SDK raise is logged once an attempt, and the tokens go on.
 """
 
@@ -51,7 +51,7 @@ class RuntimeMeter(Protocol):
 
 
 class NoTelemetry:
-    """What an attempt reports to where nobody listens."""
+    """What an attempt reports to where no SDK is installed."""
 
     traceparent: str | None = None
     """The trace that readers link to, for the headers of the attempt's frames."""
@@ -70,7 +70,7 @@ class NoTelemetry:
         """Note that the frame that was made last is stored."""
 
     def ended(self, end: AttemptEnded | None, undelivered: int) -> None:
-        """Note that the attempt has ended, and how, if that is known; tell what was not told yet."""
+        """Note that the attempt has ended, and how, if that is known; report what was not reported yet."""
 
 
 NO_TELEMETRY = NoTelemetry()
@@ -204,7 +204,7 @@ class AttemptTelemetry(NoTelemetry):
 
     @_harmless
     def ended(self, end: AttemptEnded | None, undelivered: int) -> None:
-        """End the spans that are open, as undelivered, and tell all."""
+        """End the spans that are open, as undelivered, and report all counts."""
         if end is not None and (end.will_retry or end.outcome in _RETRIED):
             self._untold[names.TOKENS_SUPERSEDED] += self._tokens
         self._untold[names.FRAMES_UNDELIVERED] += undelivered
@@ -249,7 +249,7 @@ def attempt_telemetry(
     *,
     thrown_in: tuple[type[Exception], ...] = (),
 ) -> NoTelemetry:
-    """Return what an attempt reports to; `NO_TELEMETRY` if nobody listens."""
+    """Return what an attempt reports to; `NO_TELEMETRY` if no SDK is installed."""
     tracer, instruments = live_tracer(), live_instruments()
     if instruments is not None:
         instruments.watch(budget)

@@ -1,4 +1,4 @@
-"""Whether anybody listens, and what everything that is told has in common.
+"""Whether an OpenTelemetry SDK is installed, and what all spans and metrics have in common.
 
 Only OpenTelemetry's API is imported. Whether the user installed an SDK is decided once an attempt, and once a
 subscription, by looking at the global providers; where there is none nothing is made and nothing is asked.
@@ -41,7 +41,7 @@ def live_instruments() -> Instruments | None:
 
 
 def _is_of_the_api(provider: object) -> bool:
-    # The API's placeholder for metrics has no public name, so providers are told apart by where they live.
+    # The API's placeholder for metrics has no public name, so providers are distinguished by where they live.
     return type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
 

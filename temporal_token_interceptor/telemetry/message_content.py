@@ -40,15 +40,17 @@ def messages_json(messages: Sequence[BaseMessage]) -> str:
 
 
 def _message(message: BaseMessage) -> dict[str, Any]:
-    told = said(_ROLES.get(message.type, message.type), message.text)
+    written = said(_ROLES.get(message.type, message.type), message.text)
     if isinstance(message, AIMessage):
-        told["parts"] += [
+        written["parts"] += [
             {"type": "tool_call", "id": call["id"], "name": call["name"], "arguments": call["args"]}
             for call in message.tool_calls
         ]
     elif isinstance(message, ToolMessage):
-        told["parts"] = [{"type": "tool_call_response", "id": message.tool_call_id, "response": message.text}]
-    return told
+        written["parts"] = [
+            {"type": "tool_call_response", "id": message.tool_call_id, "response": message.text}
+        ]
+    return written
 
 
 def said(role: str, text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What LangChain's callbacks tell OpenTelemetry: `chat` and `execute_tool` spans, and the GenAI metrics.
+"""From LangChain's callbacks to OpenTelemetry: `chat` and `execute_tool` spans, and the GenAI metrics.
 
 A handler of its own beside the one that captures: without an SDK it is not there at all, and what is captured
 does not depend on what is measured. It sees every call, also those that are kept out of the stream.
@@ -45,7 +45,7 @@ from temporal_token_interceptor.telemetry.message_content import (
 logger = logging.getLogger(__name__)
 
 GenAISpans = Literal["auto", "on", "off"]
-"""Who tells OpenTelemetry of model calls; see `TokenStreamingInterceptor`."""
+"""Who reports model calls to OpenTelemetry; see `TokenStreamingInterceptor`."""
 
 _CANCELLED = "cancelled"
 
@@ -81,7 +81,7 @@ class ModelTelemetry(InlineHandler):
         default_node: The node's name outside of a graph.
         tracer: For spans; None for none.
         instruments: For metrics; None for none.
-        content: Whether prompts, answers and arguments are told.
+        content: Whether prompts, answers and arguments are recorded.
         thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
 
@@ -230,9 +230,9 @@ class ModelTelemetry(InlineHandler):
             if self._instruments is not None:
                 self._instruments[names.TIME_TO_FIRST_CHUNK](after, run.attributes)
         elif self._per_chunk is not None:
-            self._per_chunk(now - run.told, run.attributes)
+            self._per_chunk(now - run.last_chunk, run.attributes)
         run.chunks += 1
-        run.told = now
+        run.last_chunk = now
 
     def _call_ended(self, run: LiveRun, error_type: str | None = None) -> None:
         attributes = run.attributes
@@ -324,7 +324,7 @@ class ModelTelemetry(InlineHandler):
 def models_reported(
     *, genai_spans: GenAISpans, default_node: str, thrown_in: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Report every model call and tool run made within the context, if somebody listens.
+    """Report every model call and tool run made within the context, if an SDK is installed.
 
     Args:
         genai_spans: `"on"`; `"off"`; `"auto"`: unless another instrumentation of LangChain does it.
@@ -332,8 +332,8 @@ def models_reported(
         thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
     """
     tracer, instruments = live_tracer(), live_instruments()
-    nobody = tracer is None and instruments is None
-    if nobody or genai_spans == "off" or (genai_spans == "auto" and is_instrumented()):
+    no_sdk = tracer is None and instruments is None
+    if no_sdk or genai_spans == "off" or (genai_spans == "auto" and is_instrumented()):
         yield
         return
     handler = ModelTelemetry(

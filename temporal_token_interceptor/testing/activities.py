@@ -74,7 +74,7 @@ class StreamingActivityEnvironment:
         """Run an activity, async or not, as one more attempt; return its result.
 
         Raises:
-            BaseException: whatever the activity raised, as it came; `events` tells what it said before.
+            BaseException: whatever the activity raised, as it came; `events` has what it said before.
         """
         info = self.environment.info
         self._runs += 1
@@ -131,7 +131,7 @@ class _Called(ActivityInboundInterceptor):
 
 
 class _Outbound(ActivityOutboundInterceptor):
-    """Heartbeats of the interceptor's pulse: there is no server to hear them."""
+    """Heartbeats of the interceptor's pulse: there is no server to receive them."""
 
     def __init__(self) -> None:
         """Have no next one."""

@@ -1,4 +1,4 @@
-"""Chat models that say what you tell them to: no key, no network, real LangChain streaming.
+"""Chat models that say what a script says: no key, no network, real LangChain streaming.
 
 For tests of your own streams, and for ours, the demo and the benchmarks.
 """
@@ -97,7 +97,7 @@ def tool_call(name: str, args: str, *, id: str, index: int = 0) -> AIMessageChun
 def _chunk(piece: Piece) -> ChatGenerationChunk:
     if isinstance(piece, Exception):
         raise piece
-    # A copy, because LangChain writes the id of the run into the chunk, and a script may be told again.
+    # A copy, because LangChain writes the id of the run into the chunk, and a script may be used again.
     message = AIMessageChunk(content=piece) if isinstance(piece, str) else piece.model_copy()
     return ChatGenerationChunk(message=message)
 

@@ -46,11 +46,11 @@ async def check_transport(
     laws: Iterable[str] | None = None,
     deadline: timedelta = timedelta(seconds=20),
 ) -> None:
-    """Check that a transport keeps the laws, each on a fresh transport and on streams that nobody else has.
+    """Check that a transport keeps the laws, each on a fresh transport and on streams of its own.
 
     Args:
         make: Called once for each law; returns an `async with` block around a working transport. The block
-            must put up with a transport that is closed already.
+            must accept a transport that is closed already.
         laws: Names out of `TRANSPORT_LAWS`; all of them if not given.
         deadline: How long one law may take. A transport that loses an entry is waited for this long.
 

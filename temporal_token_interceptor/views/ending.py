@@ -1,4 +1,4 @@
-"""How a stream ended, for whoever wants all of it: well, or with which error."""
+"""How a stream ended, for callers who need all of it: well, or with which error."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _GAPS_KEPT = 100
 
 
 class Ending:
-    """Knows, at the end of a stream, whether somebody who read it has all that was said."""
+    """Knows, at the end of a stream, whether its reader has all that was said."""
 
     def __init__(self) -> None:
         self._gaps: deque[Gap] = deque(maxlen=_GAPS_KEPT)
         self._ended = StreamEnded(status="unknown")
 
     def note(self, event: Event) -> None:
-        """Take in one event. What a superseded attempt missed, nobody misses."""
+        """Take in one event. What a superseded attempt missed does not count."""
         match event:
             case Gap():
                 self._gaps.append(event)

@@ -3,8 +3,8 @@
 A chunk cannot take text back and LangGraph's stream has no holes, so two things needed a decision:
 
 * A retry yields a `RemoveMessage` for each message of the attempt that is superseded, as LangGraph's own
-  state takes messages back. A call has another id in every attempt, LangChain's: whoever ignores the removal
-  has two messages, as after a node's retry within LangGraph, and never a garbled one.
+  state takes messages back. A call has another id in every attempt, LangChain's: a client that ignores the
+  removal has two messages, as after a node's retry within LangGraph, and never a garbled one.
 * The loop ends in peace only if the workflow completed and nothing is missing; else it ends with an error,
   after all that there is.
 """
@@ -75,7 +75,7 @@ async def messages(
         async for event in events:
             before = event.supersedes if isinstance(event, AttemptStarted) else None
             if before is not None and before.run_id == run_id and not chunks.knows_all(before):
-                # All that it said was shown: up to the cursor to somebody else, and then to us.
+                # All that it said was shown: up to the cursor to the reader before, and then to us.
                 async with aclosing(past(before)) as batches:
                     async for batch in batches:
                         for earlier in batch:
@@ -119,7 +119,7 @@ class Chunks:
                 said = [] if superseded is None else self._removals(superseded, event)
                 self._runs[-1][origin.attempt_id] = _Attempt(is_whole=True)
             case Gap(call=Call() as call) if not self._shows(call):
-                return []  # nobody here misses it
+                return []  # no call of this reader misses it
             case Gap():
                 said = self._gap(event)
             case RunContinued():
@@ -198,7 +198,7 @@ class Chunks:
     def _removals(self, superseded: Origin, event: AttemptStarted) -> list[Message]:
         """Take back what an attempt said.
 
-        Only the last removal has a new cursor: whoever resumes before it gets all of them again.
+        Only the last removal has a new cursor: a reader that resumes before it gets all of them again.
         """
         drawn = [
             message

@@ -40,12 +40,12 @@ class CallText:
 class Snapshot:
     """What the newest attempts of one run have said so far.
 
-    Where there is a backend, as far as that has it: what only the history can tell comes to whoever goes on
+    Where there is a backend, as far as that has it: what only the history has comes to a reader that goes on
     from the cursor.
 
     Attributes:
         run_id: The run.
-        calls: One for each call, in the order in which they were first heard of.
+        calls: One for each call, in the order in which they first appeared.
         gaps: What is known to be missing.
         cursor: Subscribe with it to go on right after what is in here.
     """

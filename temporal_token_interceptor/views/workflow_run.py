@@ -2,8 +2,9 @@
 
 The run object is ours, because LangGraph's cannot be fed without private names.
 
-One task reads the subscription, and only while somebody waits: a slow reader reads slowly, and nobody holds
-up another. What is not read is kept within a bound; past it the oldest is dropped, and told.
+One task reads the subscription, and only while a task waits for an item: a slow reader reads slowly, and
+does not hold up another. What is not read is kept within a bound; past it the oldest is dropped, and
+reported.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from temporal_token_interceptor.views.model_call import ModelCall, Speaking
 
 _T = TypeVar("_T")
 
-# Of what nobody reads, each stream keeps so many items.
+# Each stream keeps so many items that are not read yet.
 _KEPT = 1_000
 
 # How many events are read for one that was asked for: to switch tasks for each costs as much as all the rest.
@@ -62,7 +63,7 @@ class Items(Generic[_T]):
     """What a run says of one kind, as it comes; for one reader.
 
     Raises:
-        TokensMissing: nobody read for so long that items were dropped; the next ones follow.
+        TokensMissing: not read for so long that items were dropped; the next ones follow.
     """
 
     def __init__(self, more: Callable[[], Awaitable[None]]) -> None:
@@ -73,7 +74,7 @@ class Items(Generic[_T]):
         self._error: Exception | None = None
 
     def push(self, item: _T) -> None:
-        """Add an item, for whoever reads."""
+        """Add an item, for the reader."""
         if len(self._items) == _KEPT:
             self._items.popleft()
             self._dropped += 1
@@ -100,18 +101,18 @@ class Items(Generic[_T]):
 
 
 class WorkflowRun:
-    """What a workflow says, by kind; for `async with`. Costs one task, which reads while somebody waits.
+    """What a workflow says, by kind; for `async with`. Costs one task, which reads while a task waits.
 
     Each of the streams is for one reader; the readers may be tasks of their own. `messages`, `tool_calls`,
     `custom` and `updates` end as `TokenSubscriber.messages` does: with an error, unless the workflow
-    completed and nothing is missing. Of a stream that nobody reads, the last 1,000 items are kept.
+    completed and nothing is missing. Of a stream that is not read, the last 1,000 items are kept.
 
     Attributes:
         messages: A `ModelCall` for each call of a model, as it begins; `.namespace` is its subgraph path.
         tool_calls: Tools that run: `ToolStarted` and `ToolEnded`.
         custom: `CustomEvent`, and the mode `custom` of graphs run by `stream_graph`.
         updates: `NodeEnded`, and the mode `updates` of graphs run by `stream_graph`.
-        lifecycle: Attempts, gaps, further runs and the end; never raises for what it tells.
+        lifecycle: Attempts, gaps, further runs and the end; never raises for what it reports.
     """
 
     def __init__(self, events: AsyncGenerator[Event], result: Callable[[], Awaitable[Any]]) -> None:
@@ -146,7 +147,7 @@ class WorkflowRun:
         try:
             if self._reading is not None:
                 await joined(self._reading)
-        finally:  # also where whoever leaves is cancelled: other tasks may be reading
+        finally:  # also where the task that leaves is cancelled: other tasks may be reading
             if not self._finished:
                 self._finish(ConfigurationError("the run was left: read it within its `async with`"))
 
@@ -179,12 +180,12 @@ class WorkflowRun:
                     if not ahead:
                         ahead = await self._asked()
             self._ending.check()
-        except Exception as raised:  # noqa: BLE001 - whoever reads gets it
+        except Exception as raised:  # noqa: BLE001 - the readers get it
             error = raised
         self._finish(error)
 
     async def _asked(self) -> int:
-        """Wait until somebody waits; return how many events may be read then."""
+        """Wait until a reader waits; return how many events may be read then."""
         await self._hungry.wait()
         self._hungry.clear()
         return _AHEAD
@@ -251,7 +252,7 @@ class WorkflowRun:
 
 
 class _Lazily:
-    """Begins when it is awaited: whoever only looks at it leaves nothing unawaited."""
+    """Begins when it is awaited: only looking at it leaves nothing unawaited."""
 
     def __init__(self, begin: Callable[[], Awaitable[Any]]) -> None:
         self._begin = begin

@@ -15,9 +15,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 # What a reader has to see, in this order.
 POINTS = {
     "chat_model": [
-        r"^\[answer, scripted\] A \|durable \|answer, \|told \|while \|it \|is \|made\.\|$",
+        r"^\[answer, scripted\] A \|durable \|answer, \|shown \|while \|it \|is \|made\.\|$",
         "^-- completed, says Temporal --$",
-        "^result: A durable answer, told while it is made.$",
+        "^result: A durable answer, shown while it is made.$",
     ],
     "agent_with_tools": [
         "^Let me look at both. $",
