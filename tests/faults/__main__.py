@@ -21,7 +21,7 @@ from tests.faults.verdict import PROMISES, Verdict
 from tests.support.cluster import Cluster, a_cluster
 
 WIDTH = 5  # runs that one strike hits, each at another point
-AT_ONCE = 2  # strikes; a busy machine makes worse weather, but also false timeouts
+AT_ONCE = 3  # strikes; a busy machine makes worse weather, but also false timeouts
 
 
 async def repeat(

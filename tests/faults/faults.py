@@ -320,6 +320,7 @@ FAULTS = [
     Fault("worker clocks off by +-1 h", partial(worker_killed, skew=3_600.0)),
     Fault("64 calls in one activity", many_calls),
     Fault("Redis: restored from an older dump", redis_faults.restored),
+    Fault("Redis: restored under who resumes", partial(redis_faults.restored, killed_every=10)),
     Fault("Redis: a replica lags behind", redis_faults.lagging_replica),
     Fault("Redis: ACL reload", redis_faults.acl_reloaded),
     Fault("Redis: quota burst", redis_faults.quota_burst),

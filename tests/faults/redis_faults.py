@@ -19,10 +19,10 @@ LONG_SPEECH = Speech(tokens=400)
 PATIENT = timedelta(seconds=30)  # an activity's wait for its last tokens, where the fault outlasts the speech
 
 
-async def restored(stage: Stage) -> None:
+async def restored(stage: Stage, **viewer: int) -> None:
     """Redis crashes, and an operator restores a dump that is older than what viewers have read."""
     async with stage.worker():
-        await stage.start_all(lambda: Script(LONG_SPEECH))
+        await stage.start_all(lambda: Script(LONG_SPEECH), **viewer)
         await stage.at_random_points(stage.runs, within=0.3)
         dump = {key: await stage.redis_client.dump(key) async for key in stage.redis_client.scan_iter()}
         await asyncio.sleep(stage.rng.uniform(0.1, 0.4))

@@ -77,6 +77,7 @@ def judge(
             case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
                 standing.pop(superseded, None)
                 gone.add(superseded)
+                gone.discard(attempt_id)  # what is shown again was taken back: it begins again
             case Gap():
                 gaps.add(attempt_id)
             case TokenEvent():

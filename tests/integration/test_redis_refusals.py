@@ -191,6 +191,21 @@ async def test_a_server_without_some_commands_keeps_the_laws(odd, lacks):
     await check_transport(lambda: RedisStreamBackend(odd.url))
 
 
+@pytest.mark.parametrize(
+    "lacks", [[b"EVAL", b"EVALSHA"], [b"XREAD"], [b"BLOCK"], [b"EVAL", b"EVALSHA", b"XREAD"]], ids=str
+)
+async def test_a_proxy_that_refuses_by_hanging_up_is_served(odd, lacks):
+    """Some proxies close the connection at a command that they do not know: what works is used."""
+    odd.closes = lambda words: bool({word.upper() for word in words} & {*lacks})
+    stream = a_stream()
+    async with RedisStreamBackend(odd.url) as backend:
+        reading = asyncio.ensure_future(read(backend, stream, 10))
+        async with asyncio.timeout(10):
+            for number in range(10):
+                await backend.write(stream, b"%d" % number)
+            assert sorted(set(await reading)) == [b"%d" % number for number in range(10)]
+
+
 @pytest.mark.parametrize("lacks", [*ODD_SERVERS.values(), None], ids=[*ODD_SERVERS, "BLOCK without a wait"])
 async def test_a_silent_reader_costs_such_a_server_five_commands_a_second(odd, caplog, lacks):
     """While nothing is said, a reader asks at most five times a second, and logs each finding once."""

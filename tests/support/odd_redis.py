@@ -20,6 +20,7 @@ class OddRedis:
         url: Its address.
         bytes_per_second: How fast it delivers to clients, all of them together; 0 for any speed.
         refuses: Which commands are answered with an error.
+        closes: At which commands it closes the connection.
         commands: How often each command was sent.
         replied: Bytes that went to clients.
     """
@@ -28,6 +29,7 @@ class OddRedis:
         self.url = ""
         self.bytes_per_second = 0.0
         self.refuses: Refuses = lambda _: None
+        self.closes: Callable[[list[bytes]], bool] = lambda _: False
         self.commands: dict[str, int] = {}
         self.replied = 0
         self.unblocks = False  # XREAD BLOCK returns at once
@@ -81,6 +83,8 @@ class OddRedis:
     async def _forward(self, words: list[bytes], back_writer: asyncio.StreamWriter) -> None:
         name = words[0].decode().upper()
         self.commands[name] = self.commands.get(name, 0) + 1
+        if self.closes(words):
+            raise ConnectionResetError
         if error := self.refuses(words):
             # By Redis itself, so that the replies to a pipeline stay in order.
             words = [b"EVAL", b"return redis.error_reply(ARGV[1])", b"0", error.encode()]

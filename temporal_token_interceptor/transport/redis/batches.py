@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.connection import Command, Queries
 from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
-from temporal_token_interceptor.transport.redis.refusals import classify, described
+from temporal_token_interceptor.transport.redis.refusals import FAILURES, classify, described
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ return results
 """
 _SCRIPT_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
+_BROKEN_SCRIPTS: Final = 4
+"""So many scripts in a row that are not answered: a pipeline shows whether it is because of them."""
+
 _SCRIPTS_AGAIN: Final = 300.0
 """Seconds after which a server that refused scripts is asked again: permissions are reloaded."""
 
@@ -69,6 +72,7 @@ class BatchSender:
         self._ttl = ttl
         self._scripts = scripts
         self._pipelines_until = 0.0  # on the loop's clock
+        self._broken = 0  # scripts in a row that were not answered
         self._logged = False
         self._has_ttl = True
 
@@ -90,11 +94,14 @@ class BatchSender:
         """
         if self._scripts and now >= self._pipelines_until:
             try:
-                return await self._as_script(batch, kept)
-            except ResponseError as error:
-                if classify(error).wait == "outage":
+                errors = await self._as_script(batch, kept)
+            except FAILURES as error:
+                if not self._may_be_the_script(error):
                     raise
                 refusal = error
+            else:
+                self._broken = 0
+                return errors
             errors = await self._as_pipeline(batch, kept)
             if all(errors):  # it is not the scripts that are refused, or nothing shows that it is
                 return errors
@@ -106,6 +113,13 @@ class BatchSender:
                 )
             return errors
         return await self._as_pipeline(batch, kept)
+
+    def _may_be_the_script(self, error: Exception) -> bool:
+        """Whether a pipeline is worth a try: some proxies refuse a command by closing the connection."""
+        if isinstance(error, ResponseError):
+            return classify(error).wait != "outage"
+        self._broken += 1
+        return self._broken % _BROKEN_SCRIPTS == 0
 
     async def _as_script(
         self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]

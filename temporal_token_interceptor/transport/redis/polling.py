@@ -30,6 +30,7 @@ from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
 from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import (
+    FAILURES,
     classify,
     described,
     is_final,
@@ -48,6 +49,9 @@ SINGLE_PAUSE: Final = 0.2
 """The same at a single server, where this costs a command each: five a second."""
 
 _SLOWDOWN: Final = 1.5
+
+BROKEN_ROUNDS: Final = 4
+"""So many broken connections in a row show that something else has to be asked."""
 
 
 class PollingFollower(Follower):
@@ -78,6 +82,7 @@ class PollingFollower(Follower):
         self._longest_pause = longest_pause
         self._page = PageSize(first_entries)
         self._by_xread = by_xread
+        self._broken = 0  # connections in a row
 
     async def _serve(self, turn: object, backoff: Backoff) -> None:
         await self._poll(turn, backoff)
@@ -113,15 +118,20 @@ class PollingFollower(Follower):
         """
         if self._by_xread:
             try:
-                return await self._ask_together(feeds)
-            except ResponseError as error:
-                if classify(error).wait == "outage":
+                served = await self._ask_together(feeds)
+            except FAILURES as error:
+                # Some proxies refuse a command by closing the connection.
+                self._broken += not isinstance(error, ResponseError)
+                if classify(error).wait == "outage" and self._broken < BROKEN_ROUNDS:
                     raise
+                self._broken = 0
                 served, errors = await self._ask_each(feeds)
                 if not errors:
                     self._by_xread = False
                     logger.info("Redis refuses XREAD (%s); asking with XRANGE", described(error))
-                return served
+            else:
+                self._broken = 0
+            return served
         served, _ = await self._ask_each(feeds)
         return served
 

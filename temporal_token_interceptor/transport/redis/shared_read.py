@@ -36,7 +36,7 @@ from temporal_token_interceptor.transport.redis.connection import (
 from temporal_token_interceptor.transport.redis.feeds import Feed
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
 from temporal_token_interceptor.transport.redis.pages import REPLY_BYTES
-from temporal_token_interceptor.transport.redis.polling import SINGLE_PAUSE, PollingFollower
+from temporal_token_interceptor.transport.redis.polling import BROKEN_ROUNDS, SINGLE_PAUSE, PollingFollower
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, classify, described
 
@@ -101,6 +101,8 @@ class BlockingFollower(PollingFollower):
             return  # over a new connection, and with fewer entries
         except ResponseError as error:
             await self._judge(error)
+        except FAILURES as error:
+            await self._judge_broken(error)
 
     async def _run_rounds(self, turn: object, connection: AbstractConnection, backoff: Backoff) -> None:
         interrupter = await self._interrupter(turn, connection)
@@ -168,10 +170,23 @@ class BlockingFollower(PollingFollower):
         command = "XREAD BLOCK" if self._blocked else "XREAD"
         self._poll_for_a_while(f"Redis refuses {command} ({described(error)})")
 
+    async def _judge_broken(self, error: Exception) -> None:
+        """Find out whether connections break because of what we ask: some proxies refuse commands like that.
+
+        Raises:
+            FAILURES: there is no connection at all, or not often enough to tell.
+        """
+        self._broken += 1
+        if self._broken < BROKEN_ROUNDS:
+            raise error
+        await self._ask_each(self._feeds.copy())
+        self._broken = 0
+        self._poll_for_a_while(f"Connections break in XREAD or CLIENT ({described(error)})")
+
     def _watch_for_early_returns(self, seconds: float, block_ms: int, *, is_served: bool) -> None:
         if not block_ms:
             return
-        self._refused = 0
+        self._refused = self._broken = 0
         if is_served or self._joined.is_set() or seconds * 1_000 > block_ms / 2:
             self._early = 0
             return
