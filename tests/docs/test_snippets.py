@@ -25,6 +25,7 @@ DRAWINGS = {
     ("docs/design.md", "Worker(client, ..., interceptors="): "the shape of the public surface, in one glance",
     ("docs/protocol.md", "workflow run 1"): "a drawing",
     ("docs/telemetry.md", "POST /ask"): "a drawing",
+    ("docs/terminal.md", "answer\nParis"): "a screen; test_terminal_tool.py compares it with a real one",
 }
 # What docs/protocol.md tells of each frame; tests/contract reads them.
 _TOLD = re.compile(r"(\d+  [A-Z]\w+.*\n)*")
@@ -105,7 +106,7 @@ async def check_command(line, redis_client):  # noqa: C901 - one case a command
         case ["pip", "install", *names]:
             requirements = metadata.requires("temporal-token-interceptor") or ()
             known = {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
-            assert {*names} <= {"temporal-token-interceptor", *known}, line
+            assert {name.partition("[")[0] for name in names} <= {"temporal-token-interceptor", *known}, line
         case ["temporal", "server", "start-dev"]:
             assert find_temporal(), line
         case ["redis-server"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,7 @@ from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
 from temporal_token_interceptor.transport.redis.cluster import FIRST_ENTRIES, ClusterQueries, ClusterWriter
 from temporal_token_interceptor.transport.redis.connection import QueryConnection, entry_id, stored_time
+from temporal_token_interceptor.transport.redis.examination import Answer, examine
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Outage
 from temporal_token_interceptor.transport.redis.polling import PollingFollower
@@ -250,6 +251,10 @@ class RedisStreamBackend:
                 f"the stream of workflow {workflow_id!r} could not be deleted ({explained(error)}); "
                 "it expires by itself"
             ) from error
+
+    def examine(self) -> AsyncIterator[Answer]:
+        """Yield what an operator asks of this Redis: version, memory policy, rights; for `tti doctor`."""
+        return examine(self._client, self._keys)
 
     # ------------------------------------------------------------------ its life
 

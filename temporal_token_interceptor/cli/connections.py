@@ -1,0 +1,100 @@
+"""What every command needs, by environment: a Temporal client, a backend where there is one, a subscriber."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.converter import DataConverter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+
+from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
+from temporal_token_interceptor.reader.subscriber import TokenSubscriber
+from temporal_token_interceptor.transport.base import TokenSource
+from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What a command works with.
+
+    Attributes:
+        client: A connected Temporal client.
+        backend: The backend of `REDIS_URL`; None where that is not set.
+        subscriber: Reads from both.
+    """
+
+    client: Client
+    backend: RedisStreamBackend | None
+    subscriber: TokenSubscriber
+
+
+@asynccontextmanager
+async def connected(data_converter: str | None) -> AsyncGenerator[Connections]:
+    """Connect by `TEMPORAL_*` (or Temporal's configuration file), `REDIS_URL` and `TTI_*`.
+
+    Args:
+        data_converter: `module:name` of the data converter of your workers' clients; None for the default.
+
+    Raises:
+        ConfigurationError: a variable or `data_converter` cannot be used; the message names it.
+        TransportUnavailable: Temporal does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        client = await temporal_client(data_converter)
+        backend = None
+        if os.environ.get("REDIS_URL"):
+            backend = await stack.enter_async_context(RedisStreamBackend.from_environment())
+        yield Connections(client, backend, subscriber_of(client, backend))
+
+
+def subscriber_of(client: Client, backend: TokenSource | None) -> TokenSubscriber:
+    """Return a subscriber whose options are those of the environment."""
+    return TokenSubscriber.from_environment(client, backend)
+
+
+async def temporal_client(data_converter: str | None) -> Client:
+    """Connect to Temporal by the environment.
+
+    Raises:
+        ConfigurationError: the configuration or `data_converter` cannot be used.
+        TransportUnavailable: Temporal does not answer; the message names the address.
+    """
+    try:
+        config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
+    except (RuntimeError, ValueError) as error:
+        raise ConfigurationError(
+            f"Temporal's configuration cannot be read: {error}; check TEMPORAL_*"
+        ) from error
+    config.setdefault("target_host", "localhost:7233")
+    if data_converter:
+        config["data_converter"] = _loaded(data_converter)
+    try:
+        return await Client.connect(**config)
+    except (RuntimeError, RPCError) as error:
+        raise TransportUnavailable(
+            f"Temporal does not answer at {config['target_host']}: start it, or set TEMPORAL_ADDRESS"
+        ) from error
+
+
+def _loaded(name: str) -> DataConverter:
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigurationError(
+            f"--data-converter must be module:name, such as app.codec:CONVERTER, not {name!r}"
+        )
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"--data-converter {name!r} cannot be imported: {error}") from error
+    if not isinstance(found, DataConverter):
+        raise ConfigurationError(
+            f"--data-converter {name!r} is a {type(found).__name__}, not a DataConverter"
+        )
+    return found
