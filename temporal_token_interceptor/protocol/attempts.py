@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -57,9 +57,6 @@ class _Attempt:
     calls: dict[int, Call] = field(default_factory=dict)
     digests: dict[int, TextDigest] = field(default_factory=dict)
 
-
-FUTURE = timedelta(minutes=10)
-"""How much later than an entry was stored its attempt may have started: clocks differ, by less than that."""
 
 _FORGOTTEN = 1_000  # superseded attempts that are remembered; each takes about a kilobyte
 

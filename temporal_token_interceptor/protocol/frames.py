@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -45,6 +46,9 @@ MAX_EVENTS = 100_000
 
 MAX_DEPTH = 256
 """Of nested arrays and objects. Writers stop before; Python's own comparing and printing fails at 1,000."""
+
+FUTURE = timedelta(minutes=10)
+"""How much later than an entry was stored its attempt may have started: clocks differ, by less than that."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
@@ -154,6 +158,19 @@ def _parsed(data: bytes) -> dict[str, Any]:
         found = version if type(version) is int else f"({type(version).__name__})"
         raise ProtocolError(f"entry has protocol version {found}, this reader knows {known}")
     return body
+
+
+def check_time(packet: Packet, stored: datetime) -> None:
+    """Refuse a header whose attempt began after it was stored: it would supersede all others for ever.
+
+    Raises:
+        ProtocolError: it did, by more than clocks differ.
+    """
+    if packet.origin is not None and packet.origin.started_time - stored > FUTURE:
+        raise ProtocolError(
+            "entry is of an attempt from the future, which began more than "
+            f"{FUTURE.total_seconds() / 60:g} minutes later: is the clock of Redis or of Temporal wrong?"
+        )
 
 
 def bound(frame: bytes, stream: StreamKey) -> bytes:

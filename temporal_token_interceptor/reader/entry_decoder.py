@@ -8,9 +8,9 @@ from datetime import datetime
 
 from temporal_token_interceptor.errors import CodecMismatch, ProtocolError
 from temporal_token_interceptor.events import Event, Gap, Origin
-from temporal_token_interceptor.protocol.attempts import FUTURE, Attempts
+from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.cursor import SEPARATOR, Position, position_of
-from temporal_token_interceptor.protocol.frames import Packet
+from temporal_token_interceptor.protocol.frames import Packet, check_time
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import Decoded
 from temporal_token_interceptor.reader.hold_policy import Held
@@ -21,11 +21,6 @@ from temporal_token_interceptor.telemetry.subscription import SubscriptionTeleme
 from temporal_token_interceptor.transport.base import Entry
 
 logger = logging.getLogger(__name__)
-
-_FROM_FUTURE = ProtocolError(
-    f"its attempt began more than {FUTURE.total_seconds() / 60:g} minutes after it was stored: is a clock of "
-    "Redis or of Temporal wrong?"
-)
 
 # So many frames that cannot be opened, and none that can, are no accident.
 _HOPELESS = 8
@@ -93,14 +88,10 @@ class EntryDecoder:
                 known = reach.enter(entry.id)
             place = front + entry.id
             if isinstance(packet, Packet):
-                is_from_future = reach is where.transport and self._is_from_future(entry, packet)
                 # What is held is shown later than it was read: it has to be made.
                 is_known = known == Position.END and self._held is None
-                found = (
-                    self._skip(entry, _FROM_FUTURE)
-                    if is_from_future
-                    else self._events(place, entry, packet, is_known=is_known)
-                )
+                is_ours = reach is where.transport
+                found = self._events(place, entry, packet, is_known=is_known, has_time=is_ours)
             else:
                 found = self._unread(place, entry, packet)
             if known != Position.BEFORE:
@@ -111,15 +102,17 @@ class EntryDecoder:
             events += found
         return events
 
-    def _is_from_future(self, entry: Entry, packet: Packet) -> bool:
-        if packet.origin is None or self._stored_time is None:
-            return False
-        stored = self._stored_time(entry.id)
-        return stored is not None and packet.origin.started_time - stored > FUTURE
-
-    def _events(self, place: str, entry: Entry, packet: Packet, *, is_known: bool) -> list[Event]:
+    def _events(
+        self, place: str, entry: Entry, packet: Packet, *, is_known: bool, has_time: bool
+    ) -> list[Event]:
         try:
+            if has_time and packet.origin is not None and self._stored_time is not None:
+                stored = self._stored_time(entry.id)
+                if stored is not None:
+                    check_time(packet, stored)
             found = self.attempts.read(place, packet, is_known=is_known)
+        except ProtocolError as error:
+            return self._skip(entry, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader
             return self._skip(entry, ProtocolError(f"it cannot be read ({type(error).__name__})"))
         if self._held is not None:

@@ -5,13 +5,15 @@ A client in another language can run the same files:
 * a story has `origins` and `calls` by name, and `entries`, to be read in order as one stream: what stands in
   `entry` (JSON) or `data` (raw text) gives `events`, or is `refused`. `at` is the event's position; fields
   that hold their default are left out. Where there is a `frame`, writing it gives `entry`.
+  `stored` is when Redis stored it, in microseconds; `opened` entries were sealed. The stream is that of the
+  first origin.
 * `keys.json` and `cursors.json` have both sides of each name.
 """
 
 import dataclasses
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,12 @@ from temporal_token_interceptor.events import (
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.event_json import unfold
-from temporal_token_interceptor.protocol.frames import decode, encode
+from temporal_token_interceptor.protocol.frames import check_time, decode, encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
+from tests.contract import page_reader
+
+TIMES = ("started_time", "scheduled_time")
 
 HERE = Path(__file__).parent
 DOCUMENT = (HERE.parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -45,6 +50,32 @@ def load(name: str) -> Any:
     return json.loads((HERE / name).read_text(encoding="utf-8"))
 
 
+NAMES = {
+    "finish": "finish_reason",
+    "msg": "message_id",
+    "node": "node_name",
+    "run": "run_id",
+    "id": "tool_call_id",
+    "in": "input",
+    "out": "output",
+    "cut": "truncated",
+    "open": "unfinished",
+}
+CALL_NAMES = {
+    "i": "ordinal",
+    "run": "run_id",
+    "node": "node_name",
+    "path": "path",
+    "step": "step",
+    "agent": "agent_name",
+    "model": "model",
+    "provider": "provider",
+    "tags": "tags",
+    "tool": "tool_call_id",
+    "meta": "metadata",
+}
+
+
 class Story:
     """One file of entries."""
 
@@ -52,6 +83,7 @@ class Story:
         self.story = load(name)
         self.entries = self.story["entries"]
         self.origins = {name: _origin(facts) for name, facts in self.story["origins"].items()}
+        self.stream = StreamKey.of(next(iter(self.origins.values())))
         self.calls = {name: _call(facts) for name, facts in self.story["calls"].items()}
 
     def frame(self, facts: dict[str, Any]) -> Frame:
@@ -72,6 +104,31 @@ class Story:
         if name != "TextRun" and facts.get("call"):
             facts["call"] = self.calls[facts["call"]]
         return kind(**facts)
+
+    def retold(self, event: dict[str, Any]) -> dict[str, Any]:
+        """An event of the page's reader as the file tells it."""
+        kind = getattr(package_events, event["type"])
+        facts = {NAMES.get(name, name): value for name, value in event.pop("facts", {}).items()}
+        if "whole" in facts:
+            facts["streamed"] = not facts.pop("whole")
+        told = {**event, **facts}
+        call = told.pop("call", None)
+        if call is not None:
+            known = {CALL_NAMES.get(name, name): value for name, value in call.items() if name in CALL_NAMES}
+            origin = next(one for one in self.origins.values() if one.attempt_id == event["origin"])
+            known["id"] = f"{origin.activity_id}:{call['i']}"
+            found = _call({"node_name": "", **known})
+            told["call"] = _name_of(found, self.calls)
+            if kind is TokenEvent:
+                told |= {"node_name": found.node_name, "attempt": origin.attempt}
+        told["origin"] = next(name for name, one in self.origins.items() if one.attempt_id == event["origin"])
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        return {
+            name: value
+            for name, value in told.items()
+            if name in ("type", "at")
+            or (name in fields and (value != fields[name].default and (name, value) != ("path", [])))
+        }
 
     def told(self, event: Event) -> dict[str, Any]:
         """An event as the file tells it."""
@@ -97,20 +154,59 @@ STORIES = sorted(
 )
 
 
+def data_of(entry: dict[str, Any]) -> bytes:
+    """What is stored for an entry of a story."""
+    return entry["data"].encode() if "data" in entry else json.dumps(entry["entry"]).encode()
+
+
+def stored_time(entry: dict[str, Any]) -> datetime:
+    """When an entry was stored: long ago, where the story does not say."""
+    return datetime.fromtimestamp(entry.get("stored", 2**50) / 1e6, UTC)
+
+
 @pytest.mark.parametrize("name", STORIES)
 def test_entries_read_as_the_contract_says(name):
     """Every entry of a story, in order, gives the events that are written next to it, or is refused."""
     story = Story(name)
     attempts = Attempts(story.story["run_id"])
 
+    def read(place: int, entry: dict[str, Any]) -> list[Event]:
+        packet = decode(data_of(entry), story.stream, is_opened=entry.get("opened", False))
+        if "stored" in entry:
+            check_time(packet, stored_time(entry))
+        return attempts.read(f"{place:012d}", packet)
+
     for place, entry in enumerate(story.entries, 1):
-        data = entry["data"].encode() if "data" in entry else json.dumps(entry["entry"]).encode()
         if "refused" in entry:
             with pytest.raises(ProtocolError, match=entry["refused"]):
-                decode(data)
+                read(place, entry)
         else:
-            events = attempts.read(f"{place:012d}", decode(data))
-            assert [story.told(event) for event in events] == entry["events"], entry["about"]
+            assert [story.told(event) for event in read(place, entry)] == entry["events"], entry["about"]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_reader_written_from_the_page_alone_reads_the_same(name):
+    """docs/protocol.md is enough: `page_reader.py` imports nothing of ours, and passes the same data."""
+    story = Story(name)
+    reader = page_reader.Reader(*story.stream)
+
+    for entry in story.entries:
+        sealed_for = story.stream.name if entry.get("opened") else None
+        try:
+            events = reader.read(data_of(entry), stored=entry.get("stored"), sealed_for=sealed_for)
+        except page_reader.NoFrame:
+            assert "refused" in entry, entry["about"]
+        else:
+            assert "refused" not in entry, entry["about"]
+            assert [story.retold(event) for event in events] == entry["events"], entry["about"]
+
+
+def test_the_reader_of_the_page_is_short_and_imports_nothing_of_ours():
+    """A port to another language is a day's work."""
+    text = (HERE / "page_reader.py").read_text(encoding="utf-8")
+
+    assert "temporal_token_interceptor" not in text.replace("docs/", "")
+    assert len(text.splitlines()) <= 220
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -236,7 +332,8 @@ def _line(event: Event) -> str:
 
 
 def _origin(facts: dict[str, Any]) -> Origin:
-    return Origin(**{**facts, "started_time": datetime.fromisoformat(facts["started_time"])})
+    times = {name: datetime.fromisoformat(facts[name]) for name in TIMES if name in facts}
+    return Origin(**{**facts, **times})
 
 
 def _call(facts: dict[str, Any]) -> Call:
