@@ -68,7 +68,7 @@ async def temporal_server() -> AsyncIterator[WorkflowEnvironment]:
             dev_server_log_level="never",
             dev_server_startup_timeout=START_TIMEOUT,
             # Activities without a workflow. On in newer servers; the one that the SDK downloads may be older.
-            # And no banner on somebody else's standard output.
+            # And no banner on the standard output of the program.
             dev_server_extra_args=[
                 *("--dynamic-config-value", "activity.enableStandalone=true"),
                 *("--output", "none"),
@@ -127,7 +127,7 @@ class RedisServer:
             port = _free_port()
             try:
                 await self._launch(port)
-            except RuntimeError:  # most likely somebody took the port between our look and Redis's bind
+            except RuntimeError:  # most likely another program took the port after we looked
                 if attempt == PORT_ATTEMPTS:
                     raise
             else:
@@ -162,7 +162,7 @@ class RedisServer:
         self._process.send_signal(number)
 
     async def _launch(self, port: int) -> None:
-        # The directory is only for a log that nobody reads unless the start fails; with it gone, the running
+        # The directory is only for a log that is read if the start fails; with it gone, the running
         # server still has what it needs, and there is nothing to clean up after a kill.
         with tempfile.TemporaryDirectory(prefix="redis-") as directory:
             log = Path(directory, "log")
@@ -218,7 +218,7 @@ def _tail(log: Path) -> str:
 
 def _free_port() -> int:
     # Below every system's range for outgoing connections (32768 and up). While a killed server is away, such
-    # a port could be taken by anybody's connection, and a client that redials it could even reach itself.
+    # a port could be taken by any connection, and a client that redials it could even reach itself.
     for port in random.sample(range(20_000, 32_000), 100):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))

@@ -48,15 +48,15 @@ async def subscriber_figures(size: Size) -> AsyncIterator[Figure]:
             attempt = origin()
             tokens = size.count(round(RATE * STEP_SECONDS))
             talk = Talk("ours", url, (attempt,), RATE, tokens)
-            heard, _ = await converse(worker, reader, talk, size, heard=[attempt] * subscribers)
+            received, _ = await converse(worker, reader, talk, size, received=[attempt] * subscribers)
             name = f"subscribers.{subscribers}"
-            yield Figure(f"{name}.p50", percentile(heard.ages, 0.5), "ms")
-            yield Figure(f"{name}.p99", percentile(heard.ages, 0.99), "ms")
-            yield Figure(f"{name}.cpu", heard.cpu / len(heard.ages) * 1e6, "us/event")
+            yield Figure(f"{name}.p50", percentile(received.ages, 0.5), "ms")
+            yield Figure(f"{name}.p99", percentile(received.ages, 0.99), "ms")
+            yield Figure(f"{name}.cpu", received.cpu / len(received.ages) * 1e6, "us/event")
 
 
 async def _figures(
-    name: str, spoken: Sequence[Origin], heard_by: Sequence[Origin], rate: int, size: Size
+    name: str, spoken: Sequence[Origin], received_by: Sequence[Origin], rate: int, size: Size
 ) -> AsyncIterator[Figure]:
     tokens = size.count(round(rate * SECONDS), 2)
     rounds, connections = [], 0
@@ -67,16 +67,16 @@ async def _figures(
             }  # a run of its own each round
             talk = Talk("ours", url, tuple(again.values()), rate, tokens, ramp=size.seconds(RAMP))
             counting = asyncio.create_task(_most_connections(url))
-            heard = [again[attempt] for attempt in heard_by]
+            received = [again[attempt] for attempt in received_by]
             named = f"{url}?client_name={_CLIENT}"
-            rounds.append(await converse(worker, reader, talk, size, heard=heard, url=named))
+            rounds.append(await converse(worker, reader, talk, size, received=received, url=named))
             counting.cancel()
             connections = max(connections, await counting)
-    events = len(heard_by) * tokens
+    events = len(received_by) * tokens
     for figure in delays(name, rounds, events):
         yield figure
     yield Figure(f"{name}.connections", connections, "connections", CONNECTIONS)
-    cpu = sum(heard.cpu for heard, _ in rounds)
+    cpu = sum(received.cpu for received, _ in rounds)
     yield Figure(f"{name}.cpu.reader", cpu / events / len(rounds) * 1e6, "us/event")
 
 

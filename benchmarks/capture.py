@@ -2,7 +2,7 @@
 
 All variants run the same model, one after another within each round, so that a slow moment of the machine
 meets all of them. A ratio is the median of the rounds' ratios. The clock is CPU time: it does not run while
-somebody else has the processor.
+another process has the processor.
 
 A model that never waits is the strict case: the session's task gets no turn before the end, so this is the
 callback alone, and one big frame. `yielding` gives up control at each token instead, as a model over a

@@ -40,10 +40,10 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
         for road in ROADS:
             attempts = tuple(origin(str(place)) for place in range(calls))
             talk = Talk(road, url, attempts, RATE, tokens, ramp=1 / RATE)
-            heard, worked = await converse(worker, reader, talk, size)
+            received, worked = await converse(worker, reader, talk, size)
             said = calls * tokens
             yield Figure(f"costs.{road}.worker", worked.cpu / said * 1e6, "ms CPU/1,000 tokens")
-            yield Figure(f"costs.{road}.reader", heard.cpu / said * 1e6, "ms CPU/1,000 tokens")
+            yield Figure(f"costs.{road}.reader", received.cpu / said * 1e6, "ms CPU/1,000 tokens")
             stored = await _bytes(url, road, attempts)
             yield Figure(f"costs.{road}.redis", stored / said * 1_000 / 1024, "KiB/1,000 tokens")
     # The least of a few: what else runs on the machine only adds.

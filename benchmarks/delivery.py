@@ -82,11 +82,11 @@ async def take_turns(
     begin = time.monotonic() + size.lead
     seconds = (tokens + warm) / rate + 10
     async with asyncio.timeout(size.lead + seconds + 10):
-        heard, _ = await asyncio.gather(
+        received, _ = await asyncio.gather(
             reader.run(listen_to_all, url, roads, tokens + warm, begin + seconds),
             worker.run(speak_in_turns, url, roads, rate, tokens + warm, begin),
         )
-    return {name: list(each.ages[warm:]) for name, each in zip(names, heard, strict=True)}
+    return {name: list(each.ages[warm:]) for name, each in zip(names, received, strict=True)}
 
 
 def _pooled(rounds: Sequence[dict[str, list[float]]], road: str) -> list[float]:

@@ -31,13 +31,13 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
     key = Keys("tti:v1:").stream(StreamKey.of(attempt))
     async with child(*WORKER) as worker, child(READER) as reader, redis_server() as url:
         weighing = asyncio.create_task(_weigh(url, key, tokens / RATE / 10, time.monotonic() + size.lead))
-        heard, worked = await converse(worker, reader, Talk("ours", url, (attempt,), RATE, tokens), size)
+        received, worked = await converse(worker, reader, Talk("ours", url, (attempt,), RATE, tokens), size)
         weights = await weighing
     tenth = tokens // 10
     series = {
-        "delay": ([median(heard.ages[at : at + tenth]) for at in range(0, tokens, tenth)], "ms"),
+        "delay": ([median(received.ages[at : at + tenth]) for at in range(0, tokens, tenth)], "ms"),
         "cpu.worker": (_each(worked.marks, tenth), "us/token"),
-        "cpu.reader": (_each(heard.marks, tenth), "us/token"),
+        "cpu.reader": (_each(received.marks, tenth), "us/token"),
         "redis": ([weight / 1024 / (place * tenth) * 1e3 for place, weight in weights], "KiB/1,000 tokens"),
     }
     for name, (values, unit) in series.items():

@@ -13,7 +13,7 @@ from statistics import median
 from redis.asyncio import Redis
 
 from benchmarks.measure import Figure, Size, child, origin, percentile
-from benchmarks.reading import Heard
+from benchmarks.reading import Received
 from benchmarks.talk import READER, WORKER, Talk, Worked, converse
 from devservers import redis_server
 
@@ -57,12 +57,12 @@ async def call_figures(size: Size) -> AsyncIterator[Figure]:
                 tokens = size.count(round(RATE * STEP_SECONDS))
                 ramp = size.seconds(STEP_RAMP)
                 for _ in range(2):  # a second chance: it may have been the machine
-                    heard, _ = await converse(worker, reader, _talk(road, url, calls, tokens, ramp), size)
-                    p99 = percentile(heard.ages, 0.99)
-                    bears = p99 <= P99_MS and len(heard.ages) == calls * tokens
+                    received, _ = await converse(worker, reader, _talk(road, url, calls, tokens, ramp), size)
+                    p99 = percentile(received.ages, 0.99)
+                    bears = p99 <= P99_MS and len(received.ages) == calls * tokens
                     if bears:
                         break
-                yield Figure(f"calls.{road}.{calls}.p50", percentile(heard.ages, 0.5), "ms")
+                yield Figure(f"calls.{road}.{calls}.p50", percentile(received.ages, 0.5), "ms")
                 yield Figure(f"calls.{road}.{calls}.p99", p99, "ms")
                 if not bears:
                     break
@@ -75,11 +75,13 @@ def _talk(road: str, url: str, calls: int, tokens: int, ramp: float) -> Talk:
     return Talk(road, url, attempts, RATE, tokens, ramp=ramp)
 
 
-def delays(name: str, rounds: Sequence[tuple[Heard, Worked]], tokens: int) -> Iterator[Figure]:
-    """Yield what was lost, and how late the rest was, of rounds in each of which so many should be heard."""
-    yield Figure(f"{name}.lost", sum(tokens - len(heard.ages) for heard, _ in rounds), "tokens", 0)
-    yield Figure(f"{name}.p50", median(percentile(heard.ages, 0.5) for heard, _ in rounds), "ms")
-    yield Figure(f"{name}.p99", median(percentile(heard.ages, 0.99) for heard, _ in rounds), "ms", P99_MS)
+def delays(name: str, rounds: Sequence[tuple[Received, Worked]], tokens: int) -> Iterator[Figure]:
+    """Yield what was lost, and how late the rest was, of rounds of so many tokens each."""
+    yield Figure(f"{name}.lost", sum(tokens - len(received.ages) for received, _ in rounds), "tokens", 0)
+    yield Figure(f"{name}.p50", median(percentile(received.ages, 0.5) for received, _ in rounds), "ms")
+    yield Figure(
+        f"{name}.p99", median(percentile(received.ages, 0.99) for received, _ in rounds), "ms", P99_MS
+    )
     # Not ours: how late the worker's timers are, and for how long it stopped to collect garbage. Where these
     # are long, the machine is too busy to judge by.
     late = median(percentile(worked.late, 0.99) for _, worked in rounds)

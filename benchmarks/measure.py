@@ -75,7 +75,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def stamp() -> str:
-    """Return a token that tells when it was made, by the one monotonic clock of this machine's processes."""
+    """Return a token that has the time when it was made, by the monotonic clock of all processes here."""
     return f"{time.monotonic():.6f}"
 
 

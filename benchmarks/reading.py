@@ -19,8 +19,8 @@ from temporal_token_interceptor.transport.redis.backend import RedisStreamBacken
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a process heard: the age of each token on its arrival, in ms, and the seconds of CPU it took.
+class Received:
+    """What a process received: the age of each token on its arrival, in ms, and the seconds of CPU it took.
 
     `marks` are the seconds of CPU it had taken after each tenth of a lone reader's tokens.
     """
@@ -30,15 +30,17 @@ class Heard:
     marks: array[float]
 
 
-def listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Heard:
+def listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Received:
     """Listen to each attempt until each has said all its tokens, or until the deadline."""
     return asyncio.run(_listen(road, url, attempts, tokens, deadline))
 
 
-def listen_to_all(url: str, roads: Sequence[tuple[str, Origin]], tokens: int, deadline: float) -> list[Heard]:
+def listen_to_all(
+    url: str, roads: Sequence[tuple[str, Origin]], tokens: int, deadline: float
+) -> list[Received]:
     """Listen to one attempt on each of several roads."""
 
-    async def all_of_them() -> list[Heard]:
+    async def all_of_them() -> list[Received]:
         return await asyncio.gather(
             *(_listen(road, url, [attempt], tokens, deadline) for road, attempt in roads)
         )
@@ -46,11 +48,11 @@ def listen_to_all(url: str, roads: Sequence[tuple[str, Origin]], tokens: int, de
     return asyncio.run(all_of_them())
 
 
-async def _listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Heard:
+async def _listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Received:
     before = time.process_time()
-    hear = _subscribe if road == "ours" else _read
-    ages, marks = await hear(url, attempts, tokens, deadline)
-    return Heard(ages, time.process_time() - before, marks)
+    read = _subscribe if road == "ours" else _read
+    ages, marks = await read(url, attempts, tokens, deadline)
+    return Received(ages, time.process_time() - before, marks)
 
 
 _Ages = tuple["array[float]", "array[float]"]
@@ -101,7 +103,7 @@ class _Run:
 
 
 async def _read(url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> _Ages:
-    """Read what the plain roads write, all of it by one `XREAD`; their order nobody promises."""
+    """Read what the plain roads write, all of it by one `XREAD`; their order is not promised."""
     ages: array[float] = array("d")
     last: dict[Any, Any] = {plain_key(attempt).encode(): "0" for attempt in attempts}
     async with Redis.from_url(url) as client:

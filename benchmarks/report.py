@@ -46,7 +46,7 @@ class Machine:
         return cls(datetime.now(UTC).date().isoformat(), cores, python_version(), packages)
 
     def __str__(self) -> str:
-        """Tell it in a line."""
+        """Write it in a line."""
         packages = ", ".join(starmap("{} {}".format, self.packages.items()))
         return f"{self.date}, {self.cores}, Python {self.python}, {packages}"
 
@@ -92,7 +92,7 @@ def _part(name: str, machine: Machine, figures: Sequence[Figure]) -> str:
     if name == "budgets":
         return _markdown([figure for figure in figures if figure.budget is not None])
     shown = [figure for figure in figures if figure.name.partition(".")[0] == name]
-    # A stream's growth is a picture; of its many points only the ratios are told.
+    # A stream's growth is a picture; of its many points only the ratios are printed.
     return _markdown([figure for figure in shown if name != "growth" or figure.budget is not None])
 
 

@@ -1,6 +1,6 @@
 """The speaking processes of the benchmarks: calls that say tokens at a rate, over a road.
 
-A token tells when the callback was called, and each reader looks at the clock when it has the event.
+A token has the time when the callback was called, and each reader looks at the clock when it has the event.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from benchmarks.measure import Child, Size, stamp
 from benchmarks.peers import ROADS, Road, open_road
-from benchmarks.reading import Heard, listen
+from benchmarks.reading import Received, listen
 from temporal_token_interceptor.events import Origin
 
 WORKER = ("benchmarks.talk", *(f"benchmarks.peers.{module}" for module in ROADS.values()))
@@ -65,9 +65,9 @@ async def converse(
     talk: Talk,
     size: Size,
     *,
-    heard: Sequence[Origin] | None = None,
+    received: Sequence[Origin] | None = None,
     url: str | None = None,
-) -> tuple[Heard, Worked]:
+) -> tuple[Received, Worked]:
     """Let a process speak and another listen.
 
     Args:
@@ -75,14 +75,14 @@ async def converse(
         reader: Listens.
         talk: What is said.
         size: For the time that readers have to come.
-        heard: The attempt that each reader listens to; by default each has one reader.
+        received: The attempt that each reader listens to; by default each has one reader.
         url: Where readers connect to, if elsewhere.
     """
     begin = time.monotonic() + size.lead
     deadline = begin + talk.ramp + talk.tokens / talk.rate + 10
     async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic() + 10):
         return await asyncio.gather(
-            reader.run(listen, talk.road, url or talk.url, heard or talk.attempts, talk.tokens, deadline),
+            reader.run(listen, talk.road, url or talk.url, received or talk.attempts, talk.tokens, deadline),
             worker.run(speak, talk, begin),
         )
 

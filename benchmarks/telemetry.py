@@ -1,6 +1,6 @@
 """What telemetry costs a streaming model call, per token, over capture alone.
 
-`api`: nobody installed an SDK, so that only OpenTelemetry's API is there. `sdk`: an SDK that samples every
+`api`: no SDK is installed, so that only OpenTelemetry's API is there. `sdk`: an SDK that samples every
 span, with a batch processor and a metric reader. All variants run the same model, one after another within
 each round; a ratio is the median of the rounds' ratios. What is counted is CPU time, of all threads: what is
 looked for is smaller than the noise of a machine that has other things to do.

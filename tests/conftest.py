@@ -62,7 +62,7 @@ def task_queue(request):
 
 @pytest.fixture(autouse=True)
 async def no_leaked_tasks():
-    """Whoever starts a task joins it: after a test, no task of the test remains."""
+    """Code that starts a task joins it: after a test, no task of the test remains."""
     before = asyncio.all_tasks()
     yield
     # The grace is for generators and transports that the loop itself is closing, not for our own tasks.
@@ -78,7 +78,7 @@ async def no_leaked_tasks():
 
 @asynccontextmanager
 async def _skip_where_missing(server):
-    """The running server; else a skip at home and a failure in CI, where nobody would notice a skip."""
+    """The running server; else a skip at home and a failure in CI, where a skip would not be noticed."""
     async with AsyncExitStack() as stack:
         try:
             started = await stack.enter_async_context(server)

@@ -1,8 +1,8 @@
 """The pattern that this package replaces: a handler that is not inline, one task and one `XADD` for a token.
 
-Written anew for the comparison, and kinder than the pattern is in the wild: LangChain calls a handler that
+Written again for the comparison, and kinder than the pattern is in the wild: LangChain calls a handler that
 is not inline on a thread, where no loop runs, and many such handlers lose their tokens there. This one
-knows its loop. Nobody awaits its tasks while the model speaks, so that their order is left to chance; here
+knows its loop. Its tasks are not awaited while the model runs, so that their order is left to chance; here
 they are awaited at the end of the call.
 """
 

@@ -84,7 +84,7 @@ class _Written(NamedTuple):
 
 
 def view(address: str, workflow_id: str, viewers: int, tokens: int, seconds: float) -> Viewed:
-    """Subscribe so many times; tell the ages of what was heard, and which subscriptions failed."""
+    """Subscribe so many times; return the ages of what was received, and which subscriptions failed."""
     return asyncio.run(_view(address, workflow_id, viewers, tokens, seconds))
 
 
@@ -93,13 +93,13 @@ async def _view(address: str, workflow_id: str, viewers: int, tokens: int, secon
     viewed = Viewed(array("d"), [])
 
     async def one() -> None:
-        stream, heard = WorkflowStreamClient.create(client, workflow_id), 0
+        stream, received = WorkflowStreamClient.create(client, workflow_id), 0
         try:
             async with asyncio.timeout(seconds):
                 async for item in stream.subscribe(TOPIC, result_type=str, poll_cooldown=COOLDOWN):
                     viewed.ages.append(age(item.data))
-                    heard += 1
-                    if heard == tokens:
+                    received += 1
+                    if received == tokens:
                         return
         except Exception as error:  # noqa: BLE001 - whatever it is, this viewer has lost its stream
             viewed.failures.append(type(error).__name__)

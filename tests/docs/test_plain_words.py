@@ -46,6 +46,8 @@ SOURCES = sorted(
         "temporal_token_interceptor/**/*.py",
         "docs/*.md",
         "examples/**/*.py",
+        "benchmarks/**/*.py",
+        "devservers.py",
         "*.md",
         "examples/**/*.md",
     )

@@ -48,7 +48,7 @@ nothing else is promised to stay. The page is made from the code (`python -m tes
 
 EVENTS = """\
 All are frozen dataclasses. Each has a `cursor: str`, which resumes right after it, an `origin` (`Origin`, or
-None where no attempt speaks), and `from_history: bool`: whether Temporal's history told it, because no
+None where no attempt speaks), and `from_history: bool`: whether it came from Temporal's history, because no
 transport had it.
 """
 
@@ -95,8 +95,8 @@ def _text(documented: Any) -> str:
     return re.sub(r"(?m)^ {4}(?=\S)", "    ", text)
 
 
-def _items(told: Any) -> Iterator[str]:
-    for item in told:
+def _items(documents: Any) -> Iterator[str]:
+    for item in documents:
         name = getattr(item, "name", None) or item.annotation
         yield f"* `{name}`: {_flow(item.description)}"
 
@@ -107,11 +107,11 @@ def _flow(text: str) -> str:
 
 def _rest(documented: Any, *, attributes: bool = True) -> Iterator[str]:
     """What comes after the text: arguments, attributes, errors."""
-    told = _sections(documented)
+    documents = _sections(documented)
     for kind, title in (("parameters", "Args"), ("attributes", "Attributes"), ("raises", "Raises")):
-        if kind in told and (attributes or kind != "attributes"):
+        if kind in documents and (attributes or kind != "attributes"):
             yield f"{title}:"
-            yield "\n".join(_items(told[kind]))
+            yield "\n".join(_items(documents[kind]))
 
 
 # ------------------------------------------------------------------ signatures
@@ -151,7 +151,7 @@ def _block(code: str) -> str:
 
 
 def _is_foreign(value: Any, name: str) -> bool:
-    """Whether a method answers somebody else: it is there because a base class of theirs has it."""
+    """Whether a method is called by another package: it is there because a base class of theirs has it."""
     return any(name in vars(base) for base in value.__mro__[1:] if _is_theirs(base))
 
 
@@ -161,16 +161,18 @@ def _is_theirs(base: type) -> bool:
 
 def _fields(value: Any) -> Iterator[str]:
     """The fields of a dataclass or named tuple, those of our own bases first."""
-    told: dict[str, str] = {}
+    documents: dict[str, str] = {}
     known: dict[str, Any] = {}
     for one in reversed([one for one in value.__mro__ if one.__module__.startswith(PACKAGE)]):
         documented = _of(one)
         known |= {name: member for name, member in documented.attributes.items() if not name.startswith("_")}
-        told |= {item.name: _flow(item.description) for item in _sections(documented).get("attributes", ())}
+        documents |= {
+            item.name: _flow(item.description) for item in _sections(documented).get("attributes", ())
+        }
     for name, member in known.items():
-        if name in _COMMON and name not in told:
+        if name in _COMMON and name not in documents:
             continue
-        about = told.get(name) or (_flow(_text(member)) if member.docstring else "")
+        about = documents.get(name) or (_flow(_text(member)) if member.docstring else "")
         kind = f": {_quoted(member.annotation)}" if member.annotation is not None else ""
         default = "" if member.value is None or "property" in member.labels else f" = {_quoted(member.value)}"
         default = "" if default.startswith(" = field(") else default

@@ -1,4 +1,4 @@
-"""A program: one streamed run beside another instrumentation of LangChain; prints what both told, as JSON.
+"""A program: one streamed run beside another instrumentation of LangChain; prints what both report, as JSON.
 
 python -m tests.support.beside <openinference|traceloop|none> <genai_spans> <address of Temporal>
 """
@@ -52,7 +52,7 @@ async def main(instrumentation: str, genai_spans: str, address: str) -> None:
     with sdk_installed() as telemetry:
         instrument(instrumentation)
         await run(client, genai_spans=genai_spans)
-        told = {
+        reported = {
             "model_calls": [
                 span.instrumentation_scope.name
                 for span in telemetry.spans()
@@ -66,7 +66,7 @@ async def main(instrumentation: str, genai_spans: str, address: str) -> None:
             "tokens": telemetry.total(f"{SCOPE}.tokens.published"),
             "durations": telemetry.total("gen_ai.client.operation.duration"),
         }
-    print(json.dumps(told))  # noqa: T201 - read by the test
+    print(json.dumps(reported))  # noqa: T201 - read by the test
     await asyncio.sleep(SDK_REST.total_seconds())
 
 

@@ -69,7 +69,7 @@ class Node:
                 await client.connection_pool.release(connection)
 
     async def says(self, expected: str, *command: str | int) -> bool:
-        """Tell whether the text of the reply has this in it; no reply has."""
+        """Return whether the text of the reply has this in it; no reply has."""
         with suppress(RedisError, OSError):
             reply = await self.ask(*command)
             return expected in (reply.decode() if isinstance(reply, bytes) else str(reply))
@@ -80,7 +80,7 @@ class Cluster:
     """The nodes, and who of them has which slots.
 
     Attributes:
-        turn: Whoever kills a node holds this until the node is back.
+        turn: A fault that kills a node holds this until the node is back.
     """
 
     def __init__(self, nodes: list[Node]) -> None:
@@ -165,7 +165,7 @@ async def until(true: Callable[[], Awaitable[bool]], seconds: float = 20) -> Non
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now, below those of outgoing connections."""
+    """Return a port that is free now, below those of outgoing connections."""
     # The nodes talk over port + 10,000, which must be free too.
     for port in random.sample(range(12_000, 20_000), 100):
         with socket.socket() as one, socket.socket() as two, suppress(OSError):

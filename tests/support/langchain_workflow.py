@@ -1,4 +1,4 @@
-"""A workflow file that imports what the sandbox would otherwise import anew, for each workflow."""
+"""A workflow file that imports what the sandbox would otherwise import again, for each workflow."""
 
 from deepagents import create_deep_agent
 from langchain_core.messages import AIMessage
@@ -13,7 +13,7 @@ agent = create_deep_agent(model=ScriptedChatModel.saying("?"))
 
 @workflow.defn
 class ImportsLangChain:
-    """Tells whether its imports are the worker's own."""
+    """Returns whether its imports are the worker's own."""
 
     @workflow.run
     async def run(self) -> str:

@@ -50,7 +50,7 @@ class Block:
         return found and found[1]
 
     def save(self, folder: Path) -> Path:
-        """Write the file that it is; whoever does so runs it."""
+        """Write the file that it is; the caller then runs it."""
         assert self.file_name is not None
         file = folder / self.file_name
         file.parent.mkdir(parents=True, exist_ok=True)

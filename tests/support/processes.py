@@ -43,7 +43,7 @@ async def program(
 ) -> AsyncIterator[Program]:
     """Run `python *arguments`; it is asked to end with the block, if it has not.
 
-    It is told nothing of the servers and the telemetry of whoever runs the tests.
+    It does not inherit the servers and the telemetry of the shell that runs the tests.
     """
     mark = uuid.uuid4().hex
     inherited = {
@@ -82,7 +82,7 @@ def alive(mark: str, session: int) -> list[str]:
             environment = (directory / "environ").read_bytes()
             command = (directory / "cmdline").read_text().replace("\0", " ")
             ours = os.getsid(int(directory.name)) == session or mark.encode() in environment
-        except OSError:  # somebody else's, or gone
+        except OSError:  # of another process, or gone
             continue
         if ours and command:  # a process that has ended and waits to be noticed has none
             found.append(command)

@@ -14,7 +14,7 @@ from temporal_token_interceptor.testing import ScriptedChatModel
 
 
 class Provider:
-    """Sends a line every 20 ms to whoever connects, until the connection is closed."""
+    """Sends a line every 20 ms to each client, until the connection is closed."""
 
     def __init__(self) -> None:
         self.port = 0

@@ -25,7 +25,7 @@ Backend = RedisStreamBackend | MemoryStreamBackend
 
 
 def unique(name: str) -> str:
-    """A workflow id that nobody else has."""
+    """A workflow id that no other test has."""
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
@@ -45,7 +45,7 @@ async def streaming_worker(
     with ThreadPoolExecutor(max_workers=16) as threads:
         async with Worker(
             client,
-            # The sandbox imports workflows anew for each worker, and of hundreds in one process some workers
+            # The sandbox imports workflows again for each worker, and of hundreds in one process some workers
             # meet a race of CPython 3.11's imports. test_plugin.py and the README's programs run sandboxed.
             workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=task_queue,

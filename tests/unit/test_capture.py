@@ -50,7 +50,7 @@ USAGE: UsageMetadata = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8
 
 
 @dataclass
-class Heard:
+class Received:
     """What was captured of one call."""
 
     call: Call
@@ -66,15 +66,15 @@ class Heard:
         return end
 
 
-def heard_in(records: Sequence[Record]) -> list[Heard]:
+def heard_in(records: Sequence[Record]) -> list[Received]:
     """Fold records by call; what holds for every capture is checked on the way."""
-    calls: dict[int, Heard] = {}
+    calls: dict[int, Received] = {}
     for record in records:
         if isinstance(record, PlacedEvent):
             continue
         if isinstance(record, CallStarted):
             assert record.call.ordinal == len(calls), "calls count from 0, without holes"
-            calls[record.call.ordinal] = Heard(record.call)
+            calls[record.call.ordinal] = Received(record.call)
             continue
         assert isinstance(record, TextRun | ToolCallChunk | ContentBlock | CallEnded)
         heard = calls[record.call if isinstance(record, TextRun) else record.call.ordinal]
@@ -97,11 +97,11 @@ def heard_in(records: Sequence[Record]) -> list[Heard]:
 @contextmanager
 def listening(
     *, nodes: Collection[str] | None = None, force_streaming: ForceStreaming = "auto"
-) -> Iterator[list[Heard]]:
+) -> Iterator[list[Received]]:
     """Capture what is said within; the list is filled at the end."""
     buffer = Buffer(Budget(64 * 1024 * 1024), lambda: None)
     observer = Observer(buffer, default_node="answer", selection=Selection.of(nodes=nodes))
-    heard: list[Heard] = []
+    heard: list[Received] = []
     try:
         with capturing(observer, force_streaming=force_streaming):
             yield heard
