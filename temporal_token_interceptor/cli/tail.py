@@ -111,7 +111,7 @@ def _fitting(blocks: tuple[Block, ...], console: Console) -> Group:
     rows = max(console.height - _EDGE, 1)
     most = (
         rows * console.width
-    )  # characters that can be seen at all: longer text is not wrapped anew each time
+    )  # characters that can be seen at all: longer text is not wrapped again each time
     lines: list[Text] = []
     for block in reversed(blocks):
         shown = replace(block, text=block.text[-most:], reasoning=block.reasoning[-most:])
