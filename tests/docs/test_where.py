@@ -41,9 +41,9 @@ def test_a_new_kind_of_event_touches_at_most_six_files():
 
 
 def test_the_page_names_every_file_that_a_kind_of_event_is_named_in():
-    """`NodeStarted` stands for all: where it is named, another kind has to be named as well.
+    """`NodeStarted` stands for all: where it has to be named, another kind has to be named as well.
 
-    The buffer is an exception: it names the events that it must not drop, and a new kind may be dropped.
+    Not counted: what shows events and may leave a kind out; the buffer, which names what it must not drop.
     """
     package = ROOT / "temporal_token_interceptor"
     named_in = {
@@ -53,4 +53,5 @@ def test_the_page_names_every_file_that_a_kind_of_event_is_named_in():
     }
     [code] = [code for change, code, _ in ROWS if change == "A new kind of event"]
 
-    assert named_in - {"capture/buffer.py"} == set(_FILE.findall(code))
+    shows_them = {name for name in named_in if name.startswith(("views/", "gateway/", "cli/"))}
+    assert named_in - shows_them - {"capture/buffer.py"} == set(_FILE.findall(code))
