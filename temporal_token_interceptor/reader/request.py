@@ -16,6 +16,10 @@ OnRetry = Literal["reset", "hold", "annotate"]
 Start = Literal["beginning", "now"]
 """Where a reader without a cursor begins."""
 
+FirstRun = Literal["newest", "all"]
+"""Where a reader begins that names neither a run nor a cursor: with the newest run, or with the first one of
+its chain (continued as new, retried, reset) that Temporal still knows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRequest:
@@ -29,6 +33,7 @@ class ReadRequest:
         on_retry: What to show of attempts that did not stand.
         until: Ends the subscription when done; None: the close of the workflow alone does.
         start_timeout: How long to wait for the workflow to be started; None for what the subscriber says.
+        runs: Which run to begin with, where neither `run_id` nor `place` names one.
         is_standalone: Whether it is an activity without a workflow.
 
     Raises:
@@ -43,6 +48,7 @@ class ReadRequest:
     until: Awaitable[object] | None = None
     start_timeout: timedelta | None = None
     is_standalone: bool = False
+    runs: FirstRun = "newest"
 
     def __post_init__(self) -> None:
         if not isinstance(self.workflow_id, str):
@@ -52,6 +58,7 @@ class ReadRequest:
         for name, value, known in (
             ("start", self.start, get_args(Start)),
             ("on_retry", self.on_retry, get_args(OnRetry)),
+            ("runs", self.runs, get_args(FirstRun)),
         ):
             if value not in known:
                 raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")

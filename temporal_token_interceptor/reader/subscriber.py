@@ -12,7 +12,7 @@ from temporal_token_interceptor import environment
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.protocol.cursor import Cursor
-from temporal_token_interceptor.reader.request import OnRetry, ReadRequest, Start, check_duration
+from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start, check_duration
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.workflow_stream import Runs
@@ -117,12 +117,16 @@ class TokenSubscriber:
         on_retry: OnRetry = "reset",
         until: Awaitable[object] | None = None,
         start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
     ) -> AsyncGenerator[Event]:
         """Iterate over everything that the workflow's models say, from the start, a cursor, or now on.
 
         Follows the workflow into further runs (continue-as-new, retries, resets) and ends with
         `StreamEnded`. When an attempt is retried, `AttemptStarted.supersedes` names the attempt whose
         text is to be taken back; nothing of it comes afterwards.
+
+        To do something while nothing comes, keep one task of `anext(events)` and wait for it by
+        `asyncio.wait({task}, timeout=15)`: `asyncio.wait_for(anext(events), 15)` ends the subscription.
 
         Args:
             workflow_id: The workflow; it may not have been started yet.
@@ -138,6 +142,8 @@ class TokenSubscriber:
                 task stays yours: neither cancelled nor asked for its result.
             start_timeout: How long to wait for a workflow that has not been started, if not as long as the
                 subscriber says; `timedelta(0)` where an unknown id is to be an error at once.
+            runs: Without a run and a cursor: `"newest"` begins with the newest run, so a late reader gets
+                nothing of those before it; `"all"` with the first of them that Temporal still knows.
 
         Raises:
             InvalidCursor: at once, before anything is read.
@@ -154,6 +160,7 @@ class TokenSubscriber:
                 on_retry=on_retry,
                 until=until,
                 start_timeout=start_timeout,
+                runs=runs,
             )
         )
 
@@ -214,10 +221,11 @@ class TokenSubscriber:
         """
         return _texts(self.subscribe(workflow_id, run_id, cursor))
 
-    async def text(self, workflow_id: str, run_id: str | None = None) -> str:
+    async def text(self, workflow_id: str, run_id: str | None = None, *, runs: FirstRun = "newest") -> str:
         """Wait for the workflow to close, however it does, and return the text of all its calls, whole.
 
-        Call by call, in the order in which they began; what superseded attempts said is not in it.
+        Of the run, by default the newest, and of those that it goes on in; `runs`: as for `subscribe`. Call
+        by call, in the order in which they began; what superseded attempts said is not in it.
 
         Raises:
             TokensMissing: something is; `snapshot` has the rest.
@@ -225,7 +233,7 @@ class TokenSubscriber:
             TokenStreamError: as of `subscribe`.
         """
         fold, ending = Fold(), Ending()
-        async with aclosing(self.subscribe(workflow_id, run_id)) as events:
+        async with aclosing(self.subscribe(workflow_id, run_id, runs=runs)) as events:
             async for event in events:
                 fold.add(event)
                 ending.note(event)
@@ -242,6 +250,7 @@ class TokenSubscriber:
         on_retry: Literal["reset", "hold"] = "reset",
         subgraphs: bool = False,
         until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
     ) -> Messages:
         """Iterate over `(chunk, metadata)`, as over `graph.astream(..., stream_mode="messages")`.
 
@@ -259,6 +268,7 @@ class TokenSubscriber:
             on_retry: `"hold"`: nothing of an attempt before it has succeeded, then all of it at once.
             subgraphs: Whether to show what is said within subgraphs, too; `metadata["path"]` says where.
             until: As for `subscribe`.
+            runs: As for `subscribe`.
 
         Raises:
             InvalidCursor: at once, before anything is read.
@@ -273,7 +283,7 @@ class TokenSubscriber:
 
         shown = _of_views(on_retry)
         return messages(
-            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=shown, until=until),
+            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs),
             lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
             cursor=cursor,
             subgraphs=subgraphs,
@@ -287,6 +297,7 @@ class TokenSubscriber:
         on_retry: Literal["reset", "hold"] = "reset",
         result_type: type | None = None,
         until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
     ) -> WorkflowRun:
         """Return a workflow as streams of its model calls, tools and updates, and its result.
 
@@ -299,11 +310,12 @@ class TokenSubscriber:
             on_retry: As for `messages`.
             result_type: What `await run.output` is to be read as, as for Temporal's workflow handle.
             until: As for `subscribe`.
+            runs: As for `subscribe`.
         """
         from temporal_token_interceptor.views.workflow_run import WorkflowRun  # noqa: PLC0415
 
         return WorkflowRun(
-            self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until),
+            self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until, runs=runs),
             lambda: self._runs.result(workflow_id, run_id, result_type),
         )
 

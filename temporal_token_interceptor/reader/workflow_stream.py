@@ -106,6 +106,8 @@ class Runs:
         before: Sequence[Origin] = ()
         async with _stopping(request.until) as stop:
             run = request.first_run_id or await self._newest_run(request, stop, completion)
+            if run is not None and request.runs == "all" and request.first_run_id is None:
+                run = await self._first_run(request.workflow_id, run)
             while run is not None:
                 stream = self._stream(request, run, before=before, telemetry=telemetry)
                 if request.skips:
@@ -225,6 +227,11 @@ class Runs:
         with suppress(StreamNotFound):
             return await ask(request.workflow_id, start_timeout=timedelta(0))
         return None
+
+    async def _first_run(self, workflow_id: str, run_id: str) -> str:
+        if self._workflows is None:
+            raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
+        return await self._workflows.first_run(workflow_id, run_id)
 
     async def _asked_transport(self, workflow_id: str, *, start_timeout: timedelta) -> str:
         """Return the newest run that the transport knows, waiting for one."""

@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import get_args
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
-from temporal_token_interceptor.events import AttemptStarted, Event, Gap, Origin, TokenEvent
+from temporal_token_interceptor.events import AttemptStarted, Event, Gap, GapReason, Origin, TokenEvent
 from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry import names
@@ -24,6 +25,8 @@ from temporal_token_interceptor.telemetry.instruments import (
     live_tracer,
     system_of,
 )
+
+_MOST_LINKS = 128  # of a span: the default of the SDK
 
 
 class SubscriptionTelemetry:
@@ -70,7 +73,11 @@ class SubscriptionTelemetry:
     def packet(self, packet: Packet) -> None:
         """Note a frame that was read."""
         self._frames += 1
-        if packet.traceparent is not None and packet.traceparent not in self._linked:
+        if (
+            packet.traceparent is not None
+            and packet.traceparent not in self._linked
+            and len(self._linked) < _MOST_LINKS
+        ):
             self._linked.add(packet.traceparent)
             context = PROPAGATOR.extract({"traceparent": packet.traceparent}, Context())
             writer = trace.get_current_span(context).get_span_context()
@@ -90,12 +97,17 @@ class SubscriptionTelemetry:
                 case TokenEvent():
                     self._tokens[event.origin.attempt_id] += 1
                 case Gap():
-                    self._instruments[names.READER_GAPS](1, {names.GAP_REASON: event.reason})
+                    self._instruments[names.READER_GAPS](1, {names.GAP_REASON: _known(event.reason)})
                 case AttemptStarted(supersedes=Origin(attempt_id=superseded)):
                     if taken_back := self._tokens.pop(superseded, 0):
                         self._instruments[names.READER_TOKENS_SUPERSEDED](taken_back)
                 case _:
                     pass
+
+
+def _known(reason: str) -> str:
+    """Return the reason, or `other`: a writer's own words would make a series each."""
+    return reason if reason in get_args(GapReason) else "other"
 
 
 def subscription_telemetry(namespace: str, workflow_id: str, source: object) -> SubscriptionTelemetry | None:

@@ -29,6 +29,7 @@ from temporal_token_interceptor import (
     TokenStreamingInterceptor,
     TokenSubscriber,
 )
+from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import kinds, read_all, standing_text, streaming_worker, unique
 from tests.support.workflows import Continuing, RunActivity, RunMany, Waiting
@@ -196,6 +197,76 @@ async def test_the_stream_ends_as_temporal_says(client, backend, end, status):
     assert standing_text(events) == TEXT
     assert isinstance(events[-1], StreamEnded)
     assert events[-1].status == status
+
+
+async def test_a_late_reader_can_have_all_runs_of_a_chain(client, backend):
+    """My workflow continued as new twice, and I come when all is over: the whole story, or its last part."""
+    workflow_id = unique("chain")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        await client.execute_workflow(Continuing.run, args=["answer", 2], id=workflow_id, task_queue=queue)
+    subscriber = TokenSubscriber(client, backend)
+
+    assert await subscriber.text(workflow_id) == TEXT
+    assert await subscriber.text(workflow_id, runs="all") == TEXT * 3
+    events = await read_all(client, backend, workflow_id, runs="all")
+    assert kinds(events).count("RunContinued") == 2
+    parts = [chunk.text async for chunk, _ in subscriber.messages(workflow_id, runs="all")]
+    assert "".join(parts) == TEXT * 3
+    with pytest.raises(ConfigurationError, match="runs must be one of newest, all"):
+        subscriber.subscribe(workflow_id, runs="some")
+    with pytest.raises(ConfigurationError, match="needs a Temporal client"):
+        await anext(TokenSubscriber(None, backend).subscribe(workflow_id, runs="all", until=_never()))
+
+
+async def test_the_oldest_run_that_temporal_knows_is_the_first(client, backend, monkeypatch):
+    """Retention took the first run of the chain: `all` begins with the second."""
+    workflow_id = unique("retention")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(
+            Continuing.run, args=["answer", 2], id=workflow_id, task_queue=queue
+        )
+        await handle.result()
+    subscriber = TokenSubscriber(client, backend)
+    described = Completion._described
+
+    async def forgetting(self, workflow_id, run_id):
+        if run_id == handle.first_execution_run_id:
+            raise StreamNotFound("forgotten")
+        return await described(self, workflow_id, run_id)
+
+    monkeypatch.setattr(Completion, "_described", forgetting)
+
+    assert await subscriber.text(workflow_id, runs="all") == TEXT * 2
+
+
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def test_waiting_with_a_timeout_ends_no_subscription(client, backend):
+    """I send a comment while nothing comes, as the docstring of `subscribe` says, and miss nothing."""
+    workflow_id, pings, texts = unique("pings"), 0, list[str]()
+    async with streaming_worker(client, backend, [answer]) as queue, asyncio.timeout(30):
+        handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
+        async with aclosing(TokenSubscriber(client, backend).subscribe(workflow_id)) as events:
+            task = asyncio.ensure_future(anext(events))
+            while True:
+                await asyncio.wait({task}, timeout=0.05)
+                if not task.done():
+                    pings += 1
+                    if pings == 3:
+                        await handle.signal(Waiting.end, "well")
+                    continue
+                event = task.result()
+                if isinstance(event, TokenEvent):
+                    texts.append(event.token)
+                if isinstance(event, StreamEnded):
+                    break
+                task = asyncio.ensure_future(anext(events))
+
+    assert pings >= 3
+    assert "".join(texts) == TEXT
+    assert event.status == "completed"
 
 
 async def test_a_reset_workflow_is_followed_into_its_new_run(client, backend):

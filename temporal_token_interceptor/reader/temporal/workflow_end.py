@@ -107,6 +107,49 @@ class Completion(RetryingClient):
     async def _run_now(self, workflow_id: str) -> str:
         return _run_id(await self.call(self._client.get_workflow_handle(workflow_id).describe))
 
+    async def first_run(self, workflow_id: str, run_id: str) -> str:
+        """Return the oldest run of a run's chain that Temporal still knows: it forgets them one by one.
+
+        Raises:
+            StreamNotFound: no such run.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        first = _first_run_id(await self._described(workflow_id, run_id))
+        if first == run_id:
+            return run_id
+        try:
+            await self._described(workflow_id, first)
+        except StreamNotFound:
+            pass  # walked back to below
+        else:
+            return first
+        while (before := await self._run_before(workflow_id, run_id)) is not None:
+            run_id = before
+        return run_id
+
+    async def _run_before(self, workflow_id: str, run_id: str) -> str | None:
+        """Return the run that went on in this one; None if there was none, or it is forgotten."""
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+
+        async def first_event() -> HistoryEvent | None:
+            events = handle.fetch_history_events(page_size=1, skip_archival=True)
+            return await anext(aiter(events), None)
+
+        if (event := await self.call(first_event)) is None:
+            return None
+        before = event.workflow_execution_started_event_attributes.continued_execution_run_id
+        if not before:
+            return None
+        try:
+            await self._described(workflow_id, before)
+        except StreamNotFound:
+            return None
+        return before
+
+    async def _described(self, workflow_id: str, run_id: str) -> WorkflowExecutionDescription:
+        return await self.call(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
+
     async def closed(self, workflow_id: str, run_id: str) -> Closed:
         """Wait until a run closes, however long that takes, and return how.
 
