@@ -112,6 +112,7 @@ class RedisStreamBackend:
             self._writer, self._reader = _halves_of_cluster(
                 self._client,
                 self._keys,
+                self._loop,
                 maxlen=stream_maxlen,
                 ttl=stream_ttl_seconds,
                 patience=patience.total_seconds(),
@@ -126,6 +127,7 @@ class RedisStreamBackend:
         self._writer, self._reader = _halves_of_server(
             pool,
             self._keys,
+            self._loop,
             maxlen=stream_maxlen,
             ttl=stream_ttl_seconds,
             patience=patience.total_seconds(),
@@ -164,7 +166,6 @@ class RedisStreamBackend:
 
     def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
         """Iterate over the entries after an id, as they come. See `TokenSource.read`."""
-        self._loop.check()
         return self._reader.read(stream, after)
 
     async def last_id(self, stream: StreamKey) -> str:
@@ -241,6 +242,7 @@ class RedisStreamBackend:
         Raises:
             TransportUnavailable: Redis did not take it; everything expires by itself.
         """
+        self._loop.check()
         stream = hand_stream(workflow_id)
         self._by_hand.forget(workflow_id)
         try:
@@ -296,7 +298,7 @@ class RedisStreamBackend:
 
 
 def _halves_of_server(
-    pool: ConnectionPool, keys: Keys, *, maxlen: int, ttl: int, patience: float
+    pool: ConnectionPool, keys: Keys, loop: OneLoop, *, maxlen: int, ttl: int, patience: float
 ) -> tuple[RedisWriter, RedisReader]:
     outage = Outage()
     writer = RedisWriter(
@@ -304,17 +306,17 @@ def _halves_of_server(
     )
     queries = QueryConnection(pool)
     follower = BlockingFollower(pool, queries, outage, block_ms=_block_ms(pool), patience=patience)
-    return writer, RedisReader(queries, follower, keys, outage, patience=patience)
+    return writer, RedisReader(queries, follower, keys, outage, loop, patience=patience)
 
 
 def _halves_of_cluster(
-    client: RedisCluster, keys: Keys, *, maxlen: int, ttl: int, patience: float
+    client: RedisCluster, keys: Keys, loop: OneLoop, *, maxlen: int, ttl: int, patience: float
 ) -> tuple[ClusterWriter, RedisReader]:
     outage = Outage()
     writer = ClusterWriter(client, keys, outage, maxlen=maxlen, ttl=ttl, patience=patience)
     follower = PollingFollower(ClusterQueries(client), outage, patience=patience, first_entries=FIRST_ENTRIES)
     reader = RedisReader(
-        ClusterQueries(client), follower, keys, outage, patience=patience, first_entries=FIRST_ENTRIES
+        ClusterQueries(client), follower, keys, outage, loop, patience=patience, first_entries=FIRST_ENTRIES
     )
     return writer, reader
 

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
@@ -148,8 +148,7 @@ class PollingFollower(Follower):
         Raises:
             FAILURES: Redis refuses all of them, or could not be reached.
         """
-        commands = [range_after(key, feed.position, self._page.count) for key, feed in feeds.items()]
-        replies = await self._queries.ask_many(commands, at_most=self._page.most_bytes)
+        replies = await self._ranges(feeds)
         served = [
             (key, batch)
             for key, reply in zip(feeds, replies, strict=True)
@@ -166,3 +165,12 @@ class PollingFollower(Follower):
             feeds[key].end(refused(key, error) if is_final(error) else None)
             self._remove_if_unread(key, feeds[key])
         return served, errors
+
+    async def _ranges(self, feeds: Mapping[str, Feed]) -> list[Any]:
+        """Return the reply for each feed, or the error in its place."""
+        while True:
+            commands = [range_after(key, feed.position, self._page.count) for key, feed in feeds.items()]
+            try:
+                return await self._queries.ask_many(commands, at_most=self._page.most_bytes)
+            except ReplyTooLarge:
+                self._page.too_large()

@@ -16,6 +16,7 @@ from temporal_token_interceptor._tasks import ProgressTimeout
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.redis.connection import (
     Queries,
     entries,
@@ -37,6 +38,7 @@ class RedisReader:
         follower: The shared read.
         keys: Names the keys.
         outage: Notes when reading fails.
+        loop: The one that it is read from.
         patience: Seconds that Redis may be away, or refuse, before readers get `TransportUnavailable`.
         first_entries: Entries of a reader's first page.
     """
@@ -47,12 +49,14 @@ class RedisReader:
         follower: Follower,
         keys: Keys,
         outage: Outage,
+        loop: OneLoop,
         *,
         patience: float,
         first_entries: int = FIRST_ENTRIES,
     ) -> None:
         self._keys = keys
         self._outage = outage
+        self._loop = loop
         self._patience = patience
         self._queries = queries
         self._follower = follower
@@ -62,6 +66,7 @@ class RedisReader:
 
     async def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
         """Iterate over the entries after an id, as they come."""
+        self._loop.check()
         key = self._keys.stream(stream)
         size = PageSize(self._first_entries)
         try:

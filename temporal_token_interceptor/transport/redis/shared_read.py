@@ -92,7 +92,8 @@ class BlockingFollower(PollingFollower):
     async def _serve(self, turn: object, backoff: Backoff) -> None:
         if self._polls_until:
             await self._poll(turn, backoff, self._polls_until)
-            self._polls_until = 0.0
+            if asyncio.get_running_loop().time() >= self._polls_until:
+                self._polls_until = 0.0
             return
         try:
             async with borrowed(self._pool) as connection:
