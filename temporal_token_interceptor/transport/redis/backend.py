@@ -13,10 +13,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from redis.asyncio import ConnectionPool, Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import Redis, RedisCluster
 
 from temporal_token_interceptor import environment
 from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
@@ -25,24 +22,16 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
-from temporal_token_interceptor.transport.redis.cluster import FIRST_ENTRIES, ClusterQueries, ClusterWriter
-from temporal_token_interceptor.transport.redis.connection import QueryConnection, entry_id, stored_time
+from temporal_token_interceptor.transport.redis.cluster import ClusterWriter
+from temporal_token_interceptor.transport.redis.connection import entry_id, stored_time
 from temporal_token_interceptor.transport.redis.examination import Answer, examine
+from temporal_token_interceptor.transport.redis.halves import connected, halves_of_cluster, halves_of_server
 from temporal_token_interceptor.transport.redis.keys import Keys
-from temporal_token_interceptor.transport.redis.outage import Outage
-from temporal_token_interceptor.transport.redis.polling import PollingFollower
-from temporal_token_interceptor.transport.redis.reader import RedisReader
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, explained
-from temporal_token_interceptor.transport.redis.shared_read import BlockingFollower
 from temporal_token_interceptor.transport.redis.writer import RedisWriter
 
-# One XREAD waits this long, or most of the socket timeout of a client that was passed in: redis-py 8 gives
-# up after 5 s by default.
-_BLOCK_MS = 4_000
-_CONNECT_SECONDS = 5.0
 _CONNECTIONS = 3
 _KEEPS_PER_TTL = 3  # so that two may be missed
-_BLOCK_SHARE = 0.8  # of a client's socket timeout
 _TOO_MUCH = 2**31  # what Redis refuses is far above; so many seconds are 68 years
 _DEFAULT_URL = "redis://localhost:6379"
 
@@ -102,14 +91,14 @@ class RedisStreamBackend:
         if client is not None and redis_url != _DEFAULT_URL:
             raise ConfigurationError("redis_url and client cannot both be used: pass one of them")
         self._owns_client = client is None
-        self._client = _connect(redis_url) if client is None else client
+        self._client = connected(redis_url) if client is None else client
         self._loop = OneLoop("RedisStreamBackend")
         self._keys = Keys(channel_prefix)
         self._by_hand = HandPublisher(self)
         self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / _KEEPS_PER_TTL)
         self._writer: RedisWriter | ClusterWriter
         if isinstance(self._client, RedisCluster):
-            self._writer, self._reader = _halves_of_cluster(
+            self._writer, self._reader = halves_of_cluster(
                 self._client,
                 self._keys,
                 self._loop,
@@ -124,7 +113,7 @@ class RedisStreamBackend:
                 f"{'redis_url' if client is None else 'client'} must allow {_CONNECTIONS} connections, "
                 f"not max_connections={pool.max_connections}: one writes, one waits for entries, one asks"
             )
-        self._writer, self._reader = _halves_of_server(
+        self._writer, self._reader = halves_of_server(
             pool,
             self._keys,
             self._loop,
@@ -295,57 +284,3 @@ class RedisStreamBackend:
     def __repr__(self) -> str:
         # Never the URL: it may hold a password.
         return f"<RedisStreamBackend {self._writer!r} {self._reader!r}>"
-
-
-def _halves_of_server(
-    pool: ConnectionPool, keys: Keys, loop: OneLoop, *, maxlen: int, ttl: int, patience: float
-) -> tuple[RedisWriter, RedisReader]:
-    outage = Outage()
-    writer = RedisWriter(
-        QueryConnection(pool, keeps=True), keys, outage, maxlen=maxlen, ttl=ttl, patience=patience
-    )
-    queries = QueryConnection(pool)
-    follower = BlockingFollower(pool, queries, outage, block_ms=_block_ms(pool), patience=patience)
-    return writer, RedisReader(queries, follower, keys, outage, loop, patience=patience)
-
-
-def _halves_of_cluster(
-    client: RedisCluster, keys: Keys, loop: OneLoop, *, maxlen: int, ttl: int, patience: float
-) -> tuple[ClusterWriter, RedisReader]:
-    outage = Outage()
-    writer = ClusterWriter(client, keys, outage, maxlen=maxlen, ttl=ttl, patience=patience)
-    follower = PollingFollower(ClusterQueries(client), outage, patience=patience, first_entries=FIRST_ENTRIES)
-    reader = RedisReader(
-        ClusterQueries(client), follower, keys, outage, loop, patience=patience, first_entries=FIRST_ENTRIES
-    )
-    return writer, reader
-
-
-def _connect(redis_url: str) -> Redis:
-    # The writer and the reader try again by themselves, once for all streams and with one log line an
-    # outage. Retries inside the client would hide an outage and store entries twice. They have their own
-    # deadlines, too; a socket timeout of redis-py costs a task for each command. RESP2, because with RESP3
-    # redis-py does not look whether a connection out of the pool is still alive.
-    settings: dict[str, Any] = {
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": None,
-        "socket_connect_timeout": _CONNECT_SECONDS,
-    }
-    try:
-        client = Redis.from_url(redis_url, **settings)
-        # Does not connect, but looks at what stands behind a `?` in the URL.
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, AttributeError, RedisError) as error:
-        # Neither the URL nor redis-py's message: they may hold a password.
-        raise ConfigurationError(
-            "redis_url cannot be used: it must look like redis://host:6379, rediss://host:6379 or "
-            f"unix:///path, with options that redis-py knows ({type(error).__name__})"
-        ) from None
-    return client
-
-
-def _block_ms(pool: ConnectionPool) -> int:
-    # Not from the pool's settings: defaults stand nowhere but in the connection.
-    timeout = pool.make_connection().socket_timeout  # type: ignore[no-untyped-call]
-    return _BLOCK_MS if timeout is None else max(1, min(_BLOCK_MS, int(timeout * 1_000 * _BLOCK_SHARE)))
