@@ -38,7 +38,7 @@ class MemoryStreamBackend:
     read_failures = 0
     """Nothing comes between this transport and its readers."""
 
-    last_progress = 0.0
+    last_progress: float = 0.0
     """Nothing comes in parts."""
 
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
