@@ -25,7 +25,8 @@ def test_the_usual_changes_are_there():
 def test_the_files_of_a_change_exist(row):
     """A file that is renamed is renamed here, too; a change without a test or a document is none."""
     _, code, beside = row
-    code_files = [ROOT / "temporal_token_interceptor" / name for name in _FILE.findall(code)]
+    package = ROOT / "temporal_token_interceptor"
+    code_files = [(ROOT if name.startswith("tests/") else package) / name for name in _FILE.findall(code)]
     other_files = [ROOT / name for name in _FILE.findall(beside)]
 
     assert code_files
