@@ -1,7 +1,8 @@
 """Every error of the package, sorted by what the caller can do about it.
 
-Nothing in here is ever raised into an activity: capture and delivery report by log line, counter and
-`Gap`, never by exception. These errors reach the code that constructs an object or reads a stream.
+Capture and delivery never raise into an activity: they report by log line, counter and `Gap`. Only
+`IncompleteAnswer` is raised there, in place of an answer that would have passed for whole. The others reach
+the code that constructs an object or reads a stream.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ class TransportUnavailable(TokenStreamError):
 
 class ProtocolError(TokenStreamError):
     """A stream entry that cannot be read: foreign, broken, or of a version that we do not know."""
+
+
+class IncompleteAnswer(TokenStreamError, ConnectionError):
+    """A model's stream ended without the end that its provider always sends: the answer is cut off.
+
+    Raised inside the activity, by a call that was made to stream, where a plain call would have raised, too;
+    the activity fails and Temporal retries it.
+    """
 
 
 class WorkflowNotCompleted(TokenStreamError):

@@ -19,26 +19,28 @@ Each quirk answered here has a test that fails loudly when LangChain changes
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from types import CodeType, FrameType
-from typing import Any, Literal, TypeVar, cast
-from uuid import UUID
+from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager
-from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
+from langchain_core.language_models import BaseChatModel
 from langchain_core.tracers.context import register_configure_hook
 
-ForceStreaming = Literal["auto"] | bool
+from temporal_token_interceptor.capture.forced_call import ForceStreaming, Trigger
+from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, streams_as_it_generates
 
 NO_FORCE_TAG = "tti:noforce"
 """A call with this tag is left to stream or not as it would without us."""
 
-_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
 
 _getframe = sys._getframe  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - documented
 
@@ -83,114 +85,93 @@ def _is_foreign_inline(handler: BaseCallbackHandler) -> bool:
     return not isinstance(handler, InlineHandler) and handler.run_inline
 
 
-class _Trigger(BaseCallbackHandler):
-    """Makes one call stream by being there, and takes the place of the observer in it.
-
-    It passes the call's events on to the observer, which is therefore not called itself: two handlers would
-    cost LangChain 7 % more for each token. It is given to chat models only, so that it is never asked from
-    `on_llm_start` and can say plainly that it is inline: that is another 4 %.
-    """
-
-    run_inline = True
-    ignore_chain = True
-    ignore_agent = True
-    ignore_retriever = True
-    ignore_retry = True
-    ignore_custom_event = True
-
-    def __init__(self, observer: BaseCallbackHandler, force: ForceStreaming) -> None:
-        super().__init__()
-        self.observer = observer
-        self.force = force
-        self.raise_error = observer.raise_error
-        for event in _MODEL_EVENTS:
-            setattr(self, event, getattr(observer, event))
-
-    def tap_output_iter(self, run_id: UUID, output: Iterator[_T]) -> Iterator[_T]:
-        """Pass through."""
-        return output
-
-    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[_T]) -> AsyncIterator[_T]:
-        """Pass through."""
-        return output
-
-
-_MODEL_EVENTS = ("on_chat_model_start", "on_llm_new_token", "on_stream_event", "on_llm_end", "on_llm_error")
-
 _observer: ContextVar[BaseCallbackHandler | None] = ContextVar("tti_observer", default=None)
 _telemetry: ContextVar[BaseCallbackHandler | None] = ContextVar("tti_telemetry", default=None)
-_trigger: ContextVar[_Trigger | None] = ContextVar("tti_trigger", default=None)
+_trigger: ContextVar[Trigger | None] = ContextVar("tti_trigger", default=None)
 
 
 class _TriggerForModel:
-    """Stands in for a ContextVar of the trigger: its value depends on the model that asks.
+    """Stands in for a ContextVar of the trigger: its value depends on the call that asks.
 
-    LangChain asks from `_configure`, called by `configure`, called by the model's `generate` or
-    `agenerate`: the model is found three frames up, the handlers of the call in the first. Found nothing,
-    the answer is no trigger, and the call arrives whole at its end.
+    LangChain asks from `_configure`, called by `configure`, called by the model's `generate` or `agenerate`.
+    Others wrap any of these (Sentry wraps `_configure`), so frames that are not LangChain's are passed over;
+    the first frame of LangChain that is neither ends the search: what asks is no model. Without a model the
+    answer is no trigger, and the call arrives whole at its end.
     """
 
     def get(self) -> BaseCallbackHandler | None:
         trigger = _trigger.get()
         if trigger is None:
             return None
-        try:
-            frame = _getframe(3)
-        except ValueError:
+        asking = _getframe(1)
+        frame = _model_frame(asking)
+        if frame is None:
             return None
-        is_async = frame.f_code is _AGENERATE
-        if not is_async and frame.f_code is not _GENERATE:
-            return None
+        _models_found.set()
+        if frame.f_code.co_name not in _PLAIN_CALLS:
+            return None  # the caller streams by itself
         found = frame.f_locals
         model = found.get("self")
-        manager = _getframe(1).f_locals.get("callback_manager")
+        manager = asking.f_locals.get("callback_manager")
         if not isinstance(model, BaseChatModel) or not isinstance(manager, BaseCallbackManager):
             return None
+        is_async = frame.f_code.co_name == "agenerate"
         if trigger.force == "auto" and not streams_as_it_generates(type(model), is_async=is_async):
             return None
-        if NO_FORCE_TAG in _tags(found, model):
+        if NO_FORCE_TAG in _tags(found, model) or model in REFUSALS:
+            return None
+        if asks_for_several(model, found.get("kwargs") or {}):
             return None
         # Of this call only: its children still inherit the observer.
         manager.handlers = [handler for handler in manager.handlers if handler is not trigger.observer]
         return trigger
 
 
-_GENERATE = BaseChatModel.generate.__code__
-_AGENERATE = BaseChatModel.agenerate.__code__
+_models_found = threading.Event()
+_warned_of_hidden_models = threading.Event()
+
+
+def warn_of_hidden_model() -> None:
+    """Log once that streaming cannot be forced: a model began to run, and no call of one was ever found."""
+    if _trigger.get() is not None and not _models_found.is_set() and not _warned_of_hidden_models.is_set():
+        _warned_of_hidden_models.set()
+        logger.warning(
+            "a model runs and its call was not found on the stack: another library has changed how LangChain "
+            "calls models, so `invoke` does not stream and text arrives at the end of each call; remove that "
+            "patch, or call `stream`/`astream` (LangChain's files are expected in %s)",
+            _CHAT_MODELS_FILE,
+        )
+
+
+_PLAIN_CALLS = frozenset({"generate", "agenerate"})
+_STREAMED_CALLS = frozenset({"stream", "astream"})
+_CONFIGURING = frozenset({"configure", "_configure"})
+_MOST_FOREIGN = 8  # frames of other libraries between the hook and the model
+
+
+def _model_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the model's own call above a frame that asks; None if what asks is no model."""
+    foreign = 0
+    while frame is not None and foreign <= _MOST_FOREIGN:
+        name, file = frame.f_code.co_name, frame.f_code.co_filename
+        if file == _CHAT_MODELS_FILE:
+            return frame if name in _PLAIN_CALLS or name in _STREAMED_CALLS else None
+        if file.startswith(_LANGCHAIN_FOLDER):
+            if name not in _CONFIGURING:
+                return None
+        else:
+            foreign += 1
+        frame = frame.f_back
+    return None
+
+
+_CHAT_MODELS_FILE = inspect.unwrap(BaseChatModel._generate_with_cache).__code__.co_filename  # noqa: SLF001
+_LANGCHAIN_FOLDER = os.path.dirname(os.path.dirname(_CHAT_MODELS_FILE)) + os.sep  # noqa: PTH120 - code names are text
 
 
 def _tags(found: dict[str, Any], model: BaseChatModel) -> set[str]:
     callbacks = found.get("callbacks")
     return {*(found.get("tags") or ()), *(model.tags or ()), *(getattr(callbacks, "tags", None) or ())}
-
-
-@cache
-def streams_as_it_generates(model: type[BaseChatModel], *, is_async: bool) -> bool:
-    """Whether streaming a model runs the same code of its author as not streaming it.
-
-    A subclass that overrides `_generate` to redact, guard or count, and inherits `_stream`, would be
-    bypassed by streaming. So the streaming method has to be defined at least as deep in the class order
-    as both plain ones. LangChain's generic fake is excluded: its `_stream` loses tool calls and usage.
-    """
-    if issubclass(model, GenericFakeChatModel):
-        return False
-    stream = _depth(model, "_stream")
-    if is_async and _depth(model, "_astream") < _BASE:
-        stream = _depth(model, "_astream")
-    return stream < _BASE and stream <= min(_depth(model, "_generate"), _depth(model, "_agenerate"))
-
-
-_BASE = 1_000_000
-
-
-def _depth(model: type[BaseChatModel], method: str) -> int:
-    """How far from the class itself a method is defined; `_BASE` if only by LangChain's base class."""
-    for depth, cls in enumerate(model.__mro__):
-        if cls is BaseChatModel:
-            return _BASE
-        if method in vars(cls):
-            return depth
-    return _BASE
 
 
 # There is no way to unregister a hook, so both are registered once and cost a look-up where nobody listens.
@@ -203,7 +184,7 @@ register_configure_hook(cast("ContextVar[Any]", _TriggerForModel()), inheritable
 def observed_by(observer: BaseCallbackHandler, *, force_streaming: ForceStreaming) -> Iterator[None]:
     """Within this context, and in tasks and threads that copy it, every model call reports to `observer`."""
     observing = _observer.set(observer)
-    triggering = _trigger.set(_Trigger(observer, force_streaming) if force_streaming else None)
+    triggering = _trigger.set(Trigger(observer, force_streaming) if force_streaming else None)
     try:
         yield
     finally:

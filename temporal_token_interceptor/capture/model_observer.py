@@ -17,8 +17,9 @@ from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
+from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver, never_failing
-from temporal_token_interceptor.capture.langchain_hooks import ForceStreaming, observed_by
+from temporal_token_interceptor.capture.langchain_hooks import observed_by, warn_of_hidden_model
 from temporal_token_interceptor.capture.message_parts import (
     TOOL_CALLS,
     block_of,
@@ -100,6 +101,7 @@ class Observer(SurroundingsObserver):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        warn_of_hidden_model()
         self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
     @never_failing

@@ -13,7 +13,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
-from temporal_token_interceptor.capture.langchain_hooks import ForceStreaming
+from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.telemetry.attempt import NoTelemetry
 from temporal_token_interceptor.worker.process_pool import Capture, Parent
 

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.capture.filters import Selection
-from temporal_token_interceptor.capture.langchain_hooks import ForceStreaming
+from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import CallStarted, Gap, Record, TextRun
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry

@@ -37,6 +37,7 @@ from temporal_token_interceptor import (
     Gap,
     GapReason,
     GraphEvent,
+    IncompleteAnswer,
     InvalidCursor,
     MemoryStreamBackend,
     ModelCall,
@@ -305,6 +306,9 @@ async def resume(subscriber: TokenSubscriber, cursor: str | None) -> str:
     try:
         async for event in subscriber.subscribe("workflow", cursor=cursor):
             cursor = event.cursor
+    except IncompleteAnswer as cut:
+        network: ConnectionError = cut
+        raise network from None
     except InvalidCursor:
         return ""
     except CodecMismatch as error:

@@ -27,7 +27,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
-from temporal_token_interceptor.capture.langchain_hooks import NO_FORCE_TAG, ForceStreaming
+from temporal_token_interceptor.capture.forced_call import ForceStreaming
+from temporal_token_interceptor.capture.langchain_hooks import NO_FORCE_TAG
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import (
     Call,

@@ -1,4 +1,4 @@
-"""Fails loudly when LangChain or LangGraph changes what `_langchain.py` relies on.
+"""Fails loudly when LangChain or LangGraph changes what `langchain_hooks.py` relies on.
 
 A failure here is no bug in a test: it names the assumption that no longer holds and what to do about it.
 """
@@ -27,6 +27,7 @@ from langchain_core.tracers._streaming import _StreamingCallbackHandler
 from langgraph._internal import _runnable
 from langgraph.graph import START, MessagesState, StateGraph
 
+from temporal_token_interceptor.capture import forced_call
 from temporal_token_interceptor.capture import langchain_hooks as _langchain
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler, observed_by
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -47,21 +48,21 @@ def test_both_hooks_are_registered_once():
     assert ours[0] == (_langchain._observer, True)
     assert [inheritable for _, inheritable in ours] == [True, False], (
         "LangChain no longer keeps hooks as (variable, inheritable, class, environment): "
-        "see the two calls of register_configure_hook in _langchain.py"
+        "see the two calls of register_configure_hook in langchain_hooks.py"
     )
 
 
 @pytest.mark.parametrize(
     ("way", "asker"), [("invoke", BaseChatModel.generate), ("ainvoke", BaseChatModel.agenerate)]
 )
-async def test_the_asking_model_is_three_frames_above_the_hook(monkeypatch, way, asker):
+async def test_the_asking_model_is_found_above_the_hook(monkeypatch, way, asker):
     """`_configure` calls `.get()`, called by `configure`, called by `generate`/`agenerate` with the model."""
     above: list[FrameType] = []
     managers: list[Any] = []
 
     def get(hook: object) -> None:
-        frame = sys._getframe(3)
-        if isinstance(frame.f_locals.get("self"), BaseChatModel):
+        frame = _langchain._model_frame(sys._getframe(1))
+        if frame is not None:
             above.append(frame)
             managers.append(sys._getframe(1).f_locals.get("callback_manager"))
 
@@ -73,14 +74,14 @@ async def test_the_asking_model_is_three_frames_above_the_hook(monkeypatch, way,
     else:
         await model.ainvoke("?", config)
 
-    advice = "the model's frame has moved: correct the number of frames in _TriggerForModel.get"
+    advice = "the model's frame has moved: see _model_frame in langchain_hooks.py"
     assert above, advice
     assert above[0].f_code is asker.__code__, advice
     assert isinstance(managers[0], BaseCallbackManager), (
         "_configure no longer keeps the call's handlers in `callback_manager`: see _TriggerForModel.get"
     )
     assert {"self", "tags", "callbacks"} <= set(inspect.signature(asker).parameters), (
-        "tags of a call are no longer arguments of generate: see _tags in _langchain.py"
+        "tags of a call are no longer arguments of generate: see _tags in langchain_hooks.py"
     )
 
 
@@ -99,16 +100,16 @@ async def test_the_trigger_makes_a_model_stream(way):
 
     assert tokens[:2] == ["a", "b"], (
         "BaseChatModel._should_stream no longer asks for a _StreamingCallbackHandler by structure: "
-        "see _Trigger in _langchain.py"
+        "see _Trigger in langchain_hooks.py"
     )
 
 
 def test_the_trigger_is_a_streaming_handler_by_structure_alone():
     """LangChain tests the protocol's structure, LangGraph the class: we match the first, never the second."""
-    trigger = _langchain._Trigger(InlineHandler(), "auto")
+    trigger = forced_call.Trigger(InlineHandler(), "auto")
 
     assert isinstance(trigger, _StreamingCallbackHandler), (
-        "the tap methods were renamed, or the protocol became a class: see _Trigger in _langchain.py"
+        "the tap methods were renamed, or the protocol became a class: see _Trigger in langchain_hooks.py"
     )
     assert _StreamingCallbackHandler not in type(trigger).__mro__
     assert not isinstance(InlineHandler(), _StreamingCallbackHandler)
@@ -121,8 +122,8 @@ def test_the_trigger_passes_on_whatever_a_chat_model_can_say():
     """It stands in for the observer: an event that it does not know would be lost."""
     events = {name for name in dir(LLMManagerMixin) if name.startswith("on_")}
 
-    assert {*_langchain._MODEL_EVENTS} == events | {"on_chat_model_start"}, (
-        "LangChain tells of models by other events than before: see _MODEL_EVENTS in _langchain.py"
+    assert {*forced_call.MODEL_EVENTS} == events | {"on_chat_model_start"}, (
+        "LangChain tells of models by other events than before: see _MODEL_EVENTS in langchain_hooks.py"
     )
 
 
@@ -142,7 +143,7 @@ async def test_a_call_that_is_made_to_stream_has_one_handler_of_ours(way):
         model.invoke("?") if way == "invoke" else await model.ainvoke("?")
 
     (manager,) = managers
-    assert [type(handler) for handler in manager.handlers] == [_langchain._Trigger]
+    assert [isinstance(handler, forced_call.Trigger) for handler in manager.handlers] == [True]
     assert manager.inheritable_handlers == [observer]
 
 
@@ -242,7 +243,7 @@ async def test_our_inline_handlers_make_nobody_forgotten():
     await FakeListLLM(responses=["a"]).ainvoke("?", {"callbacks": [InlineHandler(), starts]})
 
     assert starts.starts == 1, (
-        "on_llm_start reads run_inline elsewhere than in its own code: see _ON_LLM_START in _langchain.py"
+        "on_llm_start reads run_inline elsewhere than in its own code: see _ON_LLM_START"
     )
 
 
@@ -273,7 +274,7 @@ async def test_an_inline_handler_is_called_on_the_loop_s_own_thread():
     await ScriptedChatModel.saying("a").ainvoke("?", {"callbacks": handlers})
 
     here = threading.get_ident()
-    advice = "LangChain no longer calls handlers by run_inline: see InlineHandler in _langchain.py"
+    advice = "LangChain no longer calls handlers by run_inline: see InlineHandler in langchain_hooks.py"
     assert asked, advice
     assert threads["True"] == threads["ours"] == here, advice
     assert threads["False"] != here, advice

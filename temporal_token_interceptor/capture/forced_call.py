@@ -1,0 +1,145 @@
+"""A call that is made to stream: the handler that makes it, and the repetition of a call that refuses to.
+
+Importing this module wraps two methods of LangChain's `BaseChatModel`; without a trigger among the handlers
+of a call both do nothing but call the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.outputs import ChatResult
+
+from temporal_token_interceptor.capture.forcing import REFUSALS, check_end, may_be_refusal, mend
+
+ForceStreaming = Literal["auto"] | bool
+
+_T = TypeVar("_T")
+
+
+class Trigger(BaseCallbackHandler):
+    """Makes one call stream by being there, and takes the place of the observer in it.
+
+    It passes the call's events on to the observer, which is therefore not called itself: two handlers would
+    cost LangChain 7 % more for each token. It is given to chat models only, so that it is never asked from
+    `on_llm_start` and can say plainly that it is inline: that is another 4 %.
+    """
+
+    run_inline = True
+    ignore_chain = True
+    ignore_agent = True
+    ignore_retriever = True
+    ignore_retry = True
+    ignore_custom_event = True
+
+    def __init__(self, observer: BaseCallbackHandler, force: ForceStreaming) -> None:
+        super().__init__()
+        self.observer = observer
+        self.force = force
+        self.raise_error = observer.raise_error
+        for event in MODEL_EVENTS:
+            setattr(self, event, getattr(observer, event))
+
+    def tap_output_iter(self, run_id: UUID, output: Iterator[_T]) -> Iterator[_T]:
+        """Pass through."""
+        return output
+
+    def tap_output_aiter(self, run_id: UUID, output: AsyncIterator[_T]) -> AsyncIterator[_T]:
+        """Pass through."""
+        return output
+
+
+MODEL_EVENTS = ("on_chat_model_start", "on_llm_new_token", "on_stream_event", "on_llm_end", "on_llm_error")
+
+
+class ForcedCall(Trigger):
+    """The trigger of one call: knows whether a chunk has come, at no cost for any but the first."""
+
+    def __init__(self, trigger: Trigger, manager: Any) -> None:
+        super().__init__(trigger.observer, trigger.force)
+        self.has_begun = False
+        self._manager = manager
+        self._on_token: Callable[..., Any] = self.observer.on_llm_new_token
+        self.on_llm_new_token = self._on_first_token  # type: ignore[method-assign]
+        self._replace(trigger, self)
+
+    def _on_first_token(self, *args: Any, **kwargs: Any) -> Any:
+        self.has_begun = True
+        self.on_llm_new_token = self._on_token  # type: ignore[method-assign]
+        return self._on_token(*args, **kwargs)
+
+    def may_repeat(self, error: Exception) -> bool:
+        """Whether the call is worth repeating without a stream."""
+        return not self.has_begun and may_be_refusal(error)
+
+    def release(self) -> None:
+        """Let the rest of the call run as it would without us, still observed."""
+        self._replace(self, self.observer)
+
+    def _replace(self, old: BaseCallbackHandler, new: BaseCallbackHandler) -> None:
+        handlers = self._manager.handlers
+        self._manager.handlers = [new if handler is old else handler for handler in handlers]
+
+
+def _forced(options: Mapping[str, Any]) -> ForcedCall | None:
+    manager = options.get("run_manager")
+    trigger = next((found for found in getattr(manager, "handlers", ()) if type(found) is Trigger), None)
+    return None if trigger is None else ForcedCall(trigger, manager)
+
+
+def _checked(model: BaseChatModel, call: ForcedCall, result: ChatResult) -> ChatResult:
+    if call.has_begun:  # neither a cache hit nor a model that may not stream
+        mend(result)
+        check_end(model, result)
+    return result
+
+
+def _generating(original: Callable[..., ChatResult]) -> Callable[..., ChatResult]:
+    @wraps(original)
+    def _generate_with_cache(self: BaseChatModel, *args: Any, **kwargs: Any) -> ChatResult:
+        call = _forced(kwargs)
+        if call is None:
+            return original(self, *args, **kwargs)
+        try:
+            return _checked(self, call, original(self, *args, **kwargs))
+        except Exception as error:
+            if not call.may_repeat(error):
+                raise
+            refusal = error
+        call.release()
+        result = original(self, *args, **kwargs)
+        REFUSALS.add(self, refusal)
+        return result
+
+    return _generate_with_cache
+
+
+def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[..., Awaitable[ChatResult]]:
+    @wraps(original)
+    async def _agenerate_with_cache(self: BaseChatModel, *args: Any, **kwargs: Any) -> ChatResult:
+        call = _forced(kwargs)
+        if call is None:
+            return await original(self, *args, **kwargs)
+        try:
+            return _checked(self, call, await original(self, *args, **kwargs))
+        except Exception as error:
+            if not call.may_repeat(error):
+                raise
+            refusal = error
+        call.release()
+        result = await original(self, *args, **kwargs)
+        REFUSALS.add(self, refusal)
+        return result
+
+    return _agenerate_with_cache
+
+
+# The one place between "LangChain decides to stream" and "the call has failed": no callback repeats a call.
+_PLAIN = "_generate_with_cache", "_agenerate_with_cache"
+setattr(BaseChatModel, _PLAIN[0], _generating(getattr(BaseChatModel, _PLAIN[0])))
+setattr(BaseChatModel, _PLAIN[1], _agenerating(getattr(BaseChatModel, _PLAIN[1])))

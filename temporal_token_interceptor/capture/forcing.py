@@ -1,0 +1,256 @@
+"""Whether a call of a model may be made to stream, and whether its streamed answer may pass for a plain one.
+
+A result must be the one of a run without us. So the decision is made for each call: by what would run, by
+what the call asks for, and by what this model has refused before. Knowledge about providers is data at the
+end.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from temporal_token_interceptor.errors import IncompleteAnswer
+
+logger = logging.getLogger(__name__)
+
+# ------------------------------------------------------------------ before the call
+
+
+@cache
+def streams_as_it_generates(model: type[BaseChatModel], *, is_async: bool) -> bool:
+    """Whether streaming a model runs code of the same author as not streaming it.
+
+    Compared is what would really run: `_agenerate` and `_astream` of an async call where they are defined,
+    else the sync methods that stand in for them. A subclass that overrides the plain one to redact, guard or
+    count, and inherits the streaming one, would be bypassed; it is left alone. LangChain's generic fake is
+    excluded: its `_stream` loses tool calls and usage.
+    """
+    if issubclass(model, GenericFakeChatModel):
+        return False
+    plain, stream = _depth(model, "_generate"), _depth(model, "_stream")
+    if is_async:
+        plain = own if (own := _depth(model, "_agenerate")) < _BASE else plain
+        stream = own if (own := _depth(model, "_astream")) < _BASE else stream
+    return stream < _BASE and stream <= plain
+
+
+_BASE = 1_000_000
+
+
+def _depth(model: type[BaseChatModel], method: str) -> int:
+    """How far from the class itself a method is defined; `_BASE` if only by LangChain's base class."""
+    for depth, cls in enumerate(model.__mro__):
+        if cls is BaseChatModel:
+            return _BASE
+        if method in vars(cls):
+            return depth
+    return _BASE
+
+
+def asks_for_several(model: BaseChatModel, options: Mapping[str, Any]) -> bool:
+    """Whether a call asks for more than one answer: a stream of them is woven into one.
+
+    Args:
+        model: The model; its attributes and its `model_kwargs` and the like are looked at.
+        options: The call's own options, with those that were bound.
+    """
+    places: list[object] = [options, model]
+    for name in _OPTIONS_WITHIN:
+        places += [_member(options, name), _member(model, name)]
+    return any(_is_several(_member(place, name)) for place in places for name in _HOW_MANY)
+
+
+def _member(place: object, name: str) -> object:
+    if isinstance(place, Mapping):
+        return place.get(name)
+    return None if place is None else getattr(place, name, None)
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 1
+
+
+# ------------------------------------------------------------------ what a model has refused
+
+
+class Refusals:
+    """Remembers the models that refuse to stream; one log line for each.
+
+    Args:
+        most: How many are remembered; the oldest is forgotten first.
+    """
+
+    def __init__(self, most: int = 1_000) -> None:
+        self._most = most
+        self._models: OrderedDict[tuple[type, str], None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, model: BaseChatModel) -> bool:
+        return _identity(model) in self._models
+
+    def add(self, model: BaseChatModel, error: Exception) -> None:
+        """Remember a model, and log it the first time."""
+        key = _identity(model)
+        with self._lock:
+            if key in self._models:
+                return
+            self._models[key] = None
+            if len(self._models) > self._most:
+                self._models.popitem(last=False)
+        logger.info(
+            "model %s %r refuses to stream (%s): its calls are no longer made to stream in this process, "
+            "and their text arrives at their end",
+            *(key[0].__name__, key[1], type(error).__name__),
+        )
+
+    def clear(self) -> None:
+        """Forget all: for tests."""
+        with self._lock:
+            self._models.clear()
+
+
+REFUSALS = Refusals()
+"""Of this process: a provider refuses every call of a model alike, whichever activity makes it."""
+
+
+def _identity(model: BaseChatModel) -> tuple[type, str]:
+    names = (_member(model, name) for name in ("model_name", "model"))
+    return type(model), next((name for name in names if isinstance(name, str)), "")
+
+
+def may_be_refusal(error: Exception) -> bool:
+    """Whether an error before the first chunk may be due to streaming: then a plain call is worth a try.
+
+    What would have failed alike without a stream is not repeated: limits, rights, outages, timeouts.
+    """
+    status = _status_of(error)
+    if status is not None:
+        return status == _NOT_IMPLEMENTED or (400 <= status < 500 and status not in _NOT_OF_STREAMING)
+    if isinstance(error, TimeoutError | OSError):
+        return False
+    return _NETWORK.search(type(error).__name__) is None and not type(error).__module__.startswith(
+        "langgraph."
+    )
+
+
+def _status_of(error: Exception) -> int | None:
+    for place in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status", "code", "http_status"):
+            value = getattr(place, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and 100 <= value < 600:
+                return value
+    found = getattr(error, "response", None)
+    if isinstance(found, Mapping):  # botocore
+        value = found.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return value if isinstance(value, int) else None
+    return None
+
+
+_NOT_OF_STREAMING = frozenset({401, 402, 407, 408, 409, 413, 425, 429})
+_NOT_IMPLEMENTED = 501
+_NETWORK = re.compile(
+    r"Timeout|TimedOut|Connect|Network|Throttl|RateLimit|Overload|Unavailable|Auth|Permission"
+)
+
+# ------------------------------------------------------------------ after the call
+
+
+def check_end(model: BaseChatModel, result: ChatResult) -> None:
+    """Raise if a streamed answer ended without the end that its provider always sends.
+
+    Raises:
+        IncompleteAnswer: the body ended early, however cleanly. A plain call would have raised, too.
+    """
+    package = _package_of(type(model))
+    if package not in _ALWAYS_ENDS or _has_own_endpoint(model):
+        return
+    if not any(_has_end(generation) for generation in result.generations):
+        raise IncompleteAnswer(
+            f"the stream of {type(model).__name__} ended without a finish reason: the answer is cut off; "
+            "Temporal retries the activity"
+        )
+
+
+def mend(result: ChatResult) -> None:
+    """Undo what LangChain's merge of chunks makes of a finish reason that came twice: `stopstop`."""
+    for generation in result.generations:
+        for facts in (generation.generation_info, generation.message.response_metadata):
+            for name in _ENDS if facts else ():
+                value = facts.get(name) if facts else None
+                if isinstance(value, str) and (repeated := _REPEATED.fullmatch(value)) and facts is not None:
+                    facts[name] = repeated[1]
+
+
+def _has_end(generation: ChatGeneration) -> bool:
+    facts = {**generation.message.response_metadata, **(generation.generation_info or {})}
+    return any(facts.get(name) for name in _ENDS)
+
+
+@cache
+def _package_of(model: type[BaseChatModel]) -> str:
+    """The partner package that the streaming method comes from, however often a user has subclassed it."""
+    packages = (cls.__module__.partition(".")[0] for cls in model.__mro__)
+    return next((package for package in packages if package in _ALWAYS_ENDS), "")
+
+
+def _has_own_endpoint(model: BaseChatModel) -> bool:
+    """Whether the model talks to a server of the user's choice: a compatible one may leave the end out."""
+    fields = type(model).model_fields
+    for name in _ENDPOINTS:
+        if name in fields and (value := getattr(model, name, None)) is not None:
+            default = fields[name].get_default(call_default_factory=False)
+            if not isinstance(default, str) or value != default:
+                return True
+    return False
+
+
+_REPEATED = re.compile(r"([A-Za-z_]{3,}?)\1+")
+
+# ------------------------------------------------------------------ what is known of providers
+
+_HOW_MANY = ("n", "best_of", "candidate_count", "num_return_sequences", "num_completions", "num_generations")
+_OPTIONS_WITHIN = ("model_kwargs", "generation_config", "extra_body", "params", "kwargs")
+
+_ENDS = (
+    "finish_reason",
+    "stop_reason",
+    "done_reason",
+    "stopReason",
+    "finishReason",
+    "status",
+    "incomplete_details",
+)
+"""The names under which providers say why a model stopped."""
+
+_ALWAYS_ENDS = frozenset(
+    {
+        "langchain_anthropic",
+        "langchain_deepseek",
+        "langchain_google_genai",
+        "langchain_groq",
+        "langchain_mistralai",
+        "langchain_ollama",
+        "langchain_openai",
+        "langchain_openrouter",
+        "langchain_xai",
+    }
+)
+"""The packages whose provider ends every complete stream with a reason."""
+
+_ENDPOINTS = (
+    "openai_api_base",
+    "anthropic_api_url",
+    "groq_api_base",
+    "mistral_api_url",
+    "endpoint",
+    "base_url",
+)

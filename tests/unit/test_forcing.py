@@ -1,0 +1,306 @@
+"""A result with us is the result without us: which calls are made to stream, and what becomes of refusals."""
+
+import asyncio
+import functools
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.callbacks import manager as langchain_manager
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import Field
+
+from temporal_token_interceptor import IncompleteAnswer, TokenEvent
+from temporal_token_interceptor.capture import forcing
+from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, may_be_refusal, mend
+from temporal_token_interceptor.capture.forcing import streams_as_it_generates as forced
+from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
+
+WAYS = ["invoke", "ainvoke"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    REFUSALS.clear()
+    yield
+    REFUSALS.clear()
+
+
+class Own(BaseChatModel):
+    """A model that answers `whole` plainly and `pieces` in a stream, and counts both."""
+
+    whole: str = "whole"
+    pieces: tuple[Any, ...] = ("a", "b")
+    n: int = 1
+    base_url: str | None = None
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    plain_calls: int = 0
+    streamed_calls: int = 0
+
+    @property
+    def _llm_type(self):
+        return "own"
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        self.plain_calls += 1
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self.whole))])
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        self.streamed_calls += 1
+        for piece in self.pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield ChatGenerationChunk(message=AIMessageChunk(piece))
+
+
+async def ask(model: Any, way: str, **options: Any) -> tuple[Any, StreamingActivityEnvironment]:
+    """Call a model inside an activity; return its message and what was captured."""
+    environment = StreamingActivityEnvironment()
+
+    async def activity() -> Any:
+        return model.invoke("?", **options) if way == "invoke" else await model.ainvoke("?", **options)
+
+    return await environment.run(activity), environment
+
+
+class Refused(Exception):
+    """An error as HTTP clients raise them."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(f"status {status}")
+        self.status_code = status
+
+
+# ------------------------------------------------------------------ several answers
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["n", "best_of", "candidate_count", "num_return_sequences"])
+async def test_a_call_that_asks_for_several_answers_is_left_alone(way, name):
+    model = Own()
+
+    message, _ = await ask(model.bind(**{name: 2}), way)
+
+    assert (message.text, model.streamed_calls) == ("whole", 0)
+
+
+SEVERAL = st.sampled_from(["n", "best_of", "candidate_count"])
+
+
+@given(SEVERAL, st.integers(2, 9), st.sampled_from(["field", "model_kwargs", "call", "generation_config"]))
+def test_several_answers_are_found_wherever_they_are_asked_for(name, count, place):
+    match place:
+        case "field":
+            assert asks_for_several(Own(n=count), {})
+        case "model_kwargs":
+            assert asks_for_several(Own(model_kwargs={name: count}), {})
+        case "call":
+            assert asks_for_several(Own(), {name: count})
+        case _:
+            assert asks_for_several(Own(), {"generation_config": {name: count}})
+
+
+@given(st.sampled_from([None, 1, 0, True, "2", [2]]))
+def test_one_answer_is_made_to_stream(value):
+    assert not asks_for_several(Own(model_kwargs={"n": value}), {"n": value})
+
+
+# ------------------------------------------------------------------ refusals
+
+
+REFUSING = [NotImplementedError("no"), ValueError("stream"), TypeError("x"), Refused(400), Refused(422)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("error", [*REFUSING, None], ids=repr)
+async def test_a_model_that_refuses_to_stream_answers_plainly(way, error, caplog):
+    """The provider does not allow streaming for my organisation: my activity gets its answer all the same."""
+    caplog.set_level(logging.INFO)
+    model = Own(pieces=() if error is None else (error,))
+
+    first, seen = await ask(model, way)
+    second, _ = await ask(model, way)
+
+    assert (first.text, second.text) == ("whole", "whole")
+    assert seen.text == "whole"
+    assert (model.streamed_calls, model.plain_calls) == (1, 2), "the refusal was not remembered"
+    assert caplog.text.count("refuses to stream") == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "error", [Refused(429), Refused(500), Refused(401), TimeoutError(), ConnectionError()]
+)
+async def test_what_fails_alike_without_a_stream_is_not_repeated(way, error):
+    """A rate limit must not cost a second request."""
+    model = Own(pieces=(error,))
+
+    with pytest.raises(type(error)):
+        await ask(model, way)
+
+    assert (model.streamed_calls, model.plain_calls) == (1, 0)
+    assert model not in REFUSALS
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_failure_after_the_first_chunk_is_the_activitys(way):
+    model = Own(pieces=("half", ValueError("cut")))
+
+    with pytest.raises(ValueError, match="cut"):
+        await ask(model, way)
+
+    assert model.plain_calls == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_call_that_fails_plainly_too_raises_what_it_raises_without_us(way):
+    class Broken(Own):
+        def _generate(self, *args, **kwargs):
+            raise LookupError("the real reason")
+
+    model = Broken(pieces=(NotImplementedError(),))
+
+    with pytest.raises(LookupError, match="the real reason"):
+        await ask(model, way)
+
+    assert model not in REFUSALS
+
+
+@given(st.integers(100, 599))
+def test_an_error_of_a_server_is_repeated_only_where_the_stream_may_be_its_reason(status):
+    repeated = may_be_refusal(Refused(status))
+
+    assert repeated is (status == 501 or (400 <= status < 500 and status not in forcing._NOT_OF_STREAMING))
+
+
+# ------------------------------------------------------------------ ends
+
+
+def provider(package: str, finish: dict[str, Any], **options: Any) -> Any:
+    """A model as a partner package defines it, whose last chunk has `finish`."""
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        yield ChatGenerationChunk(message=AIMessageChunk("half an ans"))
+        yield ChatGenerationChunk(message=AIMessageChunk("wer", response_metadata=finish))
+
+    methods = {"_stream": _stream, "_generate": Own._generate, "__module__": package}
+    return type("Chat", (Own,), methods)(**options)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("package", sorted(forcing._ALWAYS_ENDS))
+async def test_half_an_answer_does_not_pass_for_whole(way, package):
+    """The body ends early but cleanly: the activity fails, and Temporal retries it."""
+    with pytest.raises(IncompleteAnswer):
+        await ask(provider(f"{package}.chat_models", {}), way)
+
+
+@pytest.mark.parametrize("name", forcing._ENDS)
+async def test_an_answer_with_its_end_is_whole(name):
+    message, _ = await ask(provider("langchain_openai.chat_models", {name: "stop"}), "ainvoke")
+
+    assert message.text == "half an answer"
+
+
+async def test_an_endpoint_of_ones_own_may_leave_the_end_out():
+    """A compatible server that never sends a finish reason works as without us."""
+    model = provider(
+        "langchain_openai.chat_models",
+        {},
+        __annotations__={"base_url": str | None},
+        base_url="http://localhost",
+    )
+
+    message, _ = await ask(model, "ainvoke")
+
+    assert message.text == "half an answer"
+
+
+@given(st.sampled_from(["stop", "length", "tool_calls", "end_turn", "STOP"]), st.integers(1, 4))
+def test_a_finish_reason_that_came_twice_is_one(reason, times):
+    message = AIMessage("x", response_metadata={"finish_reason": reason * times, "model_name": "aa"})
+    result = ChatResult(generations=[ChatGeneration(message=message)])
+
+    mend(result)
+
+    assert message.response_metadata == {"finish_reason": reason, "model_name": "aa"}
+
+
+# ------------------------------------------------------------------ what would really run
+
+
+def test_each_path_is_judged_by_what_would_run():
+    """As ChatDeepSeek: its sync method is overridden, its async one and the streams are inherited."""
+
+    class Parent(Own):
+        async def _agenerate(self, *args, **kwargs):
+            return self._generate(*args)
+
+        async def _astream(self, *args, **kwargs):
+            yield ChatGenerationChunk(message=AIMessageChunk("a"))
+
+    class Child(Parent):
+        def _generate(self, *args, **kwargs):
+            return super()._generate(*args)
+
+    assert forced(Parent, is_async=True)
+    assert forced(Child, is_async=True)
+    assert not forced(Child, is_async=False)
+
+
+# ------------------------------------------------------------------ foreign frames
+
+
+def patched(function: Any, *, marked: bool) -> Any:
+    """A function as an instrumentation replaces it."""
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return functools.wraps(function)(replacement) if marked else replacement
+
+
+def apatched(function: Any, *, marked: bool) -> Any:
+    async def replacement(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    return functools.wraps(function)(replacement) if marked else replacement
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_patched_configure_does_not_switch_streaming_off(monkeypatch, way, marked, times):
+    """`sentry_sdk.init()` replaces LangChain's `_configure`."""
+    for _ in range(times):
+        original = langchain_manager._configure
+        monkeypatch.setattr(langchain_manager, "_configure", patched(original, marked=marked))
+
+    _, seen = await ask(ScriptedChatModel.saying("a", "b"), way)
+
+    assert [event.token for event in seen.events if isinstance(event, TokenEvent)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_wrapped_generate_does_not_switch_streaming_off(monkeypatch, way, marked):
+    """As OpenTelemetry's and Datadog's instrumentations do, before or after our import."""
+    monkeypatch.setattr(BaseChatModel, "generate", patched(BaseChatModel.generate, marked=marked))
+    monkeypatch.setattr(BaseChatModel, "agenerate", apatched(BaseChatModel.agenerate, marked=marked))
+    _, seen = await ask(ScriptedChatModel.saying("a", "b"), way)
+
+    assert [event.token for event in seen.events if isinstance(event, TokenEvent)] == ["a", "b"]
+
+
+async def test_calls_at_once_refuse_and_stream_apart():
+    """What one model refuses says nothing of another."""
+    models = [Own(pieces=(NotImplementedError(),)), ScriptedChatModel.saying("a", "b")]
+
+    answers = await asyncio.gather(*(ask(model, "ainvoke") for model in models))
+
+    assert [message.text for message, _ in answers] == ["whole", "ab"]
+    assert [sum(isinstance(event, TokenEvent) for event in seen.events) for _, seen in answers] == [1, 2]
