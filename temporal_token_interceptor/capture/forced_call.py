@@ -4,6 +4,9 @@ Importing this module wraps two methods of LangChain's `BaseChatModel`; without 
 of a call both do nothing but call the original.
 """
 
+# LangChain declares these flags as properties, and reads them as attributes.
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -40,7 +43,7 @@ class Trigger(BaseCallbackHandler):
     def __init__(self, observer: BaseCallbackHandler, force: ForceStreaming) -> None:
         super().__init__()
         self.observer = observer
-        self.force = force
+        self.force: ForceStreaming = force
         self.raise_error = observer.raise_error
         for event in MODEL_EVENTS:
             setattr(self, event, getattr(observer, event))

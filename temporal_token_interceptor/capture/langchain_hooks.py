@@ -165,7 +165,7 @@ def _model_frame(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-_CHAT_MODELS_FILE = inspect.unwrap(BaseChatModel._generate_with_cache).__code__.co_filename  # noqa: SLF001
+_CHAT_MODELS_FILE = inspect.getfile(BaseChatModel)
 _LANGCHAIN_FOLDER = os.path.dirname(os.path.dirname(_CHAT_MODELS_FILE)) + os.sep  # noqa: PTH120 - code names are text
 
 
