@@ -170,5 +170,6 @@ class UntilClosed:
 
 def _closed_backend() -> TransportUnavailable:
     return TransportUnavailable(
-        "the backend was closed while it was read; resume from the last event's cursor with another"
+        "the backend was closed while it was read (by `close`, by the end of its `async with`, or by the "
+        "plugin that it was given to); resume from the last event's cursor with another"
     )

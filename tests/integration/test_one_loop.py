@@ -1,11 +1,18 @@
 """A backend's life: one event loop, eager tasks, and readers of a backend that is closed."""
 
 import asyncio
+import re
 from contextlib import aclosing
 
 import pytest
 
-from temporal_token_interceptor import ConfigurationError, RedisStreamBackend, TokenStreamError
+from temporal_token_interceptor import (
+    ConfigurationError,
+    RedisStreamBackend,
+    TokenStreamError,
+    TokenSubscriber,
+    TransportUnavailable,
+)
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
@@ -137,3 +144,19 @@ async def _read(backend, stream, count):
             if len(data) >= count:
                 break
     return data
+
+
+async def test_a_reader_learns_that_its_backend_was_closed_by_a_plugin(make):
+    """I gave one backend to the worker's plugin and to my reader: once the worker stops, I am told why."""
+    backend, until = make(), asyncio.get_running_loop().create_future()
+    stream = a_stream()
+    await backend.write(stream, b"no frame")
+    events = TokenSubscriber(None, backend).subscribe(stream.workflow_id, stream.run_id, until=until)
+    reading = asyncio.ensure_future(anext(events))
+    async with asyncio.timeout(5):
+        while not re.search("1 (listeners|readers)", repr(backend)):  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+    await backend.close()  # as the plugin does with its last worker
+
+    with pytest.raises(TransportUnavailable, match=r"closed while it was read .*or by the plugin"):
+        await reading
