@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor._arguments import positive_number
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
@@ -53,9 +53,7 @@ class Budget:
     """
 
     def __init__(self, limit: int) -> None:
-        if type(limit) is not int or limit <= 0:
-            raise ConfigurationError(f"max_buffered_bytes must be a positive number of bytes, not {limit!r}")
-        self.limit = limit
+        self.limit = positive_number("max_buffered_bytes", limit, unit="bytes")
         self.leased = 0
         self.dropped = 0
         self._lock = threading.Lock()

@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
+from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
@@ -36,21 +36,6 @@ _STEP_TAG = "graph:step:"
 
 logger = logging.getLogger(__name__)
 
-_Callback = TypeVar("_Callback", bound=Callable[..., None])
-
-
-def never_failing(callback: _Callback) -> _Callback:
-    """Let nothing out of a callback of an observer but what was thrown into it from outside."""
-
-    @wraps(callback)
-    def guarded(self: SurroundingsObserver, *args: Any, **kwargs: Any) -> None:
-        try:
-            callback(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - what we observe must not fail because we could not follow it
-            self.excuse(error)
-
-    return cast("_Callback", guarded)
-
 
 class SurroundingsObserver(InlineHandler):
     """Writes the tools, nodes and custom events of one activity attempt into a buffer.
@@ -59,7 +44,7 @@ class SurroundingsObserver(InlineHandler):
         buffer: Where it goes.
         default_node: The node's name outside of a graph.
         selection: What to capture.
-        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
+        guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
 
     ignore_retriever = True
@@ -77,10 +62,10 @@ class SurroundingsObserver(InlineHandler):
         *,
         default_node: str,
         selection: Selection | None = None,
-        thrown_in: tuple[type[Exception], ...] = (),
+        guard: Guard = NO_INJECTION,
     ) -> None:
         super().__init__()
-        self._thrown_in = thrown_in
+        self.guard = guard
         self._failures = 0
         self._buffer = buffer
         self._default_node = default_node
@@ -217,15 +202,13 @@ class SurroundingsObserver(InlineHandler):
             event = GraphEvent(mode=mode, path=path, data=sent, truncated=truncated)
             self._buffer.put(event, None, len(str(sent)))
 
-    def excuse(self, error: Exception) -> None:
-        """Let out what was thrown in; log and count what is ours, without its text: that may hold content."""
-        if isinstance(error, self._thrown_in):
-            raise error
+    def log_error(self, error: Exception) -> None:
+        """Log the first error, and count all, without their text: that may hold content."""
         self._failures += 1
         if self._failures == 1:
             place = traceback.extract_tb(error.__traceback__)[-1]
             logger.warning(
-                "a model's chunk could not be captured (%s at %s:%s); the model is not affected; said once",
+                "could not capture a chunk of a model (%s at %s:%s); the model is not affected (logged once)",
                 type(error).__name__,
                 place.filename,
                 place.lineno,

@@ -15,10 +15,11 @@ from uuid import UUID
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
-from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver, never_failing
+from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver
 from temporal_token_interceptor.capture.langchain_hooks import observed_by, warn_of_hidden_model
 from temporal_token_interceptor.capture.message_parts import (
     TOOL_CALLS,
@@ -38,6 +39,9 @@ from temporal_token_interceptor.events import (
     TextKind,
     ToolCallChunk,
 )
+
+# As many nodes are named in the warning that the filters select none of them.
+_NAMED_NODES = 8
 
 
 class _LiveCall:
@@ -66,7 +70,8 @@ class Observer(SurroundingsObserver):
         default_node: The node's name outside of a graph.
         selection: What to capture; None for everything.
         on_call: Is called with each call that begins, on the thread of the model.
-        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
+        on_first_call: Is called when a model is called first, captured or not, on the thread of the model.
+        guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
 
     def __init__(
@@ -76,9 +81,15 @@ class Observer(SurroundingsObserver):
         default_node: str,
         selection: Selection | None = None,
         on_call: Callable[[Call], None] | None = None,
-        thrown_in: tuple[type[Exception], ...] = (),
+        on_first_call: Callable[[], None] | None = None,
+        guard: Guard = NO_INJECTION,
     ) -> None:
-        super().__init__(buffer, default_node=default_node, selection=selection, thrown_in=thrown_in)
+        super().__init__(buffer, default_node=default_node, selection=selection, guard=guard)
+        self.called_nodes: set[str] = set()
+        """The nodes, at most eight, in which models were called that `nodes` and `tags` decide about."""
+        self.has_captured = False
+        """Whether a call was captured."""
+        self._on_first_call = on_first_call
         kinds = self._selection.kinds
         self._tells_text, self._tells_reasoning = "text" in kinds, "reasoning" in kinds
         self._tells_tool_calls, self._tells_blocks = "tool_call" in kinds, "block" in kinds
@@ -142,7 +153,7 @@ class Observer(SurroundingsObserver):
             elif message is not None:
                 self._put_message(live, message)
         except Exception as error:  # noqa: BLE001 - as `never_failing`, without a call more for each token
-            self.excuse(error)
+            self.guard.handle(error, self.log_error)
 
     @never_failing
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
@@ -210,9 +221,17 @@ class Observer(SurroundingsObserver):
     def _begin(
         self, run_id: UUID, parent_run_id: UUID | None, tags: Collection[str], metadata: Mapping[str, Any]
     ) -> None:
+        if self._on_first_call is not None:
+            first, self._on_first_call = self._on_first_call, None
+            first()
         place = self._place(metadata)
-        if not self._selection.takes(place["node_name"], tags) or not NO_STREAM_TAGS.isdisjoint(tags):
+        if not NO_STREAM_TAGS.isdisjoint(tags):
             return
+        if len(self.called_nodes) < _NAMED_NODES:
+            self.called_nodes.add(place["node_name"])
+        if not self._selection.takes(place["node_name"], tags):
+            return
+        self.has_captured = True
         keys = self._selection.metadata_keys
         with self._starting:
             if self._closed:

@@ -7,17 +7,17 @@ an SDK raise is logged once an attempt, and the tokens go on.
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
+from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.events import AttemptEnded, Call, CallEnded, Gap, Origin, Record, TextRun
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry import names
@@ -35,12 +35,10 @@ from temporal_token_interceptor.telemetry.names import Metric
 
 logger = logging.getLogger(__name__)
 
-_TELL_SECONDS = 1.0
+_REPORT_SECONDS = 1.0
 
 # Such an attempt has not failed, and another one begins from the start.
 _RETRIED = frozenset({"paused", "reset", "worker_shutdown"})
-
-_P = ParamSpec("_P")
 
 
 class RuntimeMeter(Protocol):
@@ -76,21 +74,6 @@ class NoTelemetry:
 NO_TELEMETRY = NoTelemetry()
 
 
-def _harmless(
-    verb: Callable[Concatenate[AttemptTelemetry, _P], None],
-) -> Callable[Concatenate[AttemptTelemetry, _P], None]:
-    @functools.wraps(verb)
-    def guarded(self: AttemptTelemetry, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            verb(self, *args, **kwargs)
-        except Exception as error:  # of the user's sampler or processor: tokens go on
-            if isinstance(error, self.thrown_in):
-                raise
-            self.complain(error)
-
-    return guarded
-
-
 class AttemptTelemetry(NoTelemetry):
     """What one attempt reports about the frames that it sends.
 
@@ -100,7 +83,7 @@ class AttemptTelemetry(NoTelemetry):
         tracer: For `send` spans; None for no spans.
         instruments: For metrics; None for none.
         runtime_meter: Temporal's, which gets the counters too; None if it is off.
-        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
+        guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
 
     def __init__(
@@ -111,9 +94,9 @@ class AttemptTelemetry(NoTelemetry):
         instruments: Instruments | None,
         runtime_meter: RuntimeMeter | None,
         *,
-        thrown_in: tuple[type[Exception], ...] = (),
+        guard: Guard = NO_INJECTION,
     ) -> None:
-        self.thrown_in = thrown_in
+        self.guard = guard
         self.traceparent = traceparent_of(trace.get_current_span())
         self._origin = origin
         self._system = system
@@ -126,12 +109,12 @@ class AttemptTelemetry(NoTelemetry):
         self._starting = threading.Lock()
         self._since: int | None = None
         self._taken_at = 0.0
-        self._untold: Counter[Metric] = Counter()
-        self._tell_at = 0.0
+        self._unreported: Counter[Metric] = Counter()
+        self._report_at = 0.0
         self._tokens = 0
-        self._complained = False
+        self._logged = False
 
-    @_harmless
+    @never_failing
     def call_started(self, call: Call) -> None:
         """Start its `send` span, as a child of the span that is current where the model is called."""
         if self._tracer is None:
@@ -162,37 +145,41 @@ class AttemptTelemetry(NoTelemetry):
         since, self._since = self._since, None
         return since
 
-    @_harmless
+    @never_failing
     def stored(self, records: Sequence[Record]) -> None:
         """Count what is in it."""
         now = time.monotonic()
         if self._flushed is not None:
             self._flushed(now - self._taken_at, self._flush_attributes)
-        untold = self._untold
-        untold[names.FRAMES_PUBLISHED] += 1
+        unreported = self._unreported
+        unreported[names.FRAMES_PUBLISHED] += 1
         calls: set[int] = set()
         for record in records:
             if isinstance(record, TextRun):
                 self._tokens += record.count
-                untold[names.TOKENS_PUBLISHED] += record.count
+                unreported[names.TOKENS_PUBLISHED] += record.count
                 if len(record.texts) < record.count:
-                    untold[names.TOKENS_MERGED] += record.count
+                    unreported[names.TOKENS_MERGED] += record.count
             elif isinstance(record, Gap):
-                untold[names.TOKENS_DROPPED] += record.missing or 0
+                unreported[names.TOKENS_DROPPED] += record.missing or 0
             if (call := getattr(record, "call", None)) is not None:
                 calls.add(call if isinstance(call, int) else call.ordinal)
         if self._sends:
             self._count_messages(calls, records)
-        if now >= self._tell_at:
-            self._tell_at = now + _TELL_SECONDS
-            self._tell()
+        if now >= self._report_at:
+            self._report_at = now + _REPORT_SECONDS
+            self._report()
 
-    def complain(self, error: Exception) -> None:
+    def log_error(self, error: Exception) -> None:
         """Log an exception, the first of this attempt."""
-        if not self._complained:
-            self._complained = True
+        if not self._logged:
+            self._logged = True
             activity = self._origin.activity_id
-            logger.error("telemetry of activity %r fails (said once an attempt)", activity, exc_info=error)
+            logger.error(
+                "telemetry of activity %r failed; tokens go on (logged once an attempt)",
+                activity,
+                exc_info=error,
+            )
 
     def _count_messages(self, calls: set[int], records: Sequence[Record]) -> None:
         for ordinal in calls:
@@ -202,22 +189,22 @@ class AttemptTelemetry(NoTelemetry):
             if isinstance(record, CallEnded) and (send := self._sends.pop(record.call.ordinal, None)):
                 send.end()
 
-    @_harmless
+    @never_failing
     def ended(self, end: AttemptEnded | None, undelivered: int) -> None:
         """End the spans that are open, as undelivered, and report all counts."""
         if end is not None and (end.will_retry or end.outcome in _RETRIED):
-            self._untold[names.TOKENS_SUPERSEDED] += self._tokens
-        self._untold[names.FRAMES_UNDELIVERED] += undelivered
-        self._tell()
+            self._unreported[names.TOKENS_SUPERSEDED] += self._tokens
+        self._unreported[names.FRAMES_UNDELIVERED] += undelivered
+        self._report()
         with self._starting:
             sends, self._sends = self._sends, {}
-        for send in sends.values():  # their last words were not stored
+        for send in sends.values():  # their last frames were not stored
             fail(send.span, "undelivered")
             send.end()
 
-    def _tell(self) -> None:
-        untold, self._untold = self._untold, Counter()
-        for metric, amount in untold.items():
+    def _report(self) -> None:
+        unreported, self._unreported = self._unreported, Counter()
+        for metric, amount in unreported.items():
             if not amount:
                 continue
             if self._instruments is not None:
@@ -247,7 +234,7 @@ def attempt_telemetry(
     budget: MemoryBudget,
     runtime_meter: RuntimeMeter | None,
     *,
-    thrown_in: tuple[type[Exception], ...] = (),
+    guard: Guard = NO_INJECTION,
 ) -> NoTelemetry:
     """Return what an attempt reports to; `NO_TELEMETRY` if no SDK is installed."""
     tracer, instruments = live_tracer(), live_instruments()
@@ -257,4 +244,13 @@ def attempt_telemetry(
         tracer is None and runtime_meter is None and not trace.get_current_span().get_span_context().is_valid
     ):
         return NO_TELEMETRY
-    return AttemptTelemetry(origin, system_of(sink), tracer, instruments, runtime_meter, thrown_in=thrown_in)
+    return AttemptTelemetry(origin, system_of(sink), tracer, instruments, runtime_meter, guard=guard)
+
+
+def count_dropped(frames: int) -> None:
+    """Count frames of ended attempts that will never be delivered, if an SDK is installed."""
+    if (instruments := live_instruments()) is not None:
+        try:
+            instruments[names.FRAMES_DROPPED](frames)
+        except Exception:  # the user's SDK
+            logger.exception("could not count dropped frames")

@@ -17,8 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage, ToolMessage
@@ -26,6 +25,7 @@ from langchain_core.outputs import LLMResult
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
+from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.langchain_hooks import (
     InlineHandler,
     also_observed_by,
@@ -56,24 +56,6 @@ _DETAILS = (
 )
 
 
-_Callback = TypeVar("_Callback", bound=Callable[..., None])
-
-
-def _harmless(callback: _Callback) -> _Callback:
-    """Let nothing out of a callback but what was thrown into it from outside; see `Observer.raise_error`."""
-
-    @wraps(callback)
-    def guarded(self: ModelTelemetry, *args: Any, **kwargs: Any) -> None:
-        try:
-            callback(self, *args, **kwargs)
-        except Exception as error:  # of the user's sampler or processor: the model's call goes on
-            if isinstance(error, self.thrown_in):
-                raise
-            self.complain(error)
-
-    return cast("_Callback", guarded)
-
-
 class ModelTelemetry(InlineHandler):
     """Reports the model calls and tool runs of one activity attempt.
 
@@ -82,7 +64,7 @@ class ModelTelemetry(InlineHandler):
         tracer: For spans; None for none.
         instruments: For metrics; None for none.
         content: Whether prompts, answers and arguments are recorded.
-        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
+        guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
 
     ignore_chain = True
@@ -98,11 +80,11 @@ class ModelTelemetry(InlineHandler):
         tracer: trace.Tracer | None,
         instruments: Instruments | None,
         content: bool,
-        thrown_in: tuple[type[Exception], ...] = (),
+        guard: Guard = NO_INJECTION,
     ) -> None:
         super().__init__()
-        self.thrown_in = thrown_in
-        self._complained = False
+        self.guard = guard
+        self._logged = False
         self._default_node = default_node
         self._tracer = tracer
         self._instruments = instruments
@@ -115,7 +97,7 @@ class ModelTelemetry(InlineHandler):
 
     # ------------------------------------------------------------------ model calls
 
-    @_harmless
+    @never_failing
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
@@ -131,7 +113,7 @@ class ModelTelemetry(InlineHandler):
                 names.INPUT_MESSAGES, messages_json([m for turn in messages for m in turn])
             )
 
-    @_harmless
+    @never_failing
     def on_llm_start(
         self,
         serialized: dict[str, Any],
@@ -145,7 +127,7 @@ class ModelTelemetry(InlineHandler):
         if run is not None and self._content:
             run.span.set_attribute(names.INPUT_MESSAGES, json.dumps([said("user", text) for text in prompts]))
 
-    @_harmless
+    @never_failing
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
@@ -157,14 +139,14 @@ class ModelTelemetry(InlineHandler):
         run.by_events = False
         self._chunk(run)
 
-    @_harmless
+    @never_failing
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.get(run_id.int)
         if run is not None and run.by_events is not False and event["event"] == "content-block-delta":
             run.by_events = True
             self._chunk(run)
 
-    @_harmless
+    @never_failing
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is None:
@@ -195,7 +177,7 @@ class ModelTelemetry(InlineHandler):
                     )
         self._call_ended(run)
 
-    @_harmless
+    @never_failing
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is not None:
@@ -245,7 +227,7 @@ class ModelTelemetry(InlineHandler):
 
     # ------------------------------------------------------------------ tools
 
-    @_harmless
+    @never_failing
     def on_tool_start(
         self,
         serialized: dict[str, Any],
@@ -272,7 +254,7 @@ class ModelTelemetry(InlineHandler):
             self._start(f"execute_tool {name}", SpanKind.INTERNAL, attributes), {}
         )
 
-    @_harmless
+    @never_failing
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is None:
@@ -285,7 +267,7 @@ class ModelTelemetry(InlineHandler):
             fail(run.span, "ToolError")
         run.span.end()
 
-    @_harmless
+    @never_failing
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         run = self._live.pop(run_id.int, None)
         if run is not None:
@@ -299,13 +281,15 @@ class ModelTelemetry(InlineHandler):
             return trace.INVALID_SPAN
         return self._tracer.start_span(name, kind=kind, attributes=attributes)
 
-    def complain(self, error: Exception) -> None:
+    def log_error(self, error: Exception) -> None:
         """Log an exception, the first of this attempt."""
-        if not self._complained:
-            self._complained = True
-            logger.error("telemetry of model calls fails (said once an attempt)", exc_info=error)
+        if not self._logged:
+            self._logged = True
+            logger.error(
+                "telemetry of model calls failed; the calls go on (logged once an attempt)", exc_info=error
+            )
 
-    @_harmless
+    @never_failing
     def close(self) -> None:
         """End what is open, as cancelled (a cancelled `ainvoke` fires no callback at all), and turn deaf."""
         self._closed = True
@@ -322,14 +306,14 @@ class ModelTelemetry(InlineHandler):
 
 @contextmanager
 def models_reported(
-    *, genai_spans: GenAISpans, default_node: str, thrown_in: tuple[type[Exception], ...] = ()
+    *, genai_spans: GenAISpans, default_node: str, guard: Guard = NO_INJECTION
 ) -> Iterator[None]:
     """Report every model call and tool run made within the context, if an SDK is installed.
 
     Args:
         genai_spans: `"on"`; `"off"`; `"auto"`: unless another instrumentation of LangChain does it.
         default_node: The node's name outside of a graph.
-        thrown_in: What may be raised in the activity's thread from outside; it is never swallowed.
+        guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
     tracer, instruments = live_tracer(), live_instruments()
     no_sdk = tracer is None and instruments is None
@@ -341,7 +325,7 @@ def models_reported(
         tracer=tracer,
         instruments=instruments,
         content=content_is_wanted(),
-        thrown_in=thrown_in,
+        guard=guard,
     )
     try:
         with also_observed_by(handler):

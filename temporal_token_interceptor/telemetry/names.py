@@ -257,6 +257,13 @@ FRAMES_UNDELIVERED = Metric(
     "What was left when an attempt ended and `flush_timeout` was over: frames, and records not yet in one.",
     (ACTIVITY_TYPE,),
 )
+FRAMES_DROPPED = Metric(
+    f"{SCOPE}.frames.dropped",
+    "counter",
+    "{frame}",
+    "Undelivered frames of ended activities that are lost: no result holds them, and the transport did not "
+    "take them within ten minutes, or before the worker stopped.",
+)
 FLUSH_DURATION = Metric(
     f"{SCOPE}.flush.duration",
     "histogram",
@@ -300,6 +307,7 @@ METRICS = (
     TOKENS_DROPPED,
     TOKENS_SUPERSEDED,
     FRAMES_UNDELIVERED,
+    FRAMES_DROPPED,
     FLUSH_DURATION,
     BUFFER_SIZE,
     DELIVERY_DELAY,

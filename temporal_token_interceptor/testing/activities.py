@@ -26,7 +26,7 @@ from temporal_token_interceptor.views.snapshot import Fold
 from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
 
 if TYPE_CHECKING:
-    from temporal_token_interceptor.worker.plugin import StreamingOptions
+    from temporal_token_interceptor.worker.options import StreamingKeywords
 
 
 class StreamingActivityEnvironment:
@@ -42,7 +42,7 @@ class StreamingActivityEnvironment:
         ConfigurationError: an argument cannot be used; the message names it.
     """
 
-    def __init__(self, **options: Unpack[StreamingOptions]) -> None:
+    def __init__(self, **options: Unpack[StreamingKeywords]) -> None:
         self.environment: ActivityEnvironment = ActivityEnvironment()
         """Temporal's: set its `info`, `on_heartbeat`, or cancel the activity."""
         self._backend = MemoryStreamBackend()

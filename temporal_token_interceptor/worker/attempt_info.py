@@ -1,4 +1,4 @@
-"""What the SDK tells of an activity attempt: where it comes from, how it ended, whether another follows."""
+"""What the SDK knows of an activity attempt: where it comes from, how it ended, whether another follows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def origin_of_activity(info: activity.Info) -> Origin:
     """Return the origin of an attempt."""
     return Origin(
         namespace=info.namespace,
-        # A standalone activity has no workflow; its stream is filed under its own id.
+        # A standalone activity has no workflow; its stream has the activity's id.
         workflow_id=info.workflow_id or f"activity:{info.activity_id}",
         workflow_type=info.workflow_type or "",
         run_id=info.workflow_run_id or info.activity_run_id or "",
@@ -32,21 +32,21 @@ def origin_of_activity(info: activity.Info) -> Origin:
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """Name how an attempt ended, from the exception that left it and what Temporal told the activity."""
+    """Return how an attempt ended, from its exception and, if it was cancelled, Temporal's reason."""
     if isinstance(error, asyncio.CancelledError | CancelledError):
         details = activity.cancellation_details()
         if details is None:
             return "failed"  # the activity's own: Temporal asked for nothing, and records a failure
-        told: tuple[tuple[bool, Outcome], ...] = (
+        reasons: tuple[tuple[bool, Outcome], ...] = (
             (details.paused, "paused"),
             (details.reset, "reset"),
             (details.cancel_requested, "cancelled"),
             (details.worker_shutdown, "worker_shutdown"),
             (details.timed_out, "timed_out"),
         )
-        return next((outcome for is_so, outcome in told if is_so), "abandoned")
-    # The SDK's private way to say "I will complete it later". Matched by name, so that a change there costs
-    # us a wrong word in an advisory event and not an import.
+        return next((outcome for is_so, outcome in reasons if is_so), "abandoned")
+    # The SDK's private exception of "I will complete it later". Matched by name, so that a change there costs
+    # a wrong outcome in an advisory event and not an import.
     if type(error).__name__ == "_CompleteAsyncError":
         return "async_pending"
     return "failed"

@@ -1,9 +1,10 @@
-"""The data converter of the worker's client: what the user encrypted stays encrypted, also if nobody said so.
+"""The data converter of the worker's client: it seals frames where the user passed none.
 
 An async activity may ask for its client, and so may the handler of a Nexus operation; the SDK shows it to no
 sync activity. There it is found in the worker that the SDK's end of the outbound chain belongs to. That is
-private: `tests/integration/test_encryption.py` fails where it has moved, and then frames stay plain and the
-log says so, once.
+private: where it has moved, or where another interceptor hides the chain, nobody knows whether the client has
+a codec. Then nothing is sent for that activity (a plain frame might hold what the user encrypts), and the log
+names the fix, once. `tests/integration/test_encryption.py` fails where the SDK has changed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class ClientConverter:
     """Knows which data converter frames are sealed with.
 
     Args:
-        given: The user's own word; None: that of the worker's client.
+        given: What the user passed; None: that of the worker's client.
     """
 
     def __init__(self, given: DataConverter | None) -> None:
@@ -30,7 +31,7 @@ class ClientConverter:
         self._is_missed = False
 
     def of_activity(self, outbound: ActivityOutboundInterceptor | None) -> DataConverter | None:
-        """Return the converter, within an activity; None where it cannot be known, which is said once.
+        """Return the converter, within an activity; None where it cannot be known, which is logged once.
 
         Args:
             outbound: What `init` of the activity's interceptor was given.
@@ -47,9 +48,10 @@ class ClientConverter:
         if not self._is_missed:
             self._is_missed = True
             logger.warning(
-                "the data converter of the worker's client cannot be found: tokens of sync activities are "
-                "stored as plain JSON; pass data_converter=client.data_converter to "
-                "TokenStreamingInterceptor, or use TokenStreamingPlugin (said once)"
+                "sync activities do not stream: the data converter of the worker's client cannot be found, "
+                "and without it tokens that you encrypt could be sent as plain text; pass "
+                "data_converter=client.data_converter to TokenStreamingInterceptor, or use "
+                "TokenStreamingPlugin (logged once)"
             )
         return None
 

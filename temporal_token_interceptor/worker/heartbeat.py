@@ -1,9 +1,9 @@
-"""Heartbeats for activities that wait for a model, without a word of their own.
+"""Automatic heartbeats for activities that wait for a model.
 
-Temporal keeps only the last heartbeat's details, and hands them to the retry. So a bare heartbeat would erase
-the checkpoint of an activity that saves its progress with `activity.heartbeat(progress)`. Ours repeats the
-user's latest details, as they were when the user gave them: an object that was changed since is not sent
-early.
+Temporal keeps only the last heartbeat's details, and passes them to the retry. So a heartbeat without details
+would erase the checkpoint of an activity that saves its progress with `activity.heartbeat(progress)`. Ours
+repeats the user's latest details, as they were when the user passed them: an object that was changed since is
+not sent early.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -22,16 +22,18 @@ from temporalio.common import RawValue
 from temporalio.converter import PayloadConverter
 from temporalio.worker import ActivityOutboundInterceptor
 
+from temporal_token_interceptor._tasks import started
+
 logger = logging.getLogger(__name__)
 
 Heartbeat = Literal["auto", "off"] | timedelta
-"""Who beats by itself; see `TokenStreamingInterceptor`."""
+"""Which activities heartbeat automatically; see `TokenStreamingInterceptor`."""
 
 
 def pulse_interval(info: activity.Info, heartbeat: Heartbeat) -> float | None:
-    """Return the seconds between two beats; None for an activity that gets no pulse.
+    """Return the seconds between two heartbeats; None for an activity that gets no automatic ones.
 
-    A third of the timeout leaves room for the SDK, which passes on a beat at most every 0.8 timeouts.
+    A third of the timeout leaves room for the SDK, which sends a heartbeat at most every 0.8 timeouts.
     """
     if heartbeat == "off" or info.is_local:
         return None
@@ -42,48 +44,48 @@ def pulse_interval(info: activity.Info, heartbeat: Heartbeat) -> float | None:
 
 
 class HeartbeatRecorder(ActivityOutboundInterceptor):
-    """Stands between the activity and the wire, and remembers what the user last said there.
+    """Stands between the activity and the server, and remembers the details of the user's last heartbeat.
 
     Args:
-        next: What is nearer to the wire.
+        next: The next interceptor towards the server.
     """
 
     def __init__(self, next: ActivityOutboundInterceptor) -> None:  # noqa: A002 - Temporal's name
         super().__init__(next)
         self._wire = next
         self._converter = activity.payload_converter()
-        # A retry that dies before its first checkpoint hands on what it was given.
+        # A retry that dies before its first checkpoint passes on the details that it received.
         self._latest = self._frozen(activity.info().heartbeat_details)
         self._last_beat = time.monotonic()
 
     def heartbeat(self, *details: Any) -> None:
-        """Pass on what the user says, and remember it. Runs on the event loop, for sync activities too."""
+        """Pass the user's heartbeat on; remember its details. Runs on the event loop, for sync ones too."""
         self._last_beat = time.monotonic()
         self._latest = self._frozen(details)
         self._wire.heartbeat(*details)
 
     def due_in(self, interval: float) -> float:
-        """Return the seconds until nobody has beaten for so long; zero or less if that is so."""
+        """Return the seconds until the last heartbeat is `interval` old; zero or less if it is older."""
         return self._last_beat + interval - time.monotonic()
 
     def repeat(self) -> None:
-        """Beat with the user's latest details."""
+        """Send a heartbeat with the user's latest details."""
         self._last_beat = time.monotonic()
         self._wire.heartbeat(*self._latest)
 
     def skip(self) -> None:
-        """Let one beat pass in silence."""
+        """Leave one heartbeat out."""
         self._last_beat = time.monotonic()
 
     def _frozen(self, details: Sequence[Any]) -> Sequence[Any]:
         try:
             return _encoded(self._converter, details)
-        except Exception:  # noqa: BLE001 - whatever the user's converter raises, the SDK will say it, too
+        except Exception:  # noqa: BLE001 - whatever the user's converter raises, the SDK raises it, too
             return tuple(details)
 
 
 def _encoded(converter: PayloadConverter, details: Sequence[Any]) -> Sequence[Any]:
-    """Return the details as they are now, encoded once and for all beats."""
+    """Return the details as they are now, encoded once for all heartbeats."""
     payloads = converter.to_payloads(details)
     raw = tuple(map(RawValue, payloads))
     # One that is not built from Temporal's own may not know RawValue, and then failed the activity.
@@ -91,13 +93,15 @@ def _encoded(converter: PayloadConverter, details: Sequence[Any]) -> Sequence[An
 
 
 class Pulse:
-    """Beats while an activity runs, as `async with`: one task, one timer, nothing a token.
+    """Sends heartbeats while an activity runs, as `async with`: one task, one timer, no cost per token.
+
+    It sends none before `begin`: an activity that calls no model, and hangs, times out as without us.
 
     Args:
-        recorder: Knows the wire, and when the user has beaten last.
-        interval: Seconds; a beat is left out if the user has beaten within.
+        recorder: Sends, and knows when the user's code sent its last heartbeat.
+        interval: Seconds; a heartbeat is left out if the user's code sent one within.
         captured: Counts what was captured so far.
-        stall_timeout: Seconds without a capture after which the pulse stops, until there is one.
+        stall_timeout: Seconds without a capture after which no more are sent, until there is one.
     """
 
     def __init__(
@@ -112,11 +116,20 @@ class Pulse:
         self._interval = interval
         self._captured = captured
         self._stall_timeout = stall_timeout
+        self._begun = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Send heartbeats from now on. On any thread, within the `async with`."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the activity is over
+                self._loop.call_soon_threadsafe(self._begun.set)
 
     async def __aenter__(self) -> Self:
         """Start the task."""
-        self._task = asyncio.create_task(self._run(), name="token-stream pulse")
+        self._loop = asyncio.get_running_loop()
+        self._task = started(self._run(), "token-stream heartbeats")
         return self
 
     async def __aexit__(
@@ -132,45 +145,23 @@ class Pulse:
         task.cancel()
         try:
             await asyncio.wait({task})
-        except asyncio.CancelledError:  # too late: how the activity ended stands
+        except asyncio.CancelledError:  # too late: the activity has ended
             if (current := asyncio.current_task()) is not None:
                 current.uncancel()
 
     async def _run(self) -> None:
+        await self._begun.wait()
         seen, since = self._captured(), time.monotonic()
         try:
             while True:
                 await asyncio.sleep(max(0.0, self._recorder.due_in(self._interval)))
                 if self._recorder.due_in(self._interval) > 0:
-                    continue  # the user has beaten meanwhile
+                    continue  # the user's code sent one meanwhile
                 if (captured := self._captured()) != seen:
                     seen, since = captured, time.monotonic()
                 if self._stall_timeout is None or time.monotonic() - since < self._stall_timeout:
                     self._recorder.repeat()
                 else:
                     self._recorder.skip()
-        except Exception:  # ours: the activity must not suffer
-            logger.exception("an activity has no pulse any more")
-
-
-def pulse_of(
-    info: activity.Info,
-    heartbeat: Heartbeat,
-    outbound: ActivityOutboundInterceptor | None,
-    *,
-    captured: Callable[[], int],
-    stall_timeout: float | None,
-) -> AbstractAsyncContextManager[object]:
-    """Return the pulse of an activity, to be run around it; one that never beats where there is to be none.
-
-    Args:
-        info: The activity.
-        heartbeat: The user's choice.
-        outbound: A `HeartbeatRecorder` where there is to be a pulse.
-        captured: How much was captured so far: a sign of life.
-        stall_timeout: Seconds without one after which the pulse stops.
-    """
-    interval = pulse_interval(info, heartbeat)
-    if not isinstance(outbound, HeartbeatRecorder) or interval is None:
-        return nullcontext()
-    return Pulse(outbound, interval, captured=captured, stall_timeout=stall_timeout)
+        except Exception:  # ours: the activity must not fail because of it
+            logger.exception("automatic heartbeats of an activity stopped; it may time out")

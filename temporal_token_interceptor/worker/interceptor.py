@@ -1,55 +1,23 @@
-"""The Temporal side: binds a session to every activity attempt, and says how the attempt ended."""
+"""`TokenStreamingInterceptor`: adds streaming to every activity and Nexus operation of a worker."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
-from nexusrpc.handler import StartOperationResultAsync, StartOperationResultSync
-from temporalio import activity, nexus
 from temporalio.converter import DataConverter
-from temporalio.exceptions import CancelledError
-from temporalio.worker import (
-    ActivityInboundInterceptor,
-    ActivityOutboundInterceptor,
-    ExecuteActivityInput,
-    ExecuteNexusOperationStartInput,
-    Interceptor,
-    NexusOperationInboundInterceptor,
-)
+from temporalio.worker import ActivityInboundInterceptor, Interceptor, NexusOperationInboundInterceptor
 
-from temporal_token_interceptor.capture.buffer import Budget
-from temporal_token_interceptor.capture.filters import Content, Kind, Selection, names
-from temporal_token_interceptor.capture.model_observer import Observer, capturing
-from temporal_token_interceptor.encryption import FrameCodec
+from temporal_token_interceptor.capture.filters import Content, Kind
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import Origin
-from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.telemetry.attempt import RuntimeMeter, attempt_telemetry
-from temporal_token_interceptor.telemetry.model_calls import GenAISpans, models_reported
+from temporal_token_interceptor.telemetry.model_calls import GenAISpans
 from temporal_token_interceptor.transport.base import TokenSink
-from temporal_token_interceptor.worker.attempt_info import (
-    origin_of_activity,
-    outcome_of,
-    runtime_meter,
-    will_retry,
-)
-from temporal_token_interceptor.worker.data_converter import ClientConverter
-from temporal_token_interceptor.worker.heartbeat import Heartbeat, HeartbeatRecorder, pulse_interval, pulse_of
-from temporal_token_interceptor.worker.nexus import operation_type, origin_of
-from temporal_token_interceptor.worker.offline_session import Recording
-from temporal_token_interceptor.worker.pool_activities import ProcessPools, leaves_the_process
-from temporal_token_interceptor.worker.result_summary import ResultSummaries
-from temporal_token_interceptor.worker.session import Session
-
-logger = logging.getLogger(__name__)
-
-# What Temporal raises in the thread of a sync activity.
-_THROWN_IN = (CancelledError,)
+from temporal_token_interceptor.worker.activity_run import StreamingActivity
+from temporal_token_interceptor.worker.attempt_run import StreamingSetup
+from temporal_token_interceptor.worker.heartbeat import Heartbeat
+from temporal_token_interceptor.worker.nexus import StreamingOperation
+from temporal_token_interceptor.worker.options import StreamingOptions
 
 
 class TokenStreamingInterceptor(Interceptor):
@@ -129,218 +97,49 @@ class TokenStreamingInterceptor(Interceptor):
             raise ConfigurationError(
                 f"backend must be a TokenSink such as RedisStreamBackend(...), not {type(backend).__name__}"
             )
-        if force_streaming not in ("auto", True, False):
-            raise ConfigurationError(
-                f'force_streaming must be "auto", True or False, not {force_streaming!r}'
-            )
-        if data_converter is not None and not isinstance(data_converter, DataConverter):
-            raise ConfigurationError(
-                f"data_converter must be that of the client, not {type(data_converter).__name__}"
-            )
-        if heartbeat not in ("auto", "off") and not _is_positive(heartbeat):
-            raise ConfigurationError(
-                f'heartbeat must be "auto", "off" or a timedelta that is positive, not {heartbeat!r}'
-            )
-        if stall_timeout is not None and not _is_positive(stall_timeout):
-            raise ConfigurationError(
-                f"stall_timeout must be None or a timedelta that is positive, not {stall_timeout!r}"
-            )
-        if summary not in ("auto", "off"):
-            raise ConfigurationError(f'summary must be "auto" or "off", not {summary!r}')
         if backend is None and summary == "off":
             raise ConfigurationError('without a backend, summary="off" leaves nowhere for the tokens to go')
-        if not isinstance(flush_timeout, timedelta) or flush_timeout < timedelta(0):
-            raise ConfigurationError(
-                f"flush_timeout must be a timedelta that is not negative, not {flush_timeout!r}"
-            )
-        if genai_spans not in ("auto", "on", "off"):
-            raise ConfigurationError(f'genai_spans must be "auto", "on" or "off", not {genai_spans!r}')
-        self._backend = backend
-        self._genai_spans = genai_spans
-        self._activities = names("activities", activities)
-        self._selection = Selection.of(
-            nodes=nodes, tags=tags, kinds=kinds, capture=capture, metadata_keys=metadata_keys
-        )
-        self._force_streaming = force_streaming
-        self._converter = ClientConverter(data_converter)
-        self._heartbeat = heartbeat
-        self._stall_timeout = None if stall_timeout is None else stall_timeout.total_seconds()
-        self._summaries = ResultSummaries(backend, enabled=summary != "off")
-        self._flush_timeout = flush_timeout
-        self._budget = Budget(max_buffered_bytes)
-        self._pools = ProcessPools(
-            selection=self._selection,
+        options = StreamingOptions(
+            nodes=nodes,
+            activities=activities,
+            tags=tags,
+            kinds=kinds,
+            capture=capture,
+            metadata_keys=metadata_keys,
             force_streaming=force_streaming,
-            max_buffered_bytes=max_buffered_bytes,
+            data_converter=data_converter,
+            heartbeat=heartbeat,
+            stall_timeout=stall_timeout,
+            summary=summary,
             flush_timeout=flush_timeout,
+            genai_spans=genai_spans,
+            max_buffered_bytes=max_buffered_bytes,
         )
+        self._setup = StreamingSetup(backend, options)
 
     @property
     def backend(self) -> TokenSink | None:
         """Where the tokens go; None for `custom_data`."""
-        return self._backend
+        return self._setup.backend
+
+    @property
+    def options(self) -> StreamingOptions:
+        """What this interceptor was made with."""
+        return self._setup.options
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap an activity attempt. Temporal calls this once for each."""
-        return _StreamingActivity(next, self)
-
-    def _recorder(self, outbound: ActivityOutboundInterceptor) -> HeartbeatRecorder | None:
-        """Return what remembers the user's heartbeats; None for an activity that gets no pulse."""
-        try:
-            info = activity.info()
-            if not self._captures(info.activity_type) or pulse_interval(info, self._heartbeat) is None:
-                return None
-            return HeartbeatRecorder(outbound)
-        except Exception:  # ours: the activity must not suffer
-            logger.exception("an activity has no pulse")
-            return None
-
-    async def _execute(
-        self,
-        next: ActivityInboundInterceptor,  # noqa: A002
-        input: ExecuteActivityInput,  # noqa: A002
-        outbound: ActivityOutboundInterceptor | None = None,
-    ) -> Any:
-        """Run an activity attempt, streaming what its models say."""
-        info = activity.info()
-        if not self._captures(info.activity_type):
-            return await next.execute_activity(input)
-        try:
-            converter = self._converter.of_activity(outbound)
-            attempt = self._attempt(origin_of_activity(info), runtime_meter(activity.metric_meter), converter)
-            observer = Observer(
-                attempt.buffer,
-                default_node=info.activity_type,
-                selection=self._selection,
-                on_call=attempt.telemetry.call_started,
-                thrown_in=_THROWN_IN,
-            )
-            pulse = pulse_of(
-                info,
-                self._heartbeat,
-                outbound,
-                captured=lambda: attempt.buffer.received,
-                stall_timeout=self._stall_timeout,
-            )
-        except Exception:  # ours: the activity must not suffer
-            logger.exception("activity %r runs without streaming", info.activity_type)
-            return await next.execute_activity(input)
-        async with attempt, pulse:  # the pulse goes on while the attempt waits for its last tokens
-            try:
-                if leaves_the_process(input):
-                    result = await self._pools.execute(next, input, attempt.buffer, attempt.telemetry)
-                else:
-                    with self._observing(observer, info.activity_type):
-                        result = await next.execute_activity(input)
-            except BaseException as error:
-                await attempt.finish(outcome_of(error), will_retry=will_retry(info, error))
-                self._summaries.leave(attempt)
-                raise
-            await attempt.finish("completed_provisional")
-            return self._summaries.attach(result, attempt, input)
-
-    def _captures(self, activity_type: str) -> bool:
-        return self._activities is None or activity_type in self._activities
-
-    def _attempt(
-        self, origin: Origin, meter: RuntimeMeter | None, converter: DataConverter | None
-    ) -> Session | Recording:
-        if self._backend is None:
-            return Recording(origin)
-        return Session(
-            origin,
-            self._backend,
-            budget=self._budget,
-            flush_timeout=self._flush_timeout,
-            codec=FrameCodec.of(converter, StreamKey.of(origin)),
-            telemetry=attempt_telemetry(origin, self._backend, self._budget, meter, thrown_in=_THROWN_IN),
-        )
+        return StreamingActivity(next, self._setup)
 
     def intercept_nexus_operation(
         self,
         next: NexusOperationInboundInterceptor,  # noqa: A002
     ) -> NexusOperationInboundInterceptor:
         """Wrap a Nexus operation. Temporal calls this once for each."""
-        return _StreamingOperation(next, self)
-
-    async def _start_operation(
-        self,
-        next: NexusOperationInboundInterceptor,  # noqa: A002
-        input: ExecuteNexusOperationStartInput,  # noqa: A002
-    ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
-        """Run the handler of an operation, streaming what its models say to the workflow that called it."""
-        kind, origin = operation_type(input.ctx), origin_of(input.ctx)
-        # Without a backend there is nowhere to go: the result of an operation has no `custom_data`.
-        if origin is None or self._backend is None or not self._captures(kind):
-            return await next.execute_nexus_operation_start(input)
-        try:
-            converter = self._converter.of_operation()
-            attempt = self._attempt(origin, runtime_meter(nexus.metric_meter), converter)
-            observer = Observer(
-                attempt.buffer,
-                default_node=kind,
-                selection=self._selection,
-                on_call=attempt.telemetry.call_started,
-            )
-        except Exception:  # ours: the operation must not suffer
-            logger.exception("operation %r runs without streaming", kind)
-            return await next.execute_nexus_operation_start(input)
-        async with attempt:
-            try:
-                with self._observing(observer, kind):
-                    result = await next.execute_nexus_operation_start(input)
-            except BaseException as error:
-                await attempt.finish("cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
-                self._summaries.leave(attempt)
-                raise
-            await attempt.finish("completed_provisional")
-            self._summaries.leave(attempt)
-            return result
-
-    @contextmanager
-    def _observing(self, observer: Observer, node: str) -> Iterator[None]:
-        """Capture, and report to OpenTelemetry, every model call made within the context."""
-        with (
-            capturing(observer, force_streaming=self._force_streaming),
-            models_reported(genai_spans=self._genai_spans, default_node=node, thrown_in=_THROWN_IN),
-        ):
-            yield
+        return StreamingOperation(next, self._setup)
 
     def __repr__(self) -> str:
-        """Tell the state."""
-        where = "custom_data" if self._backend is None else f"{self._backend!r}, {self._budget!r}"
+        """Describe where the tokens go."""
+        backend = self._setup.backend
+        where = "custom_data" if backend is None else f"{backend!r}, {self._setup.budget!r}"
         return f"<TokenStreamingInterceptor to {where}>"
-
-
-class _StreamingActivity(ActivityInboundInterceptor):
-    def __init__(self, next: ActivityInboundInterceptor, interceptor: TokenStreamingInterceptor) -> None:  # noqa: A002
-        super().__init__(next)
-        self._interceptor = interceptor
-        self._outbound: ActivityOutboundInterceptor | None = None
-
-    def init(self, outbound: ActivityOutboundInterceptor) -> None:
-        self._outbound = self._interceptor._recorder(outbound) or outbound
-        super().init(self._outbound)
-
-    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        return await self._interceptor._execute(self.next, input, self._outbound)
-
-
-class _StreamingOperation(NexusOperationInboundInterceptor):
-    def __init__(
-        self,
-        next: NexusOperationInboundInterceptor,  # noqa: A002
-        interceptor: TokenStreamingInterceptor,
-    ) -> None:
-        super().__init__(next)
-        self._interceptor = interceptor
-
-    async def execute_nexus_operation_start(
-        self,
-        input: ExecuteNexusOperationStartInput,  # noqa: A002
-    ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
-        return await self._interceptor._start_operation(self.next, input)
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, timedelta) and value > timedelta(0)

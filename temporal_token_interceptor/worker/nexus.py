@@ -1,20 +1,28 @@
-"""Models inside Nexus operation handlers: their words go to the workflow that called the operation.
+"""Models inside Nexus operation handlers: their tokens go to the workflow that called the operation.
 
-A handler is no activity: it has no task token, no number of its try, no start by the server's clock. What it
-has is a request id, the same for each try, and a link to its caller. So the stream is the caller's, the
-request stands for the activity, and the worker's clock orders the tries.
+A handler is no activity: it has no task token, no attempt number, no start by the server's clock. What it
+has is a request id, the same for each attempt, and a link to its caller. So the stream is the caller's, the
+request takes the place of the activity, and the worker's clock orders the attempts.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import secrets
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import unquote
 
-from nexusrpc.handler import StartOperationContext
+from nexusrpc.handler import StartOperationContext, StartOperationResultAsync, StartOperationResultSync
+from temporalio import nexus
+from temporalio.worker import ExecuteNexusOperationStartInput, NexusOperationInboundInterceptor
 
-from temporal_token_interceptor.events import Origin
+from temporal_token_interceptor.events import Origin, Outcome
+from temporal_token_interceptor.worker.attempt_run import AttemptRun, StreamingSetup
+
+logger = logging.getLogger(__name__)
 
 # The link that Temporal adds when a workflow calls: `temporal:///namespaces/<>/workflows/<>/<>/history?...`.
 _CALLER = re.compile(r"/namespaces/(?P<namespace>[^/]+)/workflows/(?P<workflow>[^/]+)/(?P<run>[^/]+)/history")
@@ -26,7 +34,7 @@ def operation_type(context: StartOperationContext) -> str:
 
 
 def origin_of(context: StartOperationContext) -> Origin | None:
-    """Return where the words of an operation's handler come from; None if no workflow called it."""
+    """Return the origin of an attempt of an operation's handler; None if no workflow called it."""
     for link in context.inbound_links:
         # Not urlsplit: it raises on some URLs, and a link may be anybody's.
         scheme, _, path = link.url.partition("://")
@@ -41,3 +49,64 @@ def origin_of(context: StartOperationContext) -> Origin | None:
                 started_time=datetime.now(UTC),
             )
     return None
+
+
+class StreamingOperation(NexusOperationInboundInterceptor):
+    """Runs the handler of one Nexus operation with streaming, or as it is where no workflow called it.
+
+    Args:
+        next: The rest of the chain.
+        setup: What the attempts of the worker share.
+    """
+
+    def __init__(self, next: NexusOperationInboundInterceptor, setup: StreamingSetup) -> None:  # noqa: A002
+        super().__init__(next)
+        self._setup = setup
+
+    async def execute_nexus_operation_start(
+        self,
+        input: ExecuteNexusOperationStartInput,  # noqa: A002 - Temporal's name
+    ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
+        """Return or raise what the handler does."""
+        setup, kind, origin = self._setup, operation_type(input.ctx), origin_of(input.ctx)
+        # Without a backend there is nowhere to send to: the result of an operation has no `custom_data`.
+        if origin is None or setup.backend is None or not setup.options.captures(kind):
+            return await self.next.execute_nexus_operation_start(input)
+        try:
+            run = OperationRun(setup, origin, self.next, input)
+        except Exception:  # ours: the operation must not fail because of it
+            logger.exception("operation %r runs without streaming: could not prepare it", kind)
+            return await self.next.execute_nexus_operation_start(input)
+        result: StartOperationResultSync[Any] | StartOperationResultAsync = await run.run()
+        return result
+
+
+class OperationRun(AttemptRun):
+    """One attempt of a Nexus operation's handler; its tokens go to the workflow that called it.
+
+    Args:
+        setup: What the attempts of the worker share.
+        origin: The attempt.
+        next: The rest of the chain, which runs the handler.
+        input: The call.
+    """
+
+    def __init__(
+        self,
+        setup: StreamingSetup,
+        origin: Origin,
+        next: NexusOperationInboundInterceptor,  # noqa: A002 - Temporal's name
+        input: ExecuteNexusOperationStartInput,  # noqa: A002
+    ) -> None:
+        super().__init__(setup, setup.session(origin, nexus.metric_meter, setup.converter.of_operation()))
+        self._next = next
+        self._input = input
+
+    async def call(self) -> Any:
+        """Run the handler."""
+        with self.observing():
+            return await self._next.execute_nexus_operation_start(self._input)
+
+    def ended_by(self, error: BaseException) -> tuple[Outcome, bool | None]:
+        """Return how the attempt ended; whether another follows only the server knows."""
+        return ("cancelled" if isinstance(error, asyncio.CancelledError) else "failed"), None

@@ -12,22 +12,22 @@ from temporal_token_interceptor.protocol.text_check import CallChecks
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY
 from temporal_token_interceptor.worker.summary import Tally
 
-# Enough for a summary filled to its last byte. What an attempt says beyond it is counted and let go at once.
+# Enough for a full summary. What an attempt produces beyond that is counted and dropped at once.
 _BYTES: Final = 256 * 1024
 
 
-class Recording:
-    """Takes the place of a `Session` where there is no sink: the same to whoever records into it.
+class OfflineSession:
+    """Takes the place of a `Session` where nothing is sent: it has the same buffer and methods.
 
-    Nothing is sent and nothing waits. The frame is there for `custom_data`, once the attempt has ended.
+    Once the attempt has ended, its one frame can go into `custom_data`.
     """
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.tally = Tally()
-        self.telemetry = NO_TELEMETRY  # it is about the way to a transport
-        self.buffer = Buffer(Budget(_BYTES), _nobody_waits)
-        self.undelivered: tuple[Frame, ...] = ()
+        self.telemetry = NO_TELEMETRY  # it is about sending to a transport
+        self.buffer = Buffer(Budget(_BYTES), _nothing_waits)
+        self._frames: tuple[Frame, ...] = ()
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -39,20 +39,25 @@ class Recording:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let go of everything."""
+        """Free the memory."""
         self.buffer.close()
 
     async def finish(self, outcome: Outcome, *, will_retry: bool | None = None) -> None:
-        """Put what was said, and how the attempt ended, into a frame; into none if nothing was said."""
+        """Put all records, and how the attempt ended, into a frame; into none if there are no records."""
         if records := self.buffer.take(sys.maxsize):
             end = AttemptEnded(outcome=outcome, will_retry=will_retry)
             checked = CallChecks().add(records)
-            self.undelivered = (Frame(self.origin, 0, (*checked, end), header=True),)
+            self._frames = (Frame(self.origin, 0, (*checked, end), header=True),)
+
+    def take_undelivered(self) -> tuple[Frame, ...]:
+        """Return the attempt's frame, once: a second call returns none."""
+        frames, self._frames = self._frames, ()
+        return frames
 
     def __repr__(self) -> str:
-        """Tell the state."""
-        return f"<Recording {self.origin.attempt_id}, {len(self.buffer)} records waiting>"
+        """Describe the state."""
+        return f"<OfflineSession {self.origin.attempt_id}, {len(self.buffer)} records waiting>"
 
 
-def _nobody_waits() -> None:
+def _nothing_waits() -> None:
     pass

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 import temporalio.client
 import temporalio.worker
 from temporalio.client import ClientConfig, WorkflowHistory
-from temporalio.converter import DataConverter
 from temporalio.service import ConnectConfig, ServiceClient
 from temporalio.worker import (
     Replayer,
@@ -30,33 +29,12 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from temporal_token_interceptor import environment
-from temporal_token_interceptor.capture.filters import Content, Kind
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.telemetry.model_calls import GenAISpans
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
-from temporal_token_interceptor.worker.heartbeat import Heartbeat
 from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
-
-
-class StreamingOptions(TypedDict, total=False):
-    """The options of `TokenStreamingInterceptor`, for those who pass them on."""
-
-    nodes: Collection[str] | None
-    activities: Collection[str] | None
-    tags: Collection[str] | None
-    kinds: Collection[Kind] | None
-    capture: Collection[Content]
-    metadata_keys: Collection[str]
-    force_streaming: Literal["auto"] | bool
-    data_converter: DataConverter | None
-    heartbeat: Heartbeat
-    stall_timeout: timedelta | None
-    summary: Literal["auto", "off"]
-    flush_timeout: timedelta
-    genai_spans: GenAISpans
-    max_buffered_bytes: int
+from temporal_token_interceptor.worker.options import StreamingKeywords
 
 
 class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
@@ -81,7 +59,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     def __init__(
         self,
         backend: TokenSink | Callable[[], TokenSink] | None = None,
-        **options: Unpack[StreamingOptions],
+        **options: Unpack[StreamingKeywords],
     ) -> None:
         self._backend = None if backend is None else _SharedSink(backend)
         self._options: dict[str, Any] = {**options}
@@ -93,7 +71,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         environ: Mapping[str, str] | None = None,
         *,
         backend: TokenSink | Callable[[], TokenSink] | None = None,
-        **more: Unpack[StreamingOptions],
+        **more: Unpack[StreamingKeywords],
     ) -> Self:
         """Return a plugin for Redis as `REDIS_URL` and `TTI_*` say; see docs/operations.md.
 

@@ -1,21 +1,27 @@
-"""Activities that Temporal runs in a process pool: what the interceptor does in place of capturing here."""
+"""Activities that Temporal runs in a process pool: how the interceptor runs them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
+<<<<<<< HEAD
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.telemetry.attempt import NoTelemetry
+=======
+from temporal_token_interceptor.worker.offline_session import OfflineSession
+from temporal_token_interceptor.worker.options import StreamingOptions
+>>>>>>> e1bff9a (Split the worker by attempt, beat only from the first model call)
 from temporal_token_interceptor.worker.process_pool import Capture, Parent
+from temporal_token_interceptor.worker.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -29,63 +35,62 @@ class ProcessPools:
     """Runs the activities of one worker that leave the process.
 
     Args:
-        selection: What to capture.
-        force_streaming: As for `capturing`.
-        max_buffered_bytes: Memory in each child for what this process has not taken yet.
-        flush_timeout: How long an activity may be held up, at its start and at its end.
+        options: Those of the worker. `max_buffered_bytes` holds for each child, too; `flush_timeout` bounds
+            how long an activity waits for its connection at its start, and for its last tokens at its end.
     """
 
-    def __init__(
-        self,
-        *,
-        selection: Selection,
-        force_streaming: ForceStreaming,
-        max_buffered_bytes: int,
-        flush_timeout: timedelta,
-    ) -> None:
-        self._selection = selection
-        self._force_streaming = force_streaming
-        self._max_buffered_bytes = max_buffered_bytes
-        self._flush_timeout = flush_timeout.total_seconds()
+    def __init__(self, options: StreamingOptions) -> None:
+        self._options = options
         self._warned: set[str] = set()  # activity types; a worker has not many
 
     async def execute(
         self,
         next: ActivityInboundInterceptor,  # noqa: A002
         input: ExecuteActivityInput,  # noqa: A002
-        buffer: Buffer,
-        telemetry: NoTelemetry,
+        session: Session | OfflineSession,
+        *,
+        on_first_call: Callable[[], None],
     ) -> Any:
-        """Run an activity attempt; what its models say in the child goes into the buffer."""
+        """Run an activity attempt; what is captured in the child goes into the session's buffer.
+
+        Args:
+            next: The rest of the chain.
+            input: The call.
+            session: That of the attempt.
+            on_first_call: Is called when the child reports something for the first time.
+        """
+        options = self._options
         capture = Capture(
             activity_type=activity.info().activity_type,
-            selection=self._selection,
-            force_streaming=self._force_streaming,
-            max_buffered_bytes=self._max_buffered_bytes,
-            flush_timeout=self._flush_timeout,
+            selection=options.selection,
+            force_streaming=options.force_streaming,
+            max_buffered_bytes=options.max_buffered_bytes,
+            flush_timeout=options.flush_timeout.total_seconds(),
         )
         function = input.fn
         async with AsyncExitStack() as stack:
-            # Whoever looks at the activity afterwards, such as at its return type, sees the user's function.
+            # Code that looks at the activity afterwards, as at its return type, gets the user's function.
             stack.callback(setattr, input, "fn", function)
             try:
-                parent = await stack.enter_async_context(Parent(buffer, capture, telemetry))
+                parent = await stack.enter_async_context(
+                    Parent(session.buffer, capture, session.telemetry, on_first_call)
+                )
                 input.fn = parent.wrap(input.fn)
-            except Exception as error:  # noqa: BLE001 - ours: the activity must not suffer
+            except Exception as error:  # noqa: BLE001 - ours: the activity must not fail because of it
                 self._warn(capture.activity_type, error)
                 return await next.execute_activity(input)
             result = await next.execute_activity(input)
-            if not parent.was_heard_from:
+            if not parent.is_connected:
                 self._warn(capture.activity_type, "the child process could not connect")
             return result
 
     def _warn(self, activity_type: str, reason: object) -> None:
-        """Say once for each activity type that its tokens do not come out of the process pool."""
+        """Log, once for each activity type, that its tokens are not captured."""
         if activity_type not in self._warned:
             self._warned.add(activity_type)
             logger.warning(
                 "activity %r runs in a process pool without streaming (%s); run it in threads or make it "
-                "async to stream it (said once)",
+                "async to stream it (logged once)",
                 activity_type,
                 reason,
             )

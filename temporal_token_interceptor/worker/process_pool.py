@@ -39,7 +39,7 @@ _LENGTH = struct.Struct("!I")
 _BATCH_BYTES = 64 * 1024
 _RECORD_BYTES = 64
 _END = b""  # an empty batch: all has been sent
-_HEARD = b"\x06"
+_RECEIVED = b"\x06"
 _SECRET_BYTES = 32
 
 
@@ -63,19 +63,27 @@ class Capture:
 
 
 class Parent:
-    """The end that stays: as `async with`, it puts into a buffer what one child sends.
+    """The end in the worker's process: as `async with`, it puts into a buffer what one child sends.
 
     Args:
         buffer: Where it goes.
         capture: How the child captures.
-        telemetry: Is told of calls that begin, once this process hears of them.
+        telemetry: Receives the calls that begin, once this process knows of them.
+        on_first_call: Is called when the first record arrives.
     """
 
-    def __init__(self, buffer: Buffer, capture: Capture, telemetry: NoTelemetry = NO_TELEMETRY) -> None:
-        self.was_heard_from = False
+    def __init__(
+        self,
+        buffer: Buffer,
+        capture: Capture,
+        telemetry: NoTelemetry = NO_TELEMETRY,
+        on_first_call: Callable[[], None] | None = None,
+    ) -> None:
+        self.is_connected = False
         self._buffer = buffer
         self._capture = capture
         self._telemetry = telemetry
+        self._on_first_call = on_first_call
         self._secret = secrets.token_bytes(_SECRET_BYTES)
         self._server: asyncio.Server | None = None
         self._receiving: set[asyncio.Task[None]] = set()
@@ -91,7 +99,7 @@ class Parent:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Listen no more. A child that ended well has been heard to its end by now."""
+        """Stop listening. What a child sent that ended well has been received by now."""
         if self._server is not None:
             self._server.close()
         for receiving in self._receiving:
@@ -113,15 +121,15 @@ class Parent:
         try:
             if not hmac.compare_digest(await reader.readexactly(_SECRET_BYTES), self._secret):
                 return
-            self.was_heard_from = True
+            self.is_connected = True
             while batch := await reader.readexactly(*_LENGTH.unpack(await reader.readexactly(_LENGTH.size))):
                 for record in pickle.loads(batch):  # noqa: S301 - from our own child, see the module
                     self._put(record)
-            writer.write(_HEARD)
+            writer.write(_RECEIVED)
             await writer.drain()
         except (OSError, EOFError):
             pass  # the child was killed; what it had sent is here
-        except Exception:  # ours: the activity must not suffer
+        except Exception:  # ours: the activity must not fail because of it
             logger.exception("tokens of activity %r are no longer received", self._capture.activity_type)
         finally:
             if task is not None:
@@ -129,6 +137,9 @@ class Parent:
             writer.close()
 
     def _put(self, record: Record) -> None:
+        if self._on_first_call is not None:
+            first, self._on_first_call = self._on_first_call, None
+            first()
         if isinstance(record, CallStarted):
             self._telemetry.call_started(record.call)
         size = sum(len(text) + _RECORD_BYTES for text in record.texts) if isinstance(record, TextRun) else 0
@@ -164,7 +175,7 @@ def _sending(port: int, secret: bytes, capture: Capture) -> Iterator[Buffer | No
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(secret)
     except OSError:
-        yield None  # the parent warns: it has not heard from this child
+        yield None  # the parent warns: this child never connected
         return
     sender = _Sender(connection, capture)
     sender.thread.start()
@@ -203,13 +214,16 @@ class _Sender:
             while records := self.buffer.take(_BATCH_BYTES):  # put before the end was announced
                 self._send(_pickled(records))
             self._send(_END)
-            self._connection.recv(len(_HEARD))
+            self._connection.recv(len(_RECEIVED))
         except OSError:
-            logger.warning("tokens of activity %r are lost on their way", self._capture.activity_type)
-        except Exception:  # ours: the activity must not suffer
+            logger.warning(
+                "tokens of activity %r are lost: the connection to the parent process failed",
+                self._capture.activity_type,
+            )
+        except Exception:  # ours: the activity must not fail because of it
             logger.exception("tokens of activity %r are no longer sent", self._capture.activity_type)
         finally:
-            self.buffer.close()  # nobody takes from it any more
+            self.buffer.close()  # nothing takes from it any more
 
     def _send(self, batch: bytes) -> None:
         self._connection.sendall(_LENGTH.pack(len(batch)) + batch)

@@ -1,19 +1,21 @@
-"""Tells what there is to tell of an attempt that ended: in its activity's result, or to the transport, later.
+"""Attaches the summary of a finished attempt to its result, or schedules redelivery of undelivered frames.
 
-Never the reason that an activity fails.
+An activity never fails because of it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from temporalio import activity
 from temporalio.worker import ExecuteActivityInput
 
+from temporal_token_interceptor.events import Frame
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.custom_data import attached
-from temporal_token_interceptor.worker.offline_session import Recording
+from temporal_token_interceptor.worker.offline_session import OfflineSession
 from temporal_token_interceptor.worker.redelivery import LateFrames
 from temporal_token_interceptor.worker.session import Session
 from temporal_token_interceptor.worker.summary import item_of
@@ -22,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class ResultSummaries:
-    """Attaches summaries, and says once for each activity type that has no place for what must be told.
+    """Attaches summaries; logs once for each activity type whose results cannot hold undelivered tokens.
 
     Args:
-        sink: Takes later what no result holds; None where there is no transport.
+        sink: Receives later what no result holds; None where there is no transport.
         enabled: Whether results may be changed.
     """
 
@@ -34,45 +36,61 @@ class ResultSummaries:
         self._late = None if sink is None else LateFrames(sink)
         self._placeless: set[str] = set()  # activity types; a worker has not many
 
-    def attach(self, result: Any, attempt: Session | Recording, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        """Return the result with what there is to tell in its `custom_data`, or just the result."""
+    def attach(self, result: Any, attempt: Session | OfflineSession, input: ExecuteActivityInput) -> Any:  # noqa: A002
+        """Return the result with the summary in its `custom_data`, or just the result."""
         changed = result
         try:
-            if not (attempt.undelivered or attempt.tally.call_count):
+            undelivered = attempt.take_undelivered()
+            if not (undelivered or attempt.tally.call_count):
                 return result
             if self._enabled:
-                changed = self._changed(result, attempt, input)
-        except Exception:  # ours: the activity must not suffer
-            logger.exception("the summary of an attempt is left out")
-        if changed is result:
-            self.leave(attempt)
+                changed = self._changed(result, attempt, undelivered, input)
+            if changed is result:
+                self._redeliver(attempt, undelivered)
+        except Exception:  # ours: the activity must not fail because of it
+            logger.exception("could not attach the summary of an attempt to its result")
         return changed
 
-    def leave(self, attempt: Session | Recording) -> None:
-        """Let an attempt without a result be told when the transport takes it again."""
+    def leave(self, attempt: Session | OfflineSession) -> None:
+        """Schedule redelivery of the undelivered frames of an attempt that has no result."""
         try:
-            if self._late is not None and isinstance(attempt, Session):
-                self._late.leave(attempt.undelivered, attempt.codec)
-        except Exception:  # ours: the activity must not suffer
-            logger.exception("what was left of an attempt is not told")
+            self._redeliver(attempt, attempt.take_undelivered())
+        except Exception:  # ours: the activity must not fail because of it
+            logger.exception("could not schedule redelivery of undelivered frames")
 
-    def _changed(self, result: Any, attempt: Session | Recording, input: ExecuteActivityInput) -> Any:  # noqa: A002
+    async def close(self, timeout: float) -> None:  # noqa: ASYNC109 - how long to try
+        """Deliver what is left within so many seconds; count and log the rest. Joins the task."""
+        if self._late is not None:
+            await self._late.close(timeout)
+
+    def _redeliver(self, attempt: Session | OfflineSession, undelivered: Sequence[Frame]) -> None:
+        if self._late is not None and isinstance(attempt, Session):
+            self._late.leave(undelivered, attempt.codec)
+
+    def _changed(
+        self,
+        result: Any,
+        attempt: Session | OfflineSession,
+        undelivered: Sequence[Frame],
+        input: ExecuteActivityInput,  # noqa: A002 - Temporal's name
+    ) -> Any:
         error: Exception | None = None
         try:
             changed = attached(
                 result,
-                lambda room: item_of(attempt.undelivered, attempt.origin, attempt.tally, room),
+                lambda room: item_of(undelivered, attempt.origin, attempt.tally, room),
                 function=input.fn,
                 converter=activity.payload_converter(),
             )
         except Exception as failure:  # noqa: BLE001 - ours, or the user's converter's: the result stands
             changed, error = result, failure
         kind = attempt.origin.activity_type
-        if changed is result and attempt.undelivered and kind not in self._placeless:
+        if changed is result and undelivered and kind not in self._placeless:
             self._placeless.add(kind)
             logger.warning(
-                "what activity %r says cannot be told by its result: it has no `custom_data` that is None "
-                "or a list, or no room there, or its type does not admit a summary%s (said once)",
+                "the result of activity %r cannot hold its undelivered tokens: it has no `custom_data` that "
+                "is None or a list, or no room there, or its type does not admit a summary%s; they are sent "
+                "once the transport is back, if there is one; see docs/durable.md (logged once)",
                 kind,
                 f" ({type(error).__name__})" if error else "",
             )

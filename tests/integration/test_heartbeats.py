@@ -57,6 +57,49 @@ async def test_a_first_token_may_take_five_times_the_heartbeat_timeout(client, b
     assert beatless == without == ["HEARTBEAT", "HEARTBEAT"]
 
 
+@activity.defn
+async def hangs_without_a_model(number: int) -> None:
+    await asyncio.Event().wait()
+
+
+@activity.defn
+async def beats_once_and_hangs(number: int) -> None:
+    activity.heartbeat("mine")
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("options", [{}, {"heartbeat": timedelta(seconds=0.2)}], ids=["auto", "interval"])
+async def test_a_hung_activity_that_calls_no_model_times_out_as_without_us(client, backend, options):
+    """The SDK's own test of a heartbeat timeout holds with the interceptor: only calls of models beat."""
+    activities = [hangs_without_a_model, beats_once_and_hangs]
+    names = ["hangs_without_a_model", "beats_once_and_hangs"]
+
+    async with streaming_worker(client, backend, activities, **options) as queue:
+        results = await client.execute_workflow(
+            RunBeating.run, args=[names, TIMEOUT, 1], id=unique("hung"), task_queue=queue
+        )
+
+    assert results == ["HEARTBEAT", "HEARTBEAT"]
+
+
+@activity.defn
+async def prepares_and_thinks(number: int) -> int:
+    await asyncio.sleep(0.8 * TIMEOUT)
+    await ScriptedChatModel.saying("at last", delay=2 * TIMEOUT).ainvoke("?")
+    return activity.info().attempt
+
+
+@pytest.mark.parametrize("options", [{}, {"nodes": ["another"]}], ids=["captured", "filtered"])
+async def test_the_first_call_beats_at_once_also_where_it_is_not_captured(client, backend, options):
+    """Late in the timeout my model is called; what I filter is not streamed, and beats all the same."""
+    async with streaming_worker(client, backend, [prepares_and_thinks], **options) as queue:
+        results = await client.execute_workflow(
+            RunBeating.run, args=[["prepares_and_thinks"], TIMEOUT, 1], id=unique("late"), task_queue=queue
+        )
+
+    assert results == [1]
+
+
 # ---------------------------------------------------------------------- checkpoints
 
 
@@ -148,7 +191,7 @@ async def test_activities_without_a_heartbeat_timeout_beat_only_where_asked(clie
     @activity.defn
     async def waits(number: int) -> list[Any]:
         await ScriptedChatModel.saying("a", delay=0.5).ainvoke("?")
-        return [task.get_name() for task in asyncio.all_tasks() if "pulse" in task.get_name()]
+        return [task.get_name() for task in asyncio.all_tasks() if "heartbeats" in task.get_name()]
 
     found = []
     settings: tuple[dict[str, Any], ...] = ({}, {"heartbeat": timedelta(seconds=0.1)})

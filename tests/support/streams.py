@@ -42,7 +42,8 @@ async def streaming_worker(
 ) -> AsyncIterator[str]:
     """Run a worker with our interceptor, as a user would; yield its task queue."""
     task_queue = task_queue or unique("queue")
-    with ThreadPoolExecutor(max_workers=16) as threads:
+    # An activity that waits for a thread calls no model yet, and so sends no heartbeat: enough for all.
+    with ThreadPoolExecutor(max_workers=64) as threads:
         async with Worker(
             client,
             # The sandbox imports workflows again for each worker, and of hundreds in one process some workers

@@ -117,9 +117,14 @@ def panels() -> list[tuple[str, str, list[tuple[str, str]]]]:
             [(f"sum({prometheus(names.BUFFER_SIZE)})", "held")],
         ),
         (
-            "Merged, dropped, undelivered",
+            "Merged, dropped, undelivered, lost",
             "short",
-            [_rate(names.TOKENS_MERGED), _rate(names.TOKENS_DROPPED), _rate(names.FRAMES_UNDELIVERED)],
+            [
+                _rate(names.TOKENS_MERGED),
+                _rate(names.TOKENS_DROPPED),
+                _rate(names.FRAMES_UNDELIVERED),
+                _rate(names.FRAMES_DROPPED),
+            ],
         ),
         ("Gaps that readers saw", "short", [_rate(names.READER_GAPS, prometheus_label(names.GAP_REASON))]),
         ("Text that readers took back", "short", [_rate(names.READER_TOKENS_SUPERSEDED)]),

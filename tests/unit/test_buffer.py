@@ -287,7 +287,9 @@ def test_even_starts_and_ends_have_a_bound_and_a_count():
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "1", None, True])
 def test_a_budget_must_be_a_positive_number_of_bytes(limit):
     """A wrong bound is an error at once, not a stream without tokens."""
-    with pytest.raises(ConfigurationError, match="max_buffered_bytes must be a positive number of bytes"):
+    with pytest.raises(
+        ConfigurationError, match="max_buffered_bytes must be a positive whole number of bytes"
+    ):
         Budget(limit)
 
 

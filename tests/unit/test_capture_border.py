@@ -2,6 +2,7 @@
 
 import pytest
 
+from temporal_token_interceptor._guard import Guard
 from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -23,7 +24,7 @@ class _Throwing(Buffer):
 @pytest.mark.parametrize("call", ["invoke", "ainvoke"])
 async def test_a_cancellation_that_hits_inside_capture_reaches_the_activity(call):
     """Temporal may cancel a thread while it is in our code: the cancellation must not be lost there."""
-    observer = Observer(_Throwing(Cancelled()), default_node="n", thrown_in=(Cancelled,))
+    observer = Observer(_Throwing(Cancelled()), default_node="n", guard=Guard((Cancelled,)))
 
     async def ask():
         answer = getattr(ScriptedChatModel.saying("a"), call)("?")
@@ -36,13 +37,13 @@ async def test_a_cancellation_that_hits_inside_capture_reaches_the_activity(call
 @pytest.mark.parametrize("call", ["invoke", "ainvoke"])
 async def test_a_failure_of_ours_never_reaches_the_activity_nor_its_text_the_log(call, caplog):
     """If we cannot follow a model, its call goes on; the log names the error, not what the model said."""
-    observer = Observer(_Throwing(ValueError("the secret")), default_node="n", thrown_in=(Cancelled,))
+    observer = Observer(_Throwing(ValueError("the secret")), default_node="n", guard=Guard((Cancelled,)))
 
     with capturing(observer):
         answer = getattr(ScriptedChatModel.saying("the ", "secret"), call)("?")
         message = answer if call == "invoke" else await answer
 
     assert message.text == "the secret"
-    (record,) = (record for record in caplog.records if "could not be captured" in record.message)
+    (record,) = (record for record in caplog.records if "could not capture" in record.message)
     assert "ValueError at" in record.message
     assert "secret" not in caplog.text

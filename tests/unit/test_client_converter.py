@@ -1,4 +1,4 @@
-"""Where the SDK does not show the client's converter, the user is told, once."""
+"""Where the SDK does not show the client's converter, nothing is sent, and the log says so once."""
 
 from temporalio.converter import DataConverter
 
@@ -6,7 +6,7 @@ from temporal_token_interceptor.worker.data_converter import ClientConverter
 
 
 def test_a_converter_that_cannot_be_found_is_said_once(caplog):
-    """Frames stay plain then, and nobody may learn that from Redis."""
+    """Without it nobody knows whether tokens must be sealed: the log names the argument that decides it."""
     converter = ClientConverter(None)
 
     found = [converter.of_activity(None) for _ in range(3)]

@@ -101,7 +101,8 @@ async def test_the_pulse_beats_only_where_the_user_does_not():
     async def work() -> list[list[Any]]:
         wire = Wire()
         recorder = HeartbeatRecorder(wire)
-        async with Pulse(recorder, 0.2, captured=lambda: 0):
+        async with Pulse(recorder, 0.2, captured=lambda: 0) as pulse:
+            pulse.begin()
             for number in range(8):
                 recorder.heartbeat(number)
                 await asyncio.sleep(0.04)
@@ -129,7 +130,8 @@ async def test_a_stalled_pulse_is_silent_until_something_is_captured():
             silent.set()
 
         recorder.skip = tell_of_skip  # type: ignore[method-assign]
-        async with Pulse(recorder, 0.02, captured=lambda: captured, stall_timeout=0.1):
+        async with Pulse(recorder, 0.02, captured=lambda: captured, stall_timeout=0.1) as pulse:
+            pulse.begin()
             async with asyncio.timeout(5):
                 await silent.wait()
                 before = len(wire.sent)
@@ -141,6 +143,38 @@ async def test_a_stalled_pulse_is_silent_until_something_is_captured():
     before, after = await environment().run(work)
 
     assert 0 < before < after
+
+
+async def test_no_heartbeat_is_sent_before_a_model_is_called():
+    """While my activity calls no model, its heartbeats are my own; the first call starts ours at once."""
+
+    async def work() -> tuple[list[list[Any]], list[list[Any]]]:
+        wire = Wire()
+        recorder = HeartbeatRecorder(wire)
+        async with Pulse(recorder, 0.01, captured=lambda: 0) as pulse:
+            await asyncio.sleep(recorder.due_in(0.1))  # ten intervals
+            before = list(wire.sent)
+            await asyncio.to_thread(pulse.begin)
+            async with asyncio.timeout(5):
+                await wire.beaten.wait()
+        return before, wire.sent
+
+    before, after = await environment().run(work)
+
+    assert before == []
+    assert after
+
+
+async def test_a_pulse_that_ends_before_any_call_leaves_no_task():
+    """An activity without models costs one idle task, which is gone with it."""
+
+    async def work() -> set[asyncio.Task[Any]]:
+        before = asyncio.all_tasks()
+        async with Pulse(HeartbeatRecorder(Wire()), 0.01, captured=lambda: 0):
+            await asyncio.sleep(0)
+        return asyncio.all_tasks() - before
+
+    assert await environment().run(work) == set()
 
 
 @pytest.mark.parametrize(

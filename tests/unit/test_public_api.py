@@ -12,7 +12,7 @@ import pytest
 
 import temporal_token_interceptor
 from temporal_token_interceptor import TokenStreamingInterceptor, testing
-from temporal_token_interceptor.worker.plugin import StreamingOptions
+from temporal_token_interceptor.worker.options import StreamingKeywords
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,9 +109,9 @@ def test_the_plugin_takes_the_options_of_the_interceptor():
     parameters = dict(inspect.signature(TokenStreamingInterceptor).parameters)
     del parameters["backend"]
 
-    assert StreamingOptions.__annotations__.keys() == parameters.keys()
+    assert StreamingKeywords.__annotations__.keys() == parameters.keys()
     interceptor = get_type_hints(TokenStreamingInterceptor.__init__)
-    assert get_type_hints(StreamingOptions) == {name: interceptor[name] for name in parameters}
+    assert get_type_hints(StreamingKeywords) == {name: interceptor[name] for name in parameters}
 
 
 @pytest.mark.parametrize("name", [*temporal_token_interceptor.__all__, *testing.__all__])

@@ -552,7 +552,7 @@ async def test_what_was_stored_and_what_was_left_are_the_whole_attempt(stage, si
         await session.finish("completed_provisional")
 
     stored = sink.stored if confirms else sink.begun
-    left = [decode(encode(frame)) for frame in session.undelivered]
+    left = [decode(encode(frame)) for frame in session.take_undelivered()]
     attempts = Attempts("run")
     events = [
         event
@@ -573,7 +573,7 @@ async def test_all_was_delivered_and_nothing_is_left(stage, sink):
         say(session, "a")
         await session.finish("completed_provisional")
 
-    assert session.undelivered == ()
+    assert session.take_undelivered() == ()
     assert session.tally.token_count == 1
 
 
@@ -587,7 +587,7 @@ async def test_what_was_said_after_a_sink_failed_is_a_gap(stage, sink):
         say(session, "b", 1)
         await session.finish("completed_provisional")
 
-    first, rest = session.undelivered
+    first, rest = session.take_undelivered()
     assert [type(record).__name__ for record in first.records] == ["TextRun"]
     assert [type(record).__name__ for record in rest.records] == ["Gap", "AttemptEnded"]
 
@@ -627,7 +627,7 @@ async def test_a_sink_that_does_not_heed_its_cancellation_holds_no_activity_up(s
         await session.finish("completed_provisional")
 
     assert "although it was cancelled" in caplog.text
-    left = [frame.seq for frame in session.undelivered]
+    left = [frame.seq for frame in session.take_undelivered()]
     task = next(task for task in asyncio.all_tasks() if task.get_name().startswith("token-stream"))
     swallowed.set()
     await asyncio.wait({task}, timeout=5)
@@ -654,7 +654,7 @@ async def test_a_sink_that_stores_although_it_was_cancelled_loses_nothing(sink, 
             say(session, text, index)
         await session.finish("completed_provisional")
 
-    left = [decode(encode(frame)) for frame in session.undelivered]
+    left = [decode(encode(frame)) for frame in session.take_undelivered()]
     assert said([*sink.stored, *left]) == [["a"], waiting]
     assert [packet.seq for packet in left] == [1]
     assert left[0].events[-1][0] == "attempt_end"

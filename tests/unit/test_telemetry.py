@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import SpanProcessor
 
 from temporal_token_interceptor import ConfigurationError, MemoryStreamBackend, TokenStreamingInterceptor
+from temporal_token_interceptor._guard import Guard
 from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.capture.langchain_hooks import is_instrumented
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
@@ -75,7 +76,7 @@ async def test_a_broken_span_processor_costs_no_token(caplog):
         batch = await anext(backend.read(StreamKey.of(origin)))
     texts = [event[3] for entry in batch for event in decode(entry.data).events if event[0] == "text"]
     assert "".join(text for run in texts for text in run) == "all here"
-    said = [record.name for record in caplog.records if "said once an attempt" in record.message]
+    said = [record.name for record in caplog.records if "logged once an attempt" in record.message]
     assert len(said) == len({*said}) == 2  # of the model call, and of its way to the transport
 
 
@@ -88,7 +89,7 @@ def test_what_is_thrown_into_the_thread_is_not_swallowed():
     """A cancellation that Temporal raises in my sync activity while telemetry is at work still arrives."""
     with sdk_installed([_Thrown()]):
         telemetry = attempt_telemetry(
-            an_origin(), MemoryStreamBackend(), Budget(1024), None, thrown_in=(TimeoutError,)
+            an_origin(), MemoryStreamBackend(), Budget(1024), None, guard=Guard((TimeoutError,))
         )
         model = ScriptedChatModel.saying("?")
 
@@ -96,7 +97,7 @@ def test_what_is_thrown_into_the_thread_is_not_swallowed():
             telemetry.call_started(a_call())
         with (
             pytest.raises(TimeoutError),
-            models_reported(genai_spans="on", default_node="n", thrown_in=(TimeoutError,)),
+            models_reported(genai_spans="on", default_node="n", guard=Guard((TimeoutError,))),
         ):
             model.invoke("?")
 

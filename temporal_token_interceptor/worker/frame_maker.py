@@ -1,0 +1,109 @@
+"""Makes the frames of one attempt: numbers them, checks the text of each call, counts what goes out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from temporal_token_interceptor.capture.buffer import Buffer
+from temporal_token_interceptor.events import AttemptEnded, Frame, Gap, Origin, Record
+from temporal_token_interceptor.protocol.text_check import CallChecks
+from temporal_token_interceptor.telemetry.attempt import NoTelemetry
+from temporal_token_interceptor.worker.summary import Tally
+
+# A reader that comes after the start of a long stream was trimmed can begin at any header.
+_HEADER_EVERY = 64
+
+
+class FrameMaker:
+    """Turns records into numbered frames. A number is used once, also if its frame is never stored.
+
+    Args:
+        origin: The attempt.
+        telemetry: Knows the trace of the attempt, and when the oldest record of a frame was captured.
+    """
+
+    def __init__(self, origin: Origin, telemetry: NoTelemetry) -> None:
+        self.seq = 0
+        self.tally = Tally()
+        self._origin = origin
+        self._telemetry = telemetry
+        self._calls = CallChecks()
+
+    def make(self, records: tuple[Record, ...], *, header: bool) -> Frame:
+        """Return the next frame.
+
+        Args:
+            records: What is in it.
+            header: Whether it needs a header; the first has one in any case, and so has every 64th.
+        """
+        open_calls = self._calls.open
+        checked = self._calls.add(records)
+        frame = Frame(
+            self._origin,
+            self.seq,
+            checked,
+            header=header or self.seq % _HEADER_EVERY == 0,
+            open_calls=open_calls,
+            traceparent=self._telemetry.traceparent,
+            waiting_since=self._telemetry.taken(),
+        )
+        self.seq += 1
+        self.tally.add(checked)
+        return frame
+
+    def last_records(self, end: AttemptEnded) -> tuple[Record, ...]:
+        """Return the records of the last frame: the ends of calls that are still open, and of the attempt.
+
+        A cancellation that Temporal raised in the thread of a sync activity may have hit the very callback
+        that was about to end a call.
+        """
+        return (*self._calls.unfinished(), end)
+
+    def rest(self, records: tuple[Record, ...], end: AttemptEnded) -> Frame:
+        """Return a last frame of records that no transport received; it is not counted as sent."""
+        open_calls = self._calls.open
+        left = self._calls.add(records)
+        checked = (*left, *self._calls.add(self._calls.unfinished()), end)
+        return Frame(self._origin, self.seq, checked, header=True, open_calls=open_calls)
+
+
+class Leftover:
+    """What the transport of an attempt did not take, for its result or for redelivery."""
+
+    def __init__(self) -> None:
+        self.unstored: Frame | None = None
+        """The frame that was given to the transport and is not confirmed."""
+        self.end_is_stored = False
+        self._records: tuple[Record, ...] = ()
+        self._received: int | None = None
+
+    def keep(self, buffer: Buffer) -> int:
+        """Take everything out of a buffer, for good; return how many records that were."""
+        left = len(buffer)
+        self._records += buffer.take(sys.maxsize)
+        if self._received is None:
+            self._received = buffer.received
+        buffer.close()
+        return left
+
+    def take(self, maker: FrameMaker, buffer: Buffer, end: AttemptEnded | None) -> tuple[Frame, ...]:
+        """Return the frames that are left, each with a header; after that, none.
+
+        Args:
+            maker: That of the attempt.
+            buffer: That of the attempt: what it received since `keep` is lost, and a gap.
+            end: How the attempt ended; None: it did not, and nothing is left of it.
+        """
+        unstored, self.unstored = self.unstored, None
+        records, self._records = self._records, ()
+        if end is None or self.end_is_stored or not (records or maker.seq):
+            return ()
+        self.end_is_stored = True  # or its frame is handed out now
+        # How long a frame waited is not measured by its delivery in a result or later.
+        first = () if unstored is None else (replace(unstored, header=True, waiting_since=None),)
+        if first and end in first[0].records:
+            return first
+        is_incomplete = buffer.received != self._received  # after a failure nothing more is kept
+        gap = (Gap(missing=None, reason="overflow"),) if is_incomplete else ()
+        return (*first, maker.rest((*records, *gap), end))
