@@ -14,6 +14,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
+from temporalio.activity import Info
+from temporalio.converter import DataConverter
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterceptor, ExecuteActivityInput
 
@@ -23,7 +25,10 @@ from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
 from temporal_token_interceptor.views.snapshot import Fold
-from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
+from temporal_token_interceptor.worker.activity_run import StreamingActivity
+from temporal_token_interceptor.worker.attempt_run import StreamingSetup
+from temporal_token_interceptor.worker.once_warnings import OnceWarnings
+from temporal_token_interceptor.worker.options import StreamingOptions
 
 if TYPE_CHECKING:
     from temporal_token_interceptor.worker.options import StreamingKeywords
@@ -46,7 +51,10 @@ class StreamingActivityEnvironment:
         self.environment: ActivityEnvironment = ActivityEnvironment()
         """Temporal's: set its `info`, `on_heartbeat`, or cancel the activity."""
         self._backend = MemoryStreamBackend()
-        self._interceptor = TokenStreamingInterceptor(self._backend, **options)
+        # There is no client to ask for its converter, and frames never leave the test.
+        options.setdefault("data_converter", DataConverter.default)
+        self._setup = StreamingSetup(self._backend, StreamingOptions(**options))
+        self._setup.warnings = _NoServer(self._setup.options)
         self._attempts: dict[StreamKey, Attempts] = {}
         self._read: dict[StreamKey, str] = {}
         self._events: list[Event] = []
@@ -86,7 +94,7 @@ class StreamingActivityEnvironment:
             task_token=uuid.uuid4().bytes,
         )
         stream = StreamKey(info.namespace, info.workflow_id or "", info.workflow_run_id or "")
-        inbound = self._interceptor.intercept_activity(_Called())
+        inbound = StreamingActivity(_Called(), self._setup)
         call = ExecuteActivityInput(fn=activity, args=args, executor=None, headers={})
 
         async def attempt() -> Any:
@@ -110,6 +118,13 @@ class StreamingActivityEnvironment:
         finally:
             await batches.aclose()
         self._read[stream] = after
+
+
+class _NoServer(OnceWarnings):
+    """The warnings of a worker that no cancellation has to reach: the test itself cancels."""
+
+    def model_called(self, info: Info) -> None:
+        """Log nothing: without a server no heartbeat_timeout is needed."""
 
 
 class _Called(ActivityInboundInterceptor):

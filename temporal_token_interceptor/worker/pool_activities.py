@@ -11,15 +11,8 @@ from typing import Any
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
-<<<<<<< HEAD
-from temporal_token_interceptor.capture.buffer import Buffer
-from temporal_token_interceptor.capture.filters import Selection
-from temporal_token_interceptor.capture.forced_call import ForceStreaming
-from temporal_token_interceptor.telemetry.attempt import NoTelemetry
-=======
 from temporal_token_interceptor.worker.offline_session import OfflineSession
 from temporal_token_interceptor.worker.options import StreamingOptions
->>>>>>> e1bff9a (Split the worker by attempt, beat only from the first model call)
 from temporal_token_interceptor.worker.process_pool import Capture, Parent
 from temporal_token_interceptor.worker.session import Session
 
