@@ -9,6 +9,7 @@ of a call both do nothing but call the original.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any, Literal, TypeVar
@@ -130,6 +131,10 @@ def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[...
             return await original(self, *args, **kwargs)
         try:
             return _checked(self, call, await original(self, *args, **kwargs))
+        except asyncio.CancelledError as cancelled:
+            # LangChain reports no end of a call that is cancelled; it would stay open until the attempt ends.
+            call.observer.on_llm_error(cancelled, run_id=kwargs["run_manager"].run_id)
+            raise
         except Exception as error:
             if not call.may_repeat(error):
                 raise

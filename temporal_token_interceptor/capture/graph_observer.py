@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from langchain_core.runnables.config import var_child_runnable_config
+
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
@@ -135,7 +137,10 @@ class SurroundingsObserver(InlineHandler):
 
     @never_failing
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._end_tool(run_id, error=type(error).__name__)
+        if is_control_flow(error):
+            self._end_tool(run_id, interrupted=True)
+        else:
+            self._end_tool(run_id, error=type(error).__name__)
 
     @never_failing
     def on_chain_start(
@@ -172,7 +177,10 @@ class SurroundingsObserver(InlineHandler):
 
     @never_failing
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._end_chain(run_id, error=type(error).__name__)
+        if is_control_flow(error):
+            self._end_chain(run_id, interrupted=True)
+        else:
+            self._end_chain(run_id, error=type(error).__name__)
 
     @never_failing
     def on_custom_event(
@@ -258,11 +266,25 @@ class SurroundingsObserver(InlineHandler):
 
     def _place(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         known = metadata or {}
+        if "langgraph_node" not in known:
+            known = {**(_metadata_around() or {}), **known}
         return {
             "node_name": known.get("langgraph_node") or self._default_node,
             "path": path_of(known),
             "step": known.get("langgraph_step"),
         }
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Whether LangGraph raised to interrupt a graph or to hand over to another node: that is no failure."""
+    return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
+
+
+def _metadata_around() -> Mapping[str, Any] | None:
+    """The metadata of the node around a run that was given metadata of its own, and so lost the node's."""
+    around = var_child_runnable_config.get()
+    metadata = (around or {}).get("metadata")
+    return metadata if metadata and "langgraph_node" in metadata else None
 
 
 def _is_node(name: object, metadata: Mapping[str, Any] | None, tags: Sequence[str] | None) -> bool:

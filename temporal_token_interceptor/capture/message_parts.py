@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import LLMResult
-from pydantic import BaseModel
+
+from temporal_token_interceptor.capture.json_values import bounded_values
 
 TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
 """The types of blocks that are tool calls, or parts of one."""
@@ -94,10 +94,39 @@ def finish_reason_of(message: AIMessage | None, response: LLMResult) -> str | No
     if response.generations and response.generations[0]:
         facts = {**(response.generations[0][0].generation_info or {}), **facts}
     found = next((facts[name] for name in _FINISH_REASONS if facts.get(name)), None)
+    if found is None and isinstance(incomplete := facts.get("incomplete_details"), Mapping):
+        found = incomplete.get("reason")  # OpenAI Responses
+    found = found or facts.get("status")
     return None if found is None else str(found)
 
 
 _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
+
+
+def blocks_of(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
+    """Return the content blocks of a message; its text and tool calls alone where a translator raises.
+
+    Translators raise for what providers send (`"annotations": null`), in 28 ways that were seen.
+    """
+    try:
+        blocks: Sequence[Mapping[str, Any]] = message.content_blocks
+    except Exception:  # noqa: BLE001 - a translator's fault must not cost the text
+        text = message.text
+        return [{"type": "text", "text": text}] if text else []
+    return [block for block in blocks if isinstance(block, dict) and isinstance(block.get("type"), str)]
+
+
+def additional_of(message: AIMessage | None) -> Mapping[str, Any] | None:
+    """Return what a message has of the provider's own, without its tool calls; None if too large."""
+    kwargs = getattr(message, "additional_kwargs", None)
+    own = {name: value for name, value in (kwargs or {}).items() if name != "tool_calls"}
+    return bounded_data(own)[0] if own else None
+
+
+def usage_of(message: object) -> Mapping[str, Any] | None:
+    """Return what a message or a chunk says of tokens used, if anything."""
+    usage = getattr(message, "usage_metadata", None)
+    return usage if isinstance(usage, Mapping) and usage else None
 
 
 def json_of(args: object) -> str:
@@ -124,31 +153,14 @@ def block_of(block: Mapping[str, Any], *, with_media: bool) -> Mapping[str, Any]
 def bounded_text(value: object) -> tuple[str, bool]:
     """Return a value as text of at most `TEXT_BOUND` characters, and whether it was cut."""
     text = value.text if isinstance(value, BaseMessage) else value
-    if not isinstance(text, str):
-        text = json.dumps(plain(text), ensure_ascii=False)
-    return text[:TEXT_BOUND], len(text) > TEXT_BOUND
+    if isinstance(text, str):
+        return text[:TEXT_BOUND], len(text) > TEXT_BOUND
+    data, cut = bounded_values(text)
+    text = json.dumps(data, ensure_ascii=False)
+    return text[:TEXT_BOUND], cut or len(text) > TEXT_BOUND
 
 
 def bounded_data(value: object) -> tuple[Any, bool]:
     """Return a value as JSON values, and False; or None and True where its JSON is too long."""
-    data = plain(value)
-    size = len(json.dumps(data))
-    return (data, False) if size <= DATA_BOUND else (None, True)
-
-
-_DEEPEST = 32
-
-
-def plain(value: object, depth: int = 0) -> Any:
-    """Return a value as JSON values: messages and other models as objects, and for the rest its type."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if depth < _DEEPEST:
-        if isinstance(value, Mapping):
-            return {str(name): plain(part, depth + 1) for name, part in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [plain(part, depth + 1) for part in value]
-        if isinstance(value, BaseModel):
-            with suppress(Exception):  # the user's own serializers; whatever they raise may hold content
-                return plain(value.model_dump(), depth + 1)
-    return {"unserializable": type(value).__name__}
+    data, cut = bounded_values(value)
+    return (None, True) if cut or len(json.dumps(data)) > DATA_BOUND else (data, False)

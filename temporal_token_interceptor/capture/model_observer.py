@@ -6,6 +6,7 @@ that has only text takes the fast path: one dictionary look-up, three attribute 
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -17,47 +18,26 @@ from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.buffer import Buffer
+from temporal_token_interceptor.capture.call_records import HASHED_TOGETHER, CallRecords, LiveCall, take_hash
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver
+from temporal_token_interceptor.capture.json_values import json_values
 from temporal_token_interceptor.capture.langchain_hooks import observed_by, warn_of_hidden_model
 from temporal_token_interceptor.capture.message_parts import (
-    TOOL_CALLS,
-    block_of,
+    additional_of,
     finish_reason_of,
-    json_of,
     message_of,
-    plain,
-    plain_blocks,
-    tool_calls_of,
+    usage_of,
 )
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
     CallStarted,
-    ContentBlock,
-    TextKind,
-    ToolCallChunk,
 )
 
 # As many nodes are named in the warning that the filters select none of them.
 _NAMED_NODES = 8
-
-
-class _LiveCall:
-    """A call that has started and not ended."""
-
-    __slots__ = ("call", "parts", "reasoning", "streamed", "text", "tool_calls")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.text = 0
-        self.reasoning = 0
-        self.tool_calls = 0  # of those without an index
-        self.streamed = False
-        # Of a call that is heard by v3 events: the blocks that came in parts. A model may report its chunks
-        # both as events and as tokens; whichever comes first is listened to.
-        self.parts: set[int | str] | None = None
 
 
 class Observer(SurroundingsObserver):
@@ -90,13 +70,12 @@ class Observer(SurroundingsObserver):
         self.has_captured = False
         """Whether a call was captured."""
         self._on_first_call = on_first_call
-        kinds = self._selection.kinds
-        self._tells_text, self._tells_reasoning = "text" in kinds, "reasoning" in kinds
-        self._tells_tool_calls, self._tells_blocks = "tool_call" in kinds, "block" in kinds
-        self._with_media = "media" in self._selection.contents
+        self._records = CallRecords(buffer, self._selection)
+        self._takes_text = self._records.takes_text
         self._on_call = on_call
         self._ordinals = count()
-        self._live: dict[int, _LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
+        self._senders: dict[str, int] = {}  # by message id: the first call that sent it
+        self._live: dict[int, LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
 
     # ------------------------------------------------------------------ LangChain calls these
 
@@ -129,29 +108,42 @@ class Observer(SurroundingsObserver):
     ) -> None:
         self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
-    def on_llm_new_token(
+    def on_llm_new_token(  # noqa: C901 - the hot path: each call that it is split into costs every token
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
         try:
             live = self._live.get(run_id.int)
             if live is None or live.parts is not None:
                 return
-            live.streamed = True
             message = getattr(chunk, "message", None)
-            if token.__class__ is str and (
-                message is None
-                or (
-                    message.content.__class__ is str
-                    and not message.additional_kwargs
-                    and not getattr(message, "tool_call_chunks", None)
-                )
+            if not live.streamed:
+                live.streamed = True
+                live.is_echo = self._is_echo(live, message)
+            if live.is_echo:
+                return
+            if message is None:
+                if token.__class__ is str:
+                    self._records.put_text(live, "text", token)
+                return
+            # Not `token`: a model may report a text that its chunk, and so the message, does not have.
+            text = message.content
+            if (
+                text.__class__ is str
+                and not message.additional_kwargs
+                and not getattr(message, "tool_call_chunks", None)
             ):
-                if token and self._tells_text:
+                if not text:
+                    live.usage = usage_of(message) or live.usage
+                elif self._takes_text:
                     index = live.text
                     live.text = index + 1
-                    self._buffer.put_text(live.call, "text", index, token)
-            elif message is not None:
-                self._put_message(live, message)
+                    live.recent.append(text)
+                    if index & HASHED_TOGETHER == HASHED_TOGETHER:
+                        take_hash(live)
+                    self._buffer.put_text(live.call, "text", index, text)
+            else:
+                live.usage = usage_of(message) or live.usage
+                self._records.put_message(live, message)
         except Exception as error:  # noqa: BLE001 - as `never_failing`, without a call more for each token
             self.guard.handle(error, self.log_error)
 
@@ -167,42 +159,57 @@ class Observer(SurroundingsObserver):
         match event["event"], part:
             case "content-block-delta", {"type": "text-delta", "text": text}:
                 live.parts.add(index)
-                self._put_text(live, "text", text)
+                self._records.put_text(live, "text", text)
             case "content-block-delta", {"type": "reasoning-delta", "reasoning": text}:
                 live.parts.add(index)
-                self._put_text(live, "reasoning", text)
+                self._records.put_text(live, "reasoning", text)
             case "content-block-start", {"type": "tool_call_chunk"}:
                 live.parts.add(index)
-                self._put_tool_call(live, {**part, "index": index})
+                self._records.put_tool_call(live, {**part, "index": index})
             case "content-block-delta", {"type": "tool-call-delta"} if index in live.parts:
-                self._put_tool_call(live, {**part, "index": index})
+                self._records.put_tool_call(live, {**part, "index": index})
             case "content-block-finish", {"type": _} if index not in live.parts:
-                self._put_block(live, part)
+                self._records.put_block(live, part)
 
     @never_failing
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id.int, None)
         if live is None:
             return
-        message = message_of(response)
-        if not live.streamed:
-            # A cache hit, or a model that cannot or may not stream: all it said, at once.
-            if message is not None:
-                self._put_message(live, message)
-            elif response.generations and response.generations[0]:
-                self._put_text(live, "text", response.generations[0][0].text)
-        self._end(
-            live,
-            usage=getattr(message, "usage_metadata", None),
-            finish_reason=finish_reason_of(message, response),
-            message_id=getattr(message, "id", None),
-        )
+        facts: dict[str, Any] = {}
+        try:
+            message = message_of(response)
+            facts = {
+                "usage": usage_of(message),
+                "message_id": getattr(message, "id", None),
+                "finish_reason": finish_reason_of(message, response),
+                "additional_kwargs": additional_of(message),
+            }
+            if live.is_echo or (not live.streamed and self._is_echo(live, message)):
+                pass
+            elif message is None:
+                if not live.streamed and response.generations and response.generations[0]:
+                    self._records.put_text(live, "text", response.generations[0][0].text)
+            elif live.streamed:
+                self._records.complete(live, message)
+            else:
+                # A cache hit, or a model that cannot or may not stream: all it said, at once.
+                self._records.put_message(live, message)
+            self._forget_senders()
+        finally:
+            self._end(live, **facts)
 
     @never_failing
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id.int, None)
         if live is not None:
-            self._end(live, error=type(error).__name__)
+            is_cut_off = isinstance(error, CancelledError)
+            self._end(
+                live,
+                error=None if is_cut_off else type(error).__name__,
+                unfinished=is_cut_off,
+                usage=live.usage,
+            )
 
     # ------------------------------------------------------------------ the attempt calls this
 
@@ -244,74 +251,31 @@ class Observer(SurroundingsObserver):
                 provider=metadata.get("ls_provider"),
                 tags=tuple(tags),
                 tool_call_id=self.tool_call_above(parent_run_id),
-                metadata={key: plain(metadata[key]) for key in keys if key in metadata} or None,
+                metadata={key: json_values(metadata[key]) for key in keys if key in metadata} or None,
                 **place,
             )
             if self._on_call is not None:
                 self._on_call(call)
             self._buffer.put(CallStarted(call=call), call)
-            self._live[run_id.int] = _LiveCall(call)
+            self._live[run_id.int] = LiveCall(call)
 
-    def _end(self, live: _LiveCall, **facts: Any) -> None:
+    def _end(self, live: LiveCall, **facts: Any) -> None:
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
 
-    def _put_message(self, live: _LiveCall, message: BaseMessage) -> None:
-        """Put everything that a message, or a chunk of one, holds."""
-        if (plain_ones := plain_blocks(message)) is not None:
-            for block in plain_ones:
-                self._put_block(live, block)
-            return
-        blocks = message.content_blocks
-        text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
-        if text != message.text:
-            # Not every provider's blocks are translated; `.text` is what users compare with.
-            self._put_text(live, "text", message.text)
-            blocks = [block for block in blocks if block["type"] != "text"]
-        if tool_calls := tool_calls_of(message):
-            blocks = [block for block in blocks if block["type"] not in TOOL_CALLS]
-        for block in (*blocks, *tool_calls):
-            self._put_block(live, block)
+    def _is_echo(self, live: LiveCall, message: object) -> bool:
+        """Whether a message is that of a call within this one: a model that calls a model returns its answer.
 
-    def _put_block(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
-        kind = block["type"]
-        if kind == "text":
-            self._put_text(live, "text", block.get("text") or "")
-            if block.get("annotations") and self._tells_blocks:
-                self._put_other(live, {**block, "text": ""})
-        elif kind == "reasoning":
-            self._put_text(live, "reasoning", block.get("reasoning") or "")
-        elif kind in TOOL_CALLS:
-            self._put_tool_call(live, block)
-        elif self._tells_blocks:
-            self._put_other(live, block)
+        A call within began later. An earlier one with the same message is what a cache hit repeats.
+        """
+        name = getattr(message, "id", None)
+        return isinstance(name, str) and self._senders.setdefault(name, live.call.ordinal) > live.call.ordinal
 
-    def _put_other(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
-        sent = block_of(block, with_media=self._with_media)
-        self._buffer.put(ContentBlock(block=sent, call=live.call), live.call, len(str(sent)))
+    def _forget_senders(self) -> None:
+        while len(self._senders) > _MOST_SENDERS:
+            del self._senders[next(iter(self._senders))]
 
-    def _put_text(self, live: _LiveCall, kind: TextKind, text: str) -> None:
-        if not text or not (self._tells_text if kind == "text" else self._tells_reasoning):
-            return
-        if kind == "text":
-            index, live.text = live.text, live.text + 1
-        else:
-            index, live.reasoning = live.reasoning, live.reasoning + 1
-        self._buffer.put_text(live.call, kind, index, text)
 
-    def _put_tool_call(self, live: _LiveCall, block: Mapping[str, Any]) -> None:
-        if not self._tells_tool_calls:
-            return
-        args, index = block.get("args"), block.get("index")
-        if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
-            index, live.tool_calls = live.tool_calls, live.tool_calls + 1
-        chunk = ToolCallChunk(
-            index=index,
-            id=block.get("id"),
-            name=block.get("name"),
-            args=args if isinstance(args, str) else json_of(args),
-            call=live.call,
-        )
-        self._buffer.put(chunk, live.call, len(chunk.args))
+_MOST_SENDERS = 1_000
 
 
 @contextmanager

@@ -59,6 +59,7 @@ class ToolEnded(PlacedEvent):
         output: What it returned, as text; only with `capture={"tool_output"}`, and at most 4 KiB.
         truncated: Whether `output` was longer.
         unfinished: Whether the tool was still running when its attempt ended.
+        interrupted: Whether it stopped to ask a human (`interrupt`) or to hand over (`Command`): no failure.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ToolEnded(PlacedEvent):
     output: str | None = None
     truncated: bool = False
     unfinished: bool = False
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,7 @@ class NodeEnded(PlacedEvent):
         output: What it returned, as JSON values; only with `capture={"node_output"}`, and at most 64 KiB.
         truncated: Whether `output` was too long to be sent.
         unfinished: Whether the node was still running when its attempt ended.
+        interrupted: Whether it stopped to ask a human (`interrupt`) or to hand over (`Command`): no failure.
     """
 
     run_id: str = ""
@@ -98,6 +101,7 @@ class NodeEnded(PlacedEvent):
     output: Any = None
     truncated: bool = False
     unfinished: bool = False
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

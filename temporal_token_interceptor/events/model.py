@@ -120,6 +120,8 @@ class CallEnded(AttemptEvent):
         streamed: Whether the text arrived in pieces; False for a cache hit or a model that cannot
             stream, whose text was sent whole.
         unfinished: Whether the call was still open when its attempt ended.
+        additional_kwargs: What the message has of the provider's own beside its content, such as `refusal` or
+            `citations`; at most 64 KiB of JSON.
     """
 
     call: Call
@@ -129,3 +131,4 @@ class CallEnded(AttemptEvent):
     message_id: str | None = None
     streamed: bool = True
     unfinished: bool = False
+    additional_kwargs: Mapping[str, Any] | None = None

@@ -70,6 +70,7 @@ def record_to_wire(record: Record) -> Wire:
                 "msg": record.message_id,
                 "whole": not record.streamed,
                 "open": record.unfinished,
+                "more": record.additional_kwargs,
             }
             return ["call_end", record.call.ordinal, without_empty(facts)]
         case AttemptEnded():
@@ -249,6 +250,7 @@ def _unfold_call_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor:
         message_id=optional(str, facts.get("msg")),
         streamed=not typed(bool, facts.get("whole", False)),
         unfinished=typed(bool, facts.get("open", False)),
+        additional_kwargs=None if (more := facts.get("more")) is None else typed(dict, more),
         origin=origin,
         cursor=cursor,
     )

@@ -47,6 +47,7 @@ _MEMBERS = {  # of their facts, by the name of the field
     "data": ("data", object),
     "truncated": ("cut", bool),
     "unfinished": ("open", bool),
+    "interrupted": ("stop", bool),
 }
 _FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in AROUND.values()}
 

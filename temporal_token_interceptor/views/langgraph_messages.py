@@ -181,6 +181,7 @@ class Chunks:
             event,
             content="",
             usage_metadata=usage_metadata(event.usage),
+            additional_kwargs=dict(event.additional_kwargs or {}),
             response_metadata={"finish_reason": event.finish_reason} if event.finish_reason else {},
             chunk_position=None if broke_off else "last",
         )

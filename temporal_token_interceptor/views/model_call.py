@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
@@ -55,6 +56,7 @@ class Speaking:
         self._missing: Gap | None = None
         self._kind = ""  # of the run of text that is open: it has the last number
         self._text: list[str] = []
+        self._done_tool_calls: list[tuple[int, dict[str, Any]]] = []
         self._tool_calls: dict[int | str | None, tuple[int, dict[str, Any]]] = {}
         call = stream.call
         facts = {"provider": call.provider, "model": call.model, "run_id": call.run_id}
@@ -90,9 +92,11 @@ class Speaking:
             self.fail(TokensMissing((self._missing.reason,), self._missing.cursor))
             return
         self._close_text()
-        for number, tool_call in self._tool_calls.values():
+        for number, tool_call in sorted(
+            [*self._done_tool_calls, *self._tool_calls.values()], key=itemgetter(0)
+        ):
             self._part("finish", number, content=_parsed(tool_call))
-        facts = {"finish_reason": end.finish_reason} if end.finish_reason else {}
+        facts: dict[str, Any] = {"finish_reason": end.finish_reason} if end.finish_reason else {}
         self.stream.dispatch({"event": "message-finish", "usage": end.usage, "metadata": facts})
 
     def fail(self, error: Exception) -> None:
@@ -115,12 +119,17 @@ class Speaking:
 
     def _say_tool_call(self, chunk: ToolCallChunk) -> None:
         self._close_text()
-        if chunk.index not in self._tool_calls:
-            so_far: dict[str, Any] = {"id": chunk.id, "name": chunk.name, "args": ""}
-            number = self._open({"type": "tool_call_chunk", **so_far})
+        _, known = self._tool_calls.get(chunk.index, (0, None))
+        if known is None or (chunk.id and known["id"] and chunk.id != known["id"]):
+            if known is not None:  # the same index, another id: another call
+                self._done_tool_calls.append(self._tool_calls[chunk.index])
+            so_far: dict[str, Any] = {"id": None, "name": None, "args": ""}
+            number = self._open({"type": "tool_call_chunk", "id": chunk.id, "name": chunk.name, "args": ""})
             self._tool_calls[chunk.index] = (number, so_far)
         number, so_far = self._tool_calls[chunk.index]
-        so_far["id"], so_far["name"] = so_far["id"] or chunk.id, so_far["name"] or chunk.name
+        so_far["id"] = so_far["id"] or chunk.id
+        if chunk.name:  # it may come in pieces
+            so_far["name"] = (so_far["name"] or "") + chunk.name
         so_far["args"] += chunk.args
         self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
 

@@ -27,6 +27,9 @@ class CallText:
         text: The answer's text.
         reasoning: The text of the reasoning, apart.
         ended: Whether the call is over.
+        error: The exception's class name if the call failed: its text does not stand, because the graph
+            retried it, fell back to another model, or failed.
+        unfinished: Whether the call was cut off with its attempt.
     """
 
     origin: Origin
@@ -34,6 +37,8 @@ class CallText:
     text: str = ""
     reasoning: str = ""
     ended: bool = False
+    error: str | None = None
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +62,15 @@ class Snapshot:
 
     @property
     def text(self) -> str:
-        """The text of all calls, joined."""
-        return "".join(call.text for call in self.calls)
+        """The text of all calls that have not failed, joined."""
+        return mended("".join(call.text for call in self.calls if call.error is None))
+
+
+def mended(text: str) -> str:
+    """Join the halves of characters that came apart; half a character alone becomes a replacement mark."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class _Growing:
@@ -66,7 +78,7 @@ class _Growing:
         self.call = call
         self.text: list[str] = []
         self.reasoning: list[str] = []
-        self.ended = False
+        self.end: CallEnded | None = None
 
 
 class Fold:
@@ -91,7 +103,7 @@ class Fold:
             case CallStarted(call=call, origin=origin):
                 self._of(origin, call)
             case CallEnded(call=call, origin=origin):
-                self._of(origin, call).ended = True
+                self._of(origin, call).end = event
             case _:
                 pass
 
@@ -103,9 +115,11 @@ class Fold:
                 CallText(
                     origin=origin,
                     call=growing.call,
-                    text="".join(growing.text),
-                    reasoning="".join(growing.reasoning),
-                    ended=growing.ended,
+                    text=mended("".join(growing.text)),
+                    reasoning=mended("".join(growing.reasoning)),
+                    ended=growing.end is not None,
+                    error=growing.end.error if growing.end else None,
+                    unfinished=growing.end is not None and growing.end.unfinished,
                 )
                 for origin, calls in self._attempts.values()
                 for growing in calls.values()

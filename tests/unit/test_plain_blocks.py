@@ -7,7 +7,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from temporal_token_interceptor.capture import model_observer as capture
+from temporal_token_interceptor.capture import call_records as capture
 from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.capture.message_parts import plain_blocks
 from temporal_token_interceptor.capture.model_observer import Observer

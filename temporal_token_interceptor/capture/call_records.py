@@ -1,0 +1,193 @@
+"""The records of one model call: what its chunks and its final message hold, in the order of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+from langchain_core.messages import AIMessage, BaseMessage
+
+from temporal_token_interceptor.capture.buffer import Buffer
+from temporal_token_interceptor.capture.filters import Selection
+from temporal_token_interceptor.capture.message_parts import (
+    TOOL_CALLS,
+    block_of,
+    blocks_of,
+    json_of,
+    plain_blocks,
+    tool_calls_of,
+)
+from temporal_token_interceptor.events import Call, ContentBlock, Gap, TextKind, ToolCallChunk
+
+HASHED_TOGETHER = 63
+"""Pieces that are hashed at once, less one: a mask of the piece's index."""
+
+
+class LiveCall:
+    """A call that has started and not ended."""
+
+    __slots__ = (
+        "blocks",
+        "call",
+        "digest",
+        "is_echo",
+        "length",
+        "parts",
+        "reasoning",
+        "recent",
+        "server_tools",
+        "streamed",
+        "text",
+        "tool_calls",
+        "tool_parts",
+        "usage",
+    )
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.text = 0
+        self.reasoning = 0
+        self.tool_calls = 0  # of those without an index
+        self.tool_parts = 0  # all of them, fragments too
+        self.server_tools = 0  # fragments that were left out: the message has them whole
+        self.blocks = 0
+        self.usage: Mapping[str, Any] | None = None
+        self.streamed = False
+        self.is_echo = False  # repeats what a call inside it has sent already
+        # What was sent of the text, to be compared with the message: its length and hash, and the newest
+        # pieces, which are hashed together.
+        self.length = 0
+        self.digest = 0
+        self.recent: list[str] = []
+        # Of a call that is heard by v3 events: the blocks that came in parts. A model may report its chunks
+        # both as events and as tokens; whichever comes first is listened to.
+        self.parts: set[int | str] | None = None
+
+
+def take_hash(live: LiveCall) -> None:
+    """Take the newest pieces into the hash of a call's text: together, because each alone costs more."""
+    text = "".join(live.recent)
+    live.recent.clear()
+    live.length += len(text)
+    live.digest = digest_of(text, live.digest)
+
+
+def digest_of(text: str, so_far: int = 0) -> int:
+    """Return a hash of text, after that of what came before it."""
+    return crc32(text.encode("utf-16-le", "surrogatepass"), so_far)
+
+
+class CallRecords:
+    """Puts the parts of messages into the buffer, as records of their call.
+
+    Args:
+        buffer: Where they go.
+        selection: Which kinds are wanted.
+    """
+
+    def __init__(self, buffer: Buffer, selection: Selection) -> None:
+        kinds = selection.kinds
+        self.takes_text, self._takes_reasoning = "text" in kinds, "reasoning" in kinds
+        self._takes_tool_calls, self._takes_blocks = "tool_call" in kinds, "block" in kinds
+        self._with_media = "media" in selection.contents
+        self._buffer = buffer
+
+    def complete(self, live: LiveCall, message: AIMessage) -> None:
+        """Send what the final message has and the stream did not; report a text that differs.
+
+        The final message is the truth of a call: a model may report tokens by hand, or only some of them.
+        """
+        take_hash(live)
+        text = message.text
+        if self.takes_text and (live.length != len(text) or live.digest != digest_of(text)):
+            if live.digest == digest_of(text[: live.length]):
+                self.put_text(live, "text", text[live.length :])
+            else:
+                self._buffer.put(Gap(missing=None, reason="mismatch", call=live.call), live.call)
+        if not live.tool_parts:
+            for tool_call in tool_calls_of(message):
+                self.put_block(live, tool_call)
+        if live.parts is None and not (live.reasoning and live.blocks and not live.server_tools):
+            for block in blocks_of(message):
+                self.complete_block(live, block)
+
+    def complete_block(self, live: LiveCall, block: Mapping[str, Any]) -> None:
+        kind = block["type"]
+        if kind == "text" or kind in TOOL_CALLS:
+            return
+        if kind == "reasoning":
+            if not live.reasoning:
+                self.put_block(live, block)
+        elif kind == "server_tool_call":
+            if live.server_tools:
+                self.put_block(live, block)
+        elif not live.blocks:
+            self.put_block(live, block)
+
+    def put_message(self, live: LiveCall, message: BaseMessage) -> None:
+        """Put everything that a message, or a chunk of one, holds."""
+        if (plain_ones := plain_blocks(message)) is not None:
+            for block in plain_ones:
+                self.put_block(live, block)
+            return
+        blocks = blocks_of(message)
+        text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
+        if text != message.text:
+            # Not every provider's blocks are translated; `.text` is what users compare with.
+            self.put_text(live, "text", message.text)
+            blocks = [block for block in blocks if block["type"] != "text"]
+        if tool_calls := tool_calls_of(message):
+            blocks = [block for block in blocks if block["type"] not in TOOL_CALLS]
+        for block in (*blocks, *tool_calls):
+            self.put_block(live, block)
+
+    def put_block(self, live: LiveCall, block: Mapping[str, Any]) -> None:
+        kind = block["type"]
+        if kind == "text":
+            self.put_text(live, "text", block.get("text") or "")
+            if block.get("annotations") and self._takes_blocks:
+                self.put_other(live, {**block, "text": ""})
+        elif kind == "reasoning":
+            self.put_text(live, "reasoning", block.get("reasoning") or "")
+        elif kind in TOOL_CALLS:
+            self.put_tool_call(live, block)
+        elif self._takes_blocks:
+            self.put_other(live, block)
+
+    def put_other(self, live: LiveCall, block: Mapping[str, Any]) -> None:
+        if block["type"] == "server_tool_call_chunk":
+            live.server_tools += 1
+            return
+        live.blocks += 1
+        sent = block_of(block, with_media=self._with_media)
+        self._buffer.put(ContentBlock(block=sent, call=live.call), live.call, len(str(sent)))
+
+    def put_text(self, live: LiveCall, kind: TextKind, text: str) -> None:
+        if not text or not (self.takes_text if kind == "text" else self._takes_reasoning):
+            return
+        if kind == "text":
+            index, live.text = live.text, live.text + 1
+            live.recent.append(text)
+            take_hash(live)
+        else:
+            index, live.reasoning = live.reasoning, live.reasoning + 1
+        self._buffer.put_text(live.call, kind, index, text)
+
+    def put_tool_call(self, live: LiveCall, block: Mapping[str, Any]) -> None:
+        if not self._takes_tool_calls:
+            return
+        live.tool_parts += 1
+        args, index = block.get("args"), block.get("index")
+        if block["type"] == "invalid_tool_call" and not args:
+            args = "null"  # no object, so that no view takes it for a valid call without arguments
+        if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
+            index, live.tool_calls = live.tool_calls, live.tool_calls + 1
+        chunk = ToolCallChunk(
+            index=index,
+            id=block.get("id"),
+            name=block.get("name"),
+            args=args if isinstance(args, str) else json_of(args),
+            call=live.call,
+        )
+        self._buffer.put(chunk, live.call, len(chunk.args))
