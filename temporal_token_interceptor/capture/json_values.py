@@ -100,12 +100,8 @@ class _Reading:
             return self._object(_of_model(value), depth)
         if is_dataclass(value) and not isinstance(value, type):
             return self._object(((field.name, getattr(value, field.name)) for field in fields(value)), depth)
-        if (
-            type(value).__module__.startswith("langgraph.")
-            and hasattr(value, "node")
-            and hasattr(value, "arg")
-        ):
-            return self._object((("node", value.node), ("arg", value.arg)), depth)  # a `Send`
+        if type(value).__module__ == "langgraph.types" and type(value).__name__ == "Send":
+            return self._object([(name, getattr(value, name)) for name in ("node", "arg")], depth)
         return _named(value)
 
     def _object(self, items: Iterable[tuple[object, object]], depth: int) -> dict[str, Any]:
