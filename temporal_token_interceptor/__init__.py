@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.views.model_call import ModelCall
     from temporal_token_interceptor.views.snapshot import CallText, Snapshot
     from temporal_token_interceptor.views.workflow_run import WorkflowRun
+    from temporal_token_interceptor.worker.instrument import instrument, uninstrument
     from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
     from temporal_token_interceptor.worker.plugin import TokenStreamingPlugin
 
@@ -150,6 +151,8 @@ __all__ += ["CallText", "Snapshot"]
 _found_in("views.snapshot")
 __all__ += ["WorkflowRun"]
 _found_in("views.workflow_run")
+__all__ += ["instrument", "uninstrument"]
+_found_in("worker.instrument")
 __all__ += ["TokenStreamingInterceptor"]
 _found_in("worker.interceptor")
 __all__ += ["TokenStreamingPlugin"]

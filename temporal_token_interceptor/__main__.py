@@ -1,4 +1,4 @@
-"""`python -m temporal_token_interceptor`: the terminal tool, the same as `tti`."""
+"""`python -m temporal_token_interceptor`: the terminal tool, the same as `tti`; and `run worker.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import sys
 
 
 def main() -> None:
-    """Run the terminal tool; exit with 2 and the command to install it where its libraries are missing."""
+    """Run a program with streaming (`run`), or the terminal tool.
+
+    Raises:
+        SystemExit: 2, where the libraries of the terminal tool are missing, with the command for them.
+    """
+    if sys.argv[1:2] == ["run"]:  # needs no extra
+        from temporal_token_interceptor.worker.instrument import run  # noqa: PLC0415 - loads LangChain
+
+        run(sys.argv[2:])
+        return
     try:
         from temporal_token_interceptor.cli.app import app  # noqa: PLC0415 - needs the extra
     except ModuleNotFoundError as missing:

@@ -29,6 +29,7 @@ from temporal_token_interceptor.worker.options import StreamingOptions
 from temporal_token_interceptor.worker.pool_activities import ProcessPools
 from temporal_token_interceptor.worker.result_summary import ResultSummaries
 from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.worker.startup import Startup
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,11 @@ class StreamingSetup:
         self.summaries = ResultSummaries(backend, enabled=options.summary != "off")
         self.pools = ProcessPools(options)
         self.warnings = OnceWarnings(options)
+        self.startup = Startup(backend, options)
+
+    async def close(self) -> None:
+        """Deliver what is left within `flush_timeout`, and join the task that does it."""
+        await self.summaries.close(self.options.flush_timeout.total_seconds())
 
     def session(
         self, origin: Origin, current_meter: Callable[[], MetricMeter], converter: DataConverter | None

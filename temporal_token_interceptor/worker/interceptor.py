@@ -7,7 +7,12 @@ from datetime import timedelta
 from typing import Literal
 
 from temporalio.converter import DataConverter
-from temporalio.worker import ActivityInboundInterceptor, Interceptor, NexusOperationInboundInterceptor
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    Interceptor,
+    NexusOperationInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
 
 from temporal_token_interceptor.capture.filters import Content, Kind
 from temporal_token_interceptor.errors import ConfigurationError
@@ -116,6 +121,7 @@ class TokenStreamingInterceptor(Interceptor):
             max_buffered_bytes=max_buffered_bytes,
         )
         self._setup = StreamingSetup(backend, options)
+        self._is_run_by_plugin = False
 
     @property
     def backend(self) -> TokenSink | None:
@@ -129,7 +135,24 @@ class TokenStreamingInterceptor(Interceptor):
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap an activity attempt. Temporal calls this once for each."""
+        self._report()
         return StreamingActivity(next, self._setup)
+
+    def workflow_interceptor_class(
+        self,
+        input: WorkflowInterceptorClassInput,  # noqa: A002, ARG002 - Temporal's name
+    ) -> None:
+        """Leave workflows as they are. Temporal calls this when a worker with workflows is made."""
+        self._report()
+
+    def managed(self) -> StreamingSetup:
+        """Return what runs this interceptor, to a plugin that reports its start and closes it."""
+        self._is_run_by_plugin = True
+        return self._setup
+
+    def _report(self) -> None:
+        if not self._is_run_by_plugin:
+            self._setup.startup.report_and_check()
 
     def intercept_nexus_operation(
         self,

@@ -1,15 +1,15 @@
-"""`TokenStreamingPlugin`: the interceptor, and all that has to be right around it, in one line.
+"""`TokenStreamingPlugin`: the interceptor, its backend, the codec and the sandbox, installed in one line.
 
-On the client, it reaches every worker of the client; on a worker, that worker. On both it is installed once
-all the same (Temporal warns, because other plugins would then run twice).
+On the client, it is installed in every worker of the client; on a worker, in that worker. On both it is
+installed once all the same (Temporal warns, because other plugins would then run twice).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any, Self, Unpack
@@ -29,16 +29,19 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from temporal_token_interceptor import environment
+from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.telemetry.instruments import system_of
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
 from temporal_token_interceptor.worker.options import StreamingKeywords
+from temporal_token_interceptor.worker.startup import Examinable
 
 
 class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
-    """Streams the tokens of every worker that it reaches: `Client.connect(..., plugins=[...])`.
+    """Streams the tokens of every worker that it is installed in: `Client.connect(..., plugins=[...])`.
 
     It adds the interceptor once, gives it the data converter of the client (with a payload codec, frames are
     sealed), lets workflow files import LangChain through the sandbox, and closes the backend when the last
@@ -63,7 +66,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     ) -> None:
         self._backend = None if backend is None else _SharedSink(backend)
         self._options: dict[str, Any] = {**options}
-        self._interceptor()  # to hear of unusable options now, and not when a worker starts
+        self._interceptor()  # raises for unusable options now, and not when a worker starts
 
     @classmethod
     def from_environment(
@@ -84,7 +87,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             ConfigurationError: a variable cannot be used, or `REDIS_URL` is not set; the message names it.
         """
         if backend is None:
-            RedisStreamBackend.from_environment(environ)  # to hear of unusable options now; nothing connects
+            RedisStreamBackend.from_environment(environ)  # raises for unusable options now; nothing connects
             redis = environment.options(environment.REDIS, environ)
             backend = partial(RedisStreamBackend, **redis)
         else:
@@ -118,13 +121,24 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             )
         if not ours:
             converter = config["client"].data_converter
-            config["interceptors"] = [*present, self._interceptor(data_converter=converter)]
+            interceptor = self._interceptor(data_converter=converter)
+            interceptor.managed().startup.warn_of_activities(_names_of(config.get("activities") or ()))
+            config["interceptors"] = [*present, interceptor]
             config["workflow_runner"] = _opened(config.get("workflow_runner"))
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002
         """Run a worker with the backend open, and close it after the last one."""
-        async with nullcontext() if self._backend is None else self._backend.lent():
+        config = worker.config(active_config=True)
+        interceptors = config.get("interceptors") or ()
+        ours = [one.managed() for one in interceptors if isinstance(one, TokenStreamingInterceptor)]
+        async with AsyncExitStack() as stack:
+            if self._backend is not None:
+                await stack.enter_async_context(self._backend.lent())
+            for setup in ours:
+                stack.push_async_callback(setup.close)
+                setup.startup.report(config["client"].data_converter, worker.task_queue)
+                stack.push_async_callback(joined, started(setup.startup.check(), "token-stream check"))
             await next(worker)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -148,8 +162,14 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         return TokenStreamingInterceptor(self._backend, **(more | self._options))
 
     def __repr__(self) -> str:
-        """Tell the state."""
+        """Describe the state."""
         return f"<TokenStreamingPlugin {'into results' if self._backend is None else repr(self._backend)}>"
+
+
+def _names_of(activities: Iterable[Callable[..., Any]]) -> list[str]:
+    """Return the names of activities, of those that the decorator marked in the SDK's way; private to it."""
+    definitions = (getattr(one, "__temporal_activity_definition", None) for one in activities)
+    return [one.name for one in definitions if one is not None and one.name]
 
 
 def _opened(runner: WorkflowRunner | None) -> Any:
@@ -207,6 +227,22 @@ class _SharedSink:
             if not self._workers:
                 sink, self._sink = self._sink, None
                 await sink.close()
+
+    @property
+    def location(self) -> str:
+        """Where the backend's server is, without credentials; empty where it does not say."""
+        return str(getattr(self._sink, "location", ""))
+
+    @property
+    def system(self) -> str:
+        """What telemetry and logs call the backend."""
+        return system_of(self._sink)
+
+    async def examine(self) -> AsyncIterator[Any]:
+        """Yield what the backend answers about itself; nothing where it does not."""
+        if isinstance(self._sink, Examinable):
+            async for answer in self._sink.examine():
+                yield answer
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         if self._sink is None:

@@ -22,7 +22,7 @@ PACKAGE = temporal_token_interceptor.__name__
 
 # Where names live, and where readers look for them; what lives elsewhere comes under "More".
 SECTIONS = {
-    "On the worker": ("worker.interceptor", "worker.plugin", "capture.stream_graph"),
+    "On the worker": ("worker.interceptor", "worker.plugin", "worker.instrument", "capture.stream_graph"),
     "On the client": (
         "reader.subscriber",
         "views.workflow_run",

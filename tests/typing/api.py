@@ -74,8 +74,10 @@ from temporal_token_interceptor import (
     create_token_handler,
     event_from_json,
     events_schema,
+    instrument,
     stream_graph,
     summary_events,
+    uninstrument,
 )
 from temporal_token_interceptor.testing import (
     TRANSPORT_LAWS,
@@ -418,6 +420,13 @@ def events_by_hand(started: datetime) -> tuple[TokenEvent, Origin]:
     )
     origin.attempt = 2  # type: ignore[misc]
     return TokenEvent("token", "node", 0, True, 2), origin
+
+
+def of_a_framework(url: str) -> None:
+    instrument()
+    instrument(lambda: TokenStreamingPlugin(lambda: RedisStreamBackend(url)))
+    instrument(url)  # type: ignore[arg-type]
+    uninstrument()
 
 
 # ------------------------------------------------------------------ JSON

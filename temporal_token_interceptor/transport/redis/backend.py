@@ -24,7 +24,7 @@ from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
 from temporal_token_interceptor.transport.redis.cluster import ClusterWriter
 from temporal_token_interceptor.transport.redis.connection import entry_id, stored_time
-from temporal_token_interceptor.transport.redis.examination import Answer, examine
+from temporal_token_interceptor.transport.redis.examination import Answer, examine, location_of
 from temporal_token_interceptor.transport.redis.halves import connected, halves_of_cluster, halves_of_server
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, explained
@@ -242,6 +242,11 @@ class RedisStreamBackend:
                 f"the stream of workflow {workflow_id!r} could not be deleted ({explained(error)}); "
                 "it expires by itself"
             ) from error
+
+    @property
+    def location(self) -> str:
+        """Where Redis is, without user and password: for logs."""
+        return location_of(self._client)
 
     def examine(self) -> AsyncIterator[Answer]:
         """Yield what an operator asks of this Redis: version, memory policy, rights; for `tti doctor`."""

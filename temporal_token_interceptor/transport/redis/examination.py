@@ -38,6 +38,18 @@ class Answer:
     fix: str = ""
 
 
+def location_of(client: Redis | RedisCluster) -> str:
+    """Return where a client connects to, without user and password."""
+    if isinstance(client, RedisCluster):
+        return "a cluster"
+    found = client.connection_pool.connection_kwargs
+    if path := found.get("path"):
+        return f"unix://{path}"
+    if "host" in found:
+        return f"{found['host']}:{found.get('port', 6379)}"
+    return f"{type(client.connection_pool).__name__}"
+
+
 async def examine(client: Redis | RedisCluster, keys: Keys) -> AsyncIterator[Answer]:
     """Yield what was found, one answer for each subject; stops at a Redis that does not answer."""
     try:
