@@ -67,7 +67,12 @@ async def answer(question: str) -> str:
 class Research:
     @workflow.run
     async def run(self, question: str) -> str:
-        return await workflow.execute_activity(answer, question, start_to_close_timeout=timedelta(minutes=5))
+        return await workflow.execute_activity(
+            answer,
+            question,
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=timedelta(seconds=10),
+        )
 
 
 def research_worker(client: Client, redis_url: str) -> Worker:

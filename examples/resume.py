@@ -42,7 +42,12 @@ async def write(subject: str) -> str:
 class Story:
     @workflow.run
     async def run(self, subject: str) -> str:
-        return await workflow.execute_activity(write, subject, start_to_close_timeout=timedelta(minutes=5))
+        return await workflow.execute_activity(
+            write,
+            subject,
+            start_to_close_timeout=timedelta(minutes=5),
+            heartbeat_timeout=timedelta(seconds=10),
+        )
 
 
 def story_worker(client: Client, redis_url: str) -> Worker:

@@ -57,8 +57,12 @@ class Report:
     @workflow.run
     async def run(self, question: str) -> str:
         timeout = timedelta(minutes=5)
-        found = await workflow.execute_activity(find, question, start_to_close_timeout=timeout)
-        written = await workflow.execute_activity(write, found.text, start_to_close_timeout=timeout)
+        found = await workflow.execute_activity(
+            find, question, start_to_close_timeout=timeout, heartbeat_timeout=timedelta(seconds=10)
+        )
+        written = await workflow.execute_activity(
+            write, found.text, start_to_close_timeout=timeout, heartbeat_timeout=timedelta(seconds=10)
+        )
         return f"{found.text} {written.text}"
 
 

@@ -33,7 +33,11 @@ async def write(state: Article) -> dict[str, str]:
 
 
 def article_graph() -> StateGraph[Article]:
-    in_activity = {"execute_in": "activity", "start_to_close_timeout": timedelta(minutes=5)}
+    in_activity = {
+        "execute_in": "activity",
+        "start_to_close_timeout": timedelta(minutes=5),
+        "heartbeat_timeout": timedelta(seconds=10),
+    }
     builder = StateGraph(Article)
     builder.add_node("plan", plan, metadata=in_activity)
     builder.add_node("write", write, metadata=in_activity)

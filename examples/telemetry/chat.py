@@ -26,4 +26,9 @@ class Chat:
     @workflow.run
     async def run(self, question: str) -> str:
         """Return the answer."""
-        return await workflow.execute_activity(answer, question, start_to_close_timeout=timedelta(seconds=30))
+        return await workflow.execute_activity(
+            answer,
+            question,
+            start_to_close_timeout=timedelta(seconds=30),
+            heartbeat_timeout=timedelta(seconds=10),
+        )

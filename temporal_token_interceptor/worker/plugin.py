@@ -37,7 +37,7 @@ from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
 from temporal_token_interceptor.worker.options import StreamingKeywords
-from temporal_token_interceptor.worker.startup import Examinable
+from temporal_token_interceptor.worker.startup import Checkable
 
 
 class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
@@ -238,11 +238,9 @@ class _SharedSink:
         """What telemetry and logs call the backend."""
         return system_of(self._sink)
 
-    async def examine(self) -> AsyncIterator[Any]:
-        """Yield what the backend answers about itself; nothing where it does not."""
-        if isinstance(self._sink, Examinable):
-            async for answer in self._sink.examine():
-                yield answer
+    async def check(self) -> str:
+        """Return why the backend's server cannot be reached; empty if it answers, or cannot be asked."""
+        return await self._sink.check() if isinstance(self._sink, Checkable) else ""
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         if self._sink is None:

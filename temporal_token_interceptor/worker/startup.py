@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+import os
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from temporalio.converter import DataConverter
 
@@ -23,11 +23,11 @@ _ANSWER_SECONDS = 4.5
 
 
 @runtime_checkable
-class Examinable(Protocol):
-    """What a transport may offer beside `TokenSink`: answers about its own state."""
+class Checkable(Protocol):
+    """What a transport may offer beside `TokenSink`: whether its server can be reached."""
 
-    def examine(self) -> AsyncIterator[Any]:
-        """Yield answers with `verdict`, `finding` and `fix`; the first says whether it can be reached."""
+    async def check(self) -> str:
+        """Return why the server cannot be reached, and the fix; empty if it answers."""
         ...
 
 
@@ -68,6 +68,11 @@ class Startup:
             codec,
             _version(),
         )
+        if self._backend is None and os.environ.get("REDIS_URL"):
+            logger.warning(
+                "REDIS_URL is set and this worker does not use it: tokens arrive only when an activity "
+                "completes; use TokenStreamingPlugin.from_environment(), or unset the variable"
+            )
 
     def report_and_check(self) -> None:
         """Log the line and, on a running event loop, check the transport in a task that ends within 5 s."""
@@ -82,27 +87,21 @@ class Startup:
 
     async def check(self) -> None:
         """Log a warning if the transport does not answer. Returns within 5 s; never raises."""
-        if not isinstance(self._backend, Examinable):
+        if not isinstance(self._backend, Checkable):
             return
         try:
-            async with (
-                asyncio.timeout(_ANSWER_SECONDS),
-                aclosing(_closable(self._backend.examine())) as answers,
-            ):
-                answer = await anext(answers, None)
-            if answer is None or answer.verdict != "wrong":
-                return
-            finding, fix = answer.finding, answer.fix
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                problem = await self._backend.check()
         except TimeoutError:
-            finding, fix = f"no answer for {_ANSWER_SECONDS} s", "check its address and the network"
+            problem = f"no answer for {_ANSWER_SECONDS} s; check its address and the network"
         except Exception as error:  # noqa: BLE001 - a transport of the user's; the worker must start
-            finding, fix = f"the check failed ({type(error).__name__})", "see `tti doctor`"
-        logger.warning(
-            "the transport of tokens cannot be reached: %s: %s; %s. Activities run on; their tokens wait",
-            self._destination(),
-            finding,
-            fix,
-        )
+            problem = f"the check failed ({type(error).__name__}); see `tti doctor`"
+        if problem:
+            logger.warning(
+                "the transport of tokens cannot be reached: %s: %s; activities run on, their tokens wait",
+                self._destination(),
+                problem,
+            )
 
     def warn_of_activities(self, registered: Iterable[str]) -> None:
         """Warn if `activities` names none of the activities that the worker has."""
@@ -119,11 +118,6 @@ class Startup:
             return "the results of activities (custom_data), when they complete"
         location = getattr(self._backend, "location", "")
         return f"{system_of(self._backend)}{f' at {location}' if location else ''}"
-
-
-async def _closable(answers: AsyncIterator[Any]) -> Any:
-    async for answer in answers:
-        yield answer
 
 
 def _version() -> str:

@@ -131,6 +131,23 @@ async def test_a_redis_that_is_not_there_is_one_warning_within_five_seconds(clie
     await backend.close()
 
 
+async def test_a_redis_url_that_is_not_used_is_named(client, caplog, monkeypatch):
+    """I export REDIS_URL and write `TokenStreamingPlugin()`: the log names the line that uses it."""
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+
+    async with a_worker(client, plugins=[TokenStreamingPlugin()]):
+        pass
+
+    [warning] = messages(caplog, logging.WARNING, "REDIS_URL is set")
+    assert "TokenStreamingPlugin.from_environment()" in warning
+
+
+def test_a_redis_url_that_is_missing_is_an_error_that_names_both_ways_out():
+    """`from_environment()` without REDIS_URL: what to set, and what to write for streaming without Redis."""
+    with pytest.raises(ConfigurationError, match=r"REDIS_URL=redis://.*TokenStreamingPlugin\(\)"):
+        TokenStreamingPlugin.from_environment({})
+
+
 # ---------------------------------------------------------------------- filters that match nothing
 
 

@@ -24,7 +24,7 @@ from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
 from temporal_token_interceptor.transport.redis.cluster import ClusterWriter
 from temporal_token_interceptor.transport.redis.connection import entry_id, stored_time
-from temporal_token_interceptor.transport.redis.examination import Answer, examine, location_of
+from temporal_token_interceptor.transport.redis.examination import Answer, examine, location_of, unreachable
 from temporal_token_interceptor.transport.redis.halves import connected, halves_of_cluster, halves_of_server
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, explained
@@ -138,7 +138,8 @@ class RedisStreamBackend:
         if not environ.get("REDIS_URL") and not {"redis_url", "client"} & more.keys():
             raise ConfigurationError(
                 "the environment variable REDIS_URL is not set: say where Redis is, such as "
-                "REDIS_URL=redis://localhost:6379, or do without `from_environment`"
+                "REDIS_URL=redis://localhost:6379; or stream without Redis: TokenStreamingPlugin() on the "
+                "worker, TokenSubscriber(client) for readers"
             )
         return environment.made(cls, environment.REDIS, environ, **more)
 
@@ -247,6 +248,10 @@ class RedisStreamBackend:
     def location(self) -> str:
         """Where Redis is, without user and password: for logs."""
         return location_of(self._client)
+
+    async def check(self) -> str:
+        """Return why Redis cannot be reached, and the fix; empty if it answers. Uses a new connection."""
+        return await unreachable(self._client)
 
     def examine(self) -> AsyncIterator[Answer]:
         """Yield what an operator asks of this Redis: version, memory policy, rights; for `tti doctor`."""

@@ -18,6 +18,7 @@ from temporal_token_interceptor.transport.redis.keys import Keys
 
 _OLDEST = (6, 2)
 _SECONDS = 60  # until what the rights were tried with expires
+_UNREACHABLE_FIX = "start it, or correct REDIS_URL (host, port, password, TLS)"
 _EVICTING = ("allkeys-", "volatile-")
 
 
@@ -50,6 +51,23 @@ def location_of(client: Redis | RedisCluster) -> str:
     return f"{type(client.connection_pool).__name__}"
 
 
+async def unreachable(client: Redis | RedisCluster) -> str:
+    """Return why a server cannot be reached, and the fix; empty if it answers."""
+    try:
+        if isinstance(client, RedisCluster):
+            await client.initialize()
+        else:
+            connection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+            try:
+                await connection.connect()
+            finally:
+                await connection.disconnect()
+    except (RedisError, OSError) as error:
+        # Not the error's text: it may hold a password.
+        return f"it does not answer ({type(error).__name__}); {_UNREACHABLE_FIX}"
+    return ""
+
+
 async def examine(client: Redis | RedisCluster, keys: Keys) -> AsyncIterator[Answer]:
     """Yield what was found, one answer for each subject; stops at a Redis that does not answer."""
     try:
@@ -57,8 +75,7 @@ async def examine(client: Redis | RedisCluster, keys: Keys) -> AsyncIterator[Ans
     except ResponseError as error:
         yield Answer("Redis", "doubtful", f"refuses INFO ({type(error).__name__}); its version is unknown")
     except (RedisError, OSError) as error:
-        fix = "start it, or correct REDIS_URL (host, port, password, TLS)"
-        yield Answer("Redis", "wrong", f"does not answer ({type(error).__name__})", fix)
+        yield Answer("Redis", "wrong", f"does not answer ({type(error).__name__})", _UNREACHABLE_FIX)
         return
     else:
         yield _version(info)
