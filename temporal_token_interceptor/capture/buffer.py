@@ -35,7 +35,7 @@ _RECORD_BYTES = 512
 # Beyond this many chunks a run is joined: during an outage the text of a call shrinks to its characters.
 _JOIN_AT = 512
 
-# Starts and ends are kept when text no longer is, or a reader could not tell whose text is missing. Even so
+# Starts and ends are kept when text no longer is, or a reader could not know whose text is missing. Even so
 # they are bounded.
 _STRUCTURAL_BOUND = 4096
 _STRUCTURAL = (CallStarted, CallEnded, ToolStarted, ToolEnded, NodeStarted, NodeEnded)
@@ -78,7 +78,7 @@ class Budget:
             self.dropped += tokens
 
     def __repr__(self) -> str:
-        """Tell the state."""
+        """Show the state."""
         return f"<Budget {self.leased}/{self.limit} bytes leased, {self.dropped} dropped>"
 
 
@@ -116,7 +116,7 @@ class Buffer:
 
     Args:
         budget: Shared by the buffers of a worker.
-        wake: Called, on the putting thread, when the buffer stops being empty, be it by a gap.
+        wake: Called, on the putting thread, when the buffer stops being empty, also by a gap.
     """
 
     def __init__(self, budget: Budget, wake: Callable[[], None]) -> None:

@@ -60,7 +60,7 @@ class LiveCall:
         self.length = 0
         self.digest = 0
         self.recent: list[str] = []
-        # Of a call that is heard by v3 events: the blocks that came in parts. A model may report its chunks
+        # Of a call captured by v3 events: the blocks that came in parts. A model may report its chunks
         # both as events and as tokens; whichever comes first is listened to.
         self.parts: set[int | str] | None = None
 

@@ -15,7 +15,7 @@ Content = Literal["tool_input", "tool_output", "node_output", "media"]
 """What `capture` may name."""
 
 KINDS: frozenset[str] = frozenset(get_args(Kind))
-"""What can be chosen by `kinds`. That a model call began and ended is always told."""
+"""What can be chosen by `kinds`. That a model call began and ended is always reported."""
 
 CONTENTS: frozenset[str] = frozenset(get_args(Content))
 """What is left out unless `capture` asks for it: it is large, or was never meant for a viewer."""

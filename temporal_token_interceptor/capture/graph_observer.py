@@ -52,7 +52,7 @@ class SurroundingsObserver(InlineHandler):
     ignore_retriever = True
     ignore_retry = True
 
-    # LangChain swallows what a callback raises, unless it is told not to. An exception may be none of ours:
+    # LangChain swallows what a callback raises, unless `raise_error` is set. It may be none of ours:
     # Temporal cancels a sync activity by raising one in its thread, wherever that is just then, and a
     # cancellation that is swallowed never comes again. So LangChain shall swallow nothing; what is ours is
     # caught here.

@@ -174,7 +174,7 @@ def _tags(found: dict[str, Any], model: BaseChatModel) -> set[str]:
     return {*(found.get("tags") or ()), *(model.tags or ()), *(getattr(callbacks, "tags", None) or ())}
 
 
-# There is no way to unregister a hook, so both are registered once and cost a look-up where nobody listens.
+# There is no way to unregister a hook, so both are registered once; without an observer they cost a look-up.
 register_configure_hook(_observer, inheritable=True)
 register_configure_hook(_telemetry, inheritable=True)
 register_configure_hook(cast("ContextVar[Any]", _TriggerForModel()), inheritable=False)
@@ -208,10 +208,10 @@ def also_observed_by(handler: BaseCallbackHandler) -> Iterator[None]:
 
 
 def is_instrumented() -> bool:
-    """Whether somebody else tells OpenTelemetry of LangChain's model calls in this process.
+    """Whether another library reports LangChain's model calls to OpenTelemetry in this process.
 
     Three public instrumentations (openinference, traceloop, OpenTelemetry's own) wrap this constructor;
-    LangSmith is told by its environment. Those of a provider's client, such as openai's, are not seen here.
+    LangSmith is recognized by its environment. Those of a provider's client, such as openai's, are not seen.
     """
     if hasattr(BaseCallbackManager.__init__, "__wrapped__"):
         return True

@@ -1,6 +1,6 @@
 """The handler of `deepagent-temporal`, for code that attaches one by hand; same signatures and behaviour.
 
-With the interceptor on the worker nobody needs it. It differs from its model in one thing: it is called
+With the interceptor on the worker it is not needed. It differs from its model in one thing: it is called
 inline, so that tokens arrive in order and also where no event loop runs.
 """
 
@@ -22,7 +22,7 @@ from temporal_token_interceptor.events import TokenEvent
 class TokenCapturingHandler(InlineHandler):
     """Hands every token of the model calls it is attached to to a function, as it comes.
 
-    Calls are told apart by order alone: with calls that run at the same time, use the interceptor.
+    Calls are distinguished by order alone: with calls that run at the same time, use the interceptor.
 
     Args:
         node_name: Stands in every event.

@@ -30,7 +30,7 @@ _MEDIA = frozenset({"image", "audio", "video", "file"})
 def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """Read the subgraph path out of a checkpoint namespace such as `sub:1f0c|1|model:77ab`.
 
-    The number tells the second call of a subgraph within one node from the first; it is no name.
+    The number distinguishes the second call of a subgraph within one node from the first; it is no name.
     """
     namespace = metadata.get("langgraph_checkpoint_ns") or ""
     return tuple(part.partition(":")[0] for part in namespace.split("|")[:-1] if not part.isdigit())
@@ -39,7 +39,7 @@ def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
 def plain_blocks(message: BaseMessage) -> Sequence[Mapping[str, Any]] | None:
     """Return the blocks of a chunk that `content_blocks` would leave as they are; None for any other.
 
-    LangChain's property looks for the translator of a provider and builds all blocks anew: 10 us for a chunk.
+    LangChain's property looks for the translator of a provider and builds all blocks: 10 us for a chunk.
     """
     if message.__class__ is not AIMessageChunk or message.additional_kwargs:
         return None
@@ -52,12 +52,12 @@ def plain_blocks(message: BaseMessage) -> Sequence[Mapping[str, Any]] | None:
     if block.__class__ is not dict or not block.keys() <= _PLAIN_MEMBERS:
         return None
     if block.get("type") == "text":
-        told = block.get("text")
+        text = block.get("text")
     elif block.get("type") == "reasoning" and _needs_no_translator(message):
-        told = block.get("reasoning")
+        text = block.get("reasoning")
     else:
         return None
-    return [block] if told.__class__ is str else None
+    return [block] if text.__class__ is str else None
 
 
 def _needs_no_translator(message: BaseMessage) -> bool:

@@ -1,7 +1,7 @@
 """For the author of an activity: LangGraph's own stream modes, which no callback can see.
 
 `get_stream_writer()` and the modes `values`, `updates`, `custom`, `tasks`, `checkpoints` and `debug` are
-handed only to whoever streams the graph. So the author says so, in place of `graph.ainvoke(...)`.
+handed only to the code that streams the graph. So the author asks for them, in place of `graph.ainvoke(...)`.
 """
 
 from __future__ import annotations

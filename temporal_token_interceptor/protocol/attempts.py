@@ -6,7 +6,7 @@ No clock, no I/O, so that every interleaving can be tested.
 The three laws it holds:
 
 * A packet is read once. A transport may store it twice (redis-py sends an XADD again when the reply was
-  lost); `seq` tells.
+  lost); `seq` shows it.
 * The newest attempt of an activity wins, by the server's `started_time`. What an older one still writes,
   because it does not know that it timed out, is dropped from the moment its successor appears. An activity is
   its id and when it was scheduled: a workflow may use an id again, and the first one's answer stands.

@@ -1,6 +1,6 @@
 """Events as they stand in a frame: each JSON form once, writing beside reading.
 
-A frame tells a call's facts once, when the call starts, and refers to it by number from then on. So
+A frame states a call's facts once, when the call starts, and refers to it by number from then on. So
 reading needs to know the open calls: `unfold` keeps the table up to date.
 
 `docs/protocol.md` is the specification.

@@ -4,7 +4,7 @@
 `wire.py` and the entries in `tests/contract/` have to agree with it.
 
 A reader does not get frames back but packets: the wire says a call's facts once, when it starts, and
-refers to it by number from then on. Whoever reads (`attempts.py`) knows the calls and unfolds a packet
+refers to it by number from then on. The reader (`attempts.py`) knows the calls and unfolds a packet
 into events.
 """
 
@@ -132,7 +132,7 @@ def decode(data: bytes, stream: StreamKey | None = None, *, is_opened: bool = Fa
         if is_opened and body.get("s") != stream.name:
             raise ProtocolError("entry was sealed for another stream, or for none")
     trace, time = body.get("tp"), body.get("t")
-    # Not an error: nobody shall miss tokens because of what is only for telemetry.
+    # Not an error: no reader shall miss tokens because of what is only for telemetry.
     trace = trace if type(trace) is str else None
     return Packet(attempt_id, seq, origin, open_calls, events, trace, time if type(time) is int else None)
 
@@ -161,7 +161,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 
 def check_time(packet: Packet, stored: datetime) -> None:
-    """Refuse a header whose attempt began after it was stored: it would supersede all others for ever.
+    """Refuse a header whose attempt began after it was stored: it would supersede all others, without end.
 
     Raises:
         ProtocolError: it did, by more than clocks differ.

@@ -67,10 +67,10 @@ def lacking(origin: Origin, counts: Counts) -> bytes:
 
 
 def summary_events(item: object) -> list[Event]:
-    """Return what an item of `custom_data` tells, as the events of a subscription.
+    """Return what an item of `custom_data` holds, as the events of a subscription.
 
     For clients that get the items by themselves, such as from the stream buffer of `langgraph-temporal`.
-    An item that is not ours, or one that only counts, tells nothing.
+    An item that is not ours, or one that only counts, holds no events.
     """
     events: list[Event] = []
     attempts: Attempts | None = None

@@ -35,7 +35,7 @@ class EntryDecoder:
         statistics: Counted into.
         on_retry: What to show of attempts that did not stand.
         before: What stood at the end of a run that this one does again.
-        telemetry: Receives each frame; None where nobody measures.
+        telemetry: Receives each frame; None where telemetry is off.
         stored_time: When the transport stored an entry, by its id; None where ids do not show that.
 
     Attributes:

@@ -58,7 +58,7 @@ class RunStream:
         cache: Opens and decodes entries, for all readers of the run.
         statistics: Counted into.
         before: What stood at the end of a run that this one does again.
-        telemetry: Receives each frame; None where nobody measures.
+        telemetry: Receives each frame; None where telemetry is off.
     """
 
     def __init__(
@@ -297,8 +297,8 @@ class RunStream:
         """Return what a result holds of an attempt that did not report here how it completed."""
         if self._decoder.attempts.is_settled(result.activity, result.attempt, result.started_time):
             return ()
-        told = await result.told()
-        return [*told.frames, *(told.counted if counts else ())]
+        held = await result.contents()
+        return [*held.frames, *(held.counted if counts else ())]
 
     # ------------------------------------------------------------------ the end
 
@@ -322,7 +322,7 @@ class RunStream:
 
 
 def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield parts of a batch whose events fit into memory at once, whatever somebody has stored."""
+    """Yield parts of a batch whose events fit into memory at once, whatever was stored."""
     if len(batch) == 1:
         yield batch
         return

@@ -43,8 +43,8 @@ class TokenSubscriber:
         namespace: The Temporal namespace; only without a client, which knows its own.
         start_timeout: How long to wait for a workflow that has not been started.
         patience: How long Temporal may be away before `TransportUnavailable`; the backend has its own.
-        accept_plain_frames: Whether a client with a payload codec also reads frames that nobody sealed: while
-            some workers have the codec and some do not. Whoever can write to the backend can forge those.
+        accept_plain_frames: Whether a client with a payload codec also reads unsealed frames: while
+            some workers have the codec and some do not. Any writer to the backend can forge those.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.

@@ -116,7 +116,7 @@ class UntilClosed:
                 return batch
         except asyncio.CancelledError:
             if not self._interrupted or task.uncancel() > cancelling:
-                raise  # somebody else cancelled it, too
+                raise  # it was cancelled from outside, too
         except StopAsyncIteration:
             raise _closed_backend() from None
         finally:

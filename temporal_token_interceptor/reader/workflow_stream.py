@@ -83,7 +83,7 @@ class Runs:
 
         Args:
             request: What is to be read.
-            telemetry: Receives each frame and event; None where nobody measures.
+            telemetry: Receives each frame and event; None where telemetry is off.
         """
         with ExitStack() as stack:
             if telemetry is not None:

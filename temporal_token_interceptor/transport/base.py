@@ -44,7 +44,7 @@ class TokenSink(Protocol):
         Entries that are written one after the other keep their order.
 
         Raises:
-            TokenStreamError: the transport refuses this very entry, or is closed; trying again is of no use.
+            TokenStreamError: the transport refuses this very entry, or is closed; trying again cannot help.
             TransportUnavailable: it has refused for longer than its bound.
         """
         ...

@@ -1,11 +1,11 @@
-"""A run's stream as Temporal's history has it: what its activities told when they completed.
+"""A run's stream as Temporal's history has it: what the results of its activities hold.
 
 Without a transport, or where it was away, an activity's result carries the frames (`summary.py`). They come
 once the activity has completed, and only of attempts that did; nothing is lost with a transport's memory.
 
 Two ways lead in. Where there is no transport, each reader follows the history while the run lives. Where
 there is one, the history is looked at when the run has closed, once for all readers of the process, and only
-results are decoded of which a reader does not know already all that they could tell.
+results are decoded of which a reader does not know already all that they could hold.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class RunHistory:
         """Return what one reader follows while the run lives: one long poll in 20 seconds.
 
         Args:
-            counts: Whether to tell also of what only a transport has.
+            counts: Whether to report also what only a transport has.
         """
         return LiveHistory(_Scan(self._client, self._completion, self._stream), counts=counts)
 
@@ -133,7 +133,7 @@ class LiveHistory:
                     if batch:
                         self._last = batch[-1].id
                         yield batch
-        # Whoever reads is told the end by Temporal, and leaves.
+        # The reader learns of the end from Temporal, and leaves.
         await asyncio.get_running_loop().create_future()
 
     async def last_id(self, stream: StreamKey) -> str:  # noqa: ARG002
@@ -151,8 +151,8 @@ class LiveHistory:
         return last
 
     async def _entries(self, result: Result) -> Sequence[Entry]:
-        told = await result.told()
-        return [*told.frames, *(told.counted if self._counts else ())]
+        held = await result.contents()
+        return [*held.frames, *(held.counted if self._counts else ())]
 
 
 class _Scan:
@@ -196,7 +196,7 @@ class _Scan:
                     continue
                 if (result := self._met(event)) is not None:
                     yield result
-                # Only now: whoever decodes it may be cut short, and meets the event again.
+                # Only now: the reader that decodes it may be cut short, and meets the event again.
                 self._seen = event.event_id
                 self.closed = event.event_type in _CLOSED
             more = bool(pages.next_page_token)
@@ -280,7 +280,7 @@ class _Scan:
 
 
 def _time_of(event: HistoryEvent) -> datetime:
-    """When an event happened; of a started activity, to the microsecond what the attempt itself is told."""
+    """When an event happened; of a started activity, to the microsecond the time that its attempt has."""
     return event.event_time.ToDatetime(tzinfo=UTC)
 
 

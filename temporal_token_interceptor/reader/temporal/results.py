@@ -1,4 +1,4 @@
-"""What one activity's result, as the history has it, tells a reader of its run's stream."""
+"""What one activity's result, as the history has it, holds of its run's stream."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _LOOK_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the result of an activity tells a reader of the run's stream.
+class Contents:
+    """What the result of an activity holds of the run's stream.
 
     Attributes:
         frames: Frames that no transport took.
@@ -42,7 +42,7 @@ class Told:
 
 
 class Result:
-    """What one activity returned, as its event in the history has it; decoded once, when somebody asks.
+    """What one activity returned, as its event in the history has it; decoded once, when a reader asks.
 
     Attributes:
         activity: The activity.
@@ -67,22 +67,22 @@ class Result:
         self._payloads: Sequence[Payload] = payloads if _may_tell(payloads) else ()
         self._converter = converter
         self._turn = asyncio.Lock()
-        self._told: Told | None = None
+        self._contents: Contents | None = None
 
-    async def told(self) -> Told:
-        """Return what the result tells: mostly nothing.
+    async def contents(self) -> Contents:
+        """Return what the result holds: mostly nothing.
 
         Raises:
             TransportUnavailable: the user's codec took too long.
         """
-        if self._payloads and self._told is None:
+        if self._payloads and self._contents is None:
             async with self._turn:
-                if self._told is None:
-                    self._told = await in_time(self._decoded(), "a result of it could not be decoded")
+                if self._contents is None:
+                    self._contents = await in_time(self._decoded(), "a result of it could not be decoded")
                     self._payloads = ()
-        return self._told or _NOTHING
+        return self._contents or _NOTHING
 
-    async def _decoded(self) -> Told:
+    async def _decoded(self) -> Contents:
         try:
             (result,) = await self._converter.decode(self._payloads)
         except Exception as error:  # noqa: BLE001 - the user's codec may raise anything
@@ -100,7 +100,7 @@ class Result:
             for counts in counts_in(result)
             if self.started_time is not None and counts.started_time == self.started_time
         ]
-        return Told(self._placed(frames), self._placed(counted))
+        return Contents(self._placed(frames), self._placed(counted))
 
     def _is_of_this_attempt(self, frame: bytes) -> bool:
         """Whether the attempt that returned the result sent the frame: results travel, also into others."""
@@ -124,7 +124,7 @@ class Result:
         return [Entry(f"{self.id}-{place:04d}", frame) for place, frame in enumerate(frames)]
 
 
-_NOTHING = Told()
+_NOTHING = Contents()
 
 
 def _may_tell(payloads: Sequence[Payload]) -> bool:

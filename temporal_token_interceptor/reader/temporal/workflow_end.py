@@ -232,7 +232,7 @@ def _first_run_id(description: WorkflowExecutionDescription) -> str:
 
 
 def _is_namespace_missing(error: BaseException | None) -> bool:
-    """Tell a missing namespace from a missing workflow: both are NOT_FOUND, the details differ."""
+    """Distinguish a missing namespace from a missing workflow: both are NOT_FOUND, the details differ."""
     if not isinstance(error, RPCError):
         return False
     return any(detail.type_url.endswith("NamespaceNotFoundFailure") for detail in error.grpc_status.details)

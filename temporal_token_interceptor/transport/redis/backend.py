@@ -216,7 +216,7 @@ class RedisStreamBackend:
         Args:
             workflow_id: The workflow.
             last_id: An id of Redis: only what came after it.
-            block_ms: Of no use: what comes is there at once.
+            block_ms: Ignored: what comes is there at once.
 
         Raises:
             ConfigurationError: `workflow_id` is no string.

@@ -23,7 +23,7 @@ class Outage:
     """Logs once that Redis is unusable, and once that all who had to wait are served again."""
 
     def __init__(self) -> None:
-        self.failures = 0  # of anybody: readers ask whether they were cut off meanwhile
+        self.failures = 0  # of all users: readers ask whether they were cut off meanwhile
         self._waiting: set[Backoff] = set()
         self._served = False  # a party was, since the last failure
         self._logged = False

@@ -206,7 +206,7 @@ def classify(error: Exception) -> Refusal:
 
 
 def is_final(error: Exception) -> bool:
-    """Whether trying again is of no use: the error is about this very entry or key."""
+    """Whether trying again cannot help: the error is about this very entry or key."""
     return classify(error).wait == "never"
 
 

@@ -175,7 +175,7 @@ class BlockingFollower(PollingFollower):
         """Find out whether connections break because of what we ask: some proxies refuse commands like that.
 
         Raises:
-            FAILURES: there is no connection at all, or not often enough to tell.
+            FAILURES: there is no connection at all, or not often enough to know.
         """
         self._broken += 1
         if self._broken < BROKEN_ROUNDS:
