@@ -109,7 +109,7 @@ class _TriggerForModel:
             return None
         _models_found.set()
         if frame.f_code.co_name not in _PLAIN_CALLS:
-            return None  # the caller streams by itself
+            return None  # the caller streams by itself, or something within the model asks
         found = frame.f_locals
         model = found.get("self")
         manager = asking.f_locals.get("callback_manager")
@@ -144,7 +144,6 @@ def warn_of_hidden_model() -> None:
 
 
 _PLAIN_CALLS = frozenset({"generate", "agenerate"})
-_STREAMED_CALLS = frozenset({"stream", "astream"})
 _CONFIGURING = frozenset({"configure", "_configure"})
 _MOST_FOREIGN = 8  # frames of other libraries between the hook and the model
 
@@ -155,7 +154,7 @@ def _model_frame(frame: FrameType | None) -> FrameType | None:
     while frame is not None and foreign <= _MOST_FOREIGN:
         name, file = frame.f_code.co_name, frame.f_code.co_filename
         if file == _CHAT_MODELS_FILE:
-            return frame if name in _PLAIN_CALLS or name in _STREAMED_CALLS else None
+            return frame
         if file.startswith(_LANGCHAIN_FOLDER):
             if name not in _CONFIGURING:
                 return None
