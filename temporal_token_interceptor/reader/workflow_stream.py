@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from temporal_token_interceptor._tasks import joined, unless
+from temporal_token_interceptor._tasks import joined, started, unless
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
@@ -22,6 +22,7 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache
 from temporal_token_interceptor.reader.request import OnRetry, ReadRequest
 from temporal_token_interceptor.reader.run_stream import Batches, RunStream
+from temporal_token_interceptor.reader.silence import SilenceHint
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
 from temporal_token_interceptor.reader.temporal.asking import Closed
@@ -72,7 +73,7 @@ class Runs:
         self._data_converter = client.data_converter if client is not None else None
         self._caches: WeakValueDictionary[StreamKey, EntryCache] = WeakValueDictionary()
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
-        self._has_warned = False
+        self._silence = SilenceHint(self._workflows, has_transport=source is not None)
 
     async def follow(
         self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None
@@ -103,6 +104,7 @@ class Runs:
         silent = request.place is None and not request.skips
         status: Status = "unknown"
         end = ""
+        last: str | None = None
         before: Sequence[Origin] = ()
         async with _stopping(request.until) as stop:
             run = request.first_run_id or await self._newest_run(request, stop, completion)
@@ -112,6 +114,8 @@ class Runs:
                 stream = self._stream(request, run, before=before, telemetry=telemetry)
                 if request.skips:
                     await stream.skip()
+                last = run
+                hint = self._watched(stream, request, run) if silent else None
                 closing = asyncio.ensure_future(_closed(request.workflow_id, run, stop, completion))
                 try:
                     async with aclosing(stream.batches(closing)) as batches:
@@ -120,13 +124,16 @@ class Runs:
                     closed = await closing or Closed("unknown")
                 finally:
                     await joined(closing)
+                    if hint is not None:
+                        await joined(hint)
                 status, end, run = closed.status, stream.end, closed.next_run_id
                 silent &= stream.is_silent
                 if run is not None:
                     request = request.next_run(run)
                     before = stream.standing if closed.again else ()
                     yield [RunContinued(run_id=run, cursor=str(Cursor(run)))]
-        self._warn_if_nothing_streamed(request.workflow_id, is_silent=silent and status == "completed")
+        if silent and status == "completed" and last is not None:
+            await self._silence.look(request.workflow_id, last)
         yield [StreamEnded(status=status, cursor=end)]
 
     async def result(self, workflow_id: str, run_id: str | None, result_type: type | None) -> Any:
@@ -180,21 +187,12 @@ class Runs:
             telemetry=telemetry,
         )
 
-    def _warn_if_nothing_streamed(self, workflow_id: str, *, is_silent: bool) -> None:
-        """Log where to look, once: a workflow without models looks the same as a worker set up wrongly."""
-        if self._has_warned or not is_silent:
-            return
-        self._has_warned = True
-        look = (
-            "has its worker a TokenStreamingInterceptor, with this reader's Redis and channel_prefix?"
-            if self._source is not None
-            else "do the results of its activities have a field custom_data (docs/durable.md)?"
-        )
-        logger.warning(
-            "workflow %r completed and none of its activities streamed; if it calls models: %s (logged once)",
-            workflow_id,
-            look,
-        )
+    def _watched(self, stream: RunStream, request: ReadRequest, run_id: str) -> asyncio.Task[None] | None:
+        """Start to look for activities that complete without a stream, where Temporal can be asked."""
+        if self._workflows is None or request.is_standalone:
+            return None
+        watching = self._silence.watch(stream, request.workflow_id, run_id)
+        return started(watching, f"token-stream hint for {request.workflow_id}")
 
     def _history(self, stream: StreamKey) -> RunHistory | None:
         """Return the history of a run: the same for all its subscribers, who share what was read in it."""

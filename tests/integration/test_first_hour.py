@@ -31,9 +31,10 @@ from temporal_token_interceptor import (
     instrument,
     uninstrument,
 )
+from temporal_token_interceptor.reader import silence
 from temporal_token_interceptor.testing import ScriptedChatModel
-from tests.support.streams import streaming_worker, unique
-from tests.support.workflows import RunActivity, RunBeating
+from tests.support.streams import read_all, streaming_worker, unique
+from tests.support.workflows import OnlyChildren, RunActivity, RunBeating, RunThenWait
 
 NOTHING_LISTENS = "redis://user:the-secret@127.0.0.1:1"
 
@@ -382,3 +383,51 @@ def test_a_program_that_is_not_named_is_a_usage_error():
 
     assert finished.returncode == 1
     assert finished.stderr.startswith("usage: ")
+
+
+# ---------------------------------------------------------------------- the reader's hint
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A reader that looks after 50 ms of silence, and again."""
+    monkeypatch.setattr(silence, "_FIRST_PAUSES", (0.05,))
+    monkeypatch.setattr(silence, "_LONGEST_PAUSE", 0.05)
+
+
+async def test_a_hint_comes_while_the_workflow_waits(client, caplog, impatient):
+    """Its worker has no interceptor and it waits for a human: I learn it now, and not when it closes."""
+    workflow_id = unique("waits")
+    async with streaming_worker(client, None, [answer]) as queue:
+        handle = await client.start_workflow(RunThenWait.run, id=workflow_id, task_queue=queue)
+        reading = asyncio.create_task(read_all(client, MemoryStreamBackend(), workflow_id))
+        async with asyncio.timeout(10):
+            while not (found := messages(caplog, logging.WARNING, "activities streamed")):  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.02)
+        assert not reading.done()
+        await handle.signal(RunThenWait.go_on)
+        await reading
+
+    assert len(messages(caplog, logging.WARNING, "none of its activities streamed")) == 1
+    assert "activity 'answer'" in found[0]
+    assert workflow_id in found[0]
+
+
+async def test_no_hint_for_a_workflow_that_only_has_children(client, caplog, impatient):
+    """The parent itself has nothing to stream: neither while it runs nor when it closes."""
+    workflow_id = unique("parent")
+    async with streaming_worker(client, None, [answer]) as queue:
+        await client.start_workflow(OnlyChildren.run, id=workflow_id, task_queue=queue)
+        await read_all(client, MemoryStreamBackend(), workflow_id)
+
+    assert not messages(caplog, logging.WARNING, "streamed")
+
+
+async def test_no_hint_where_tokens_come(client, caplog, impatient):
+    """An activity that streams is no reason for one, however long the workflow goes on."""
+    backend, workflow_id = MemoryStreamBackend(), unique("fine")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        await read_all(client, backend, workflow_id)
+
+    assert not messages(caplog, logging.WARNING, "streamed")

@@ -19,7 +19,16 @@ from temporal_token_interceptor import (
     TokenStreamingInterceptor,
     TokenSubscriber,
 )
-from tests.support.workflows import Continuing, RunActivity, RunBeating, RunInTurn, RunMany, Waiting
+from tests.support.workflows import (
+    Continuing,
+    OnlyChildren,
+    RunActivity,
+    RunBeating,
+    RunInTurn,
+    RunMany,
+    RunThenWait,
+    Waiting,
+)
 
 Backend = RedisStreamBackend | MemoryStreamBackend
 
@@ -50,7 +59,16 @@ async def streaming_worker(
             # meet a race of CPython 3.11's imports. test_plugin.py and the README's programs run sandboxed.
             workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=task_queue,
-            workflows=[RunActivity, RunBeating, RunInTurn, RunMany, Continuing, Waiting],
+            workflows=[
+                RunActivity,
+                RunBeating,
+                RunInTurn,
+                RunMany,
+                RunThenWait,
+                OnlyChildren,
+                Continuing,
+                Waiting,
+            ],
             activities=activities,
             activity_executor=threads,
             # By default the SDK sends a beat every 0.8 timeouts: a full machine needs more slack than that.

@@ -133,3 +133,29 @@ class RunBeating:
                 )
 
         return await asyncio.gather(*(one(number, name) for number, name in enumerate(names)))
+
+
+@workflow.defn
+class RunThenWait:
+    """Runs the activity `answer`, and then waits for a signal."""
+
+    def __init__(self) -> None:
+        self._goes_on = False
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self._goes_on = True
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.execute_activity("answer", "", start_to_close_timeout=timedelta(seconds=30))
+        await workflow.wait_condition(lambda: self._goes_on)
+
+
+@workflow.defn
+class OnlyChildren:
+    """Has no activity of its own: a child runs one."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.execute_child_workflow(RunActivity.run, args=["answer"])

@@ -30,6 +30,10 @@ _T = TypeVar("_T")
 _LONGEST_PAUSE_FOR_START = 0.2
 
 
+# How many events of a history are looked at for an activity that completed.
+_LOOKED_AT = 1_000
+
+
 @dataclass(slots=True)
 class _Watch:
     """One task that asks, and how many wait for its answer."""
@@ -149,6 +153,28 @@ class Completion(RetryingClient):
 
     async def _described(self, workflow_id: str, run_id: str) -> WorkflowExecutionDescription:
         return await self.call(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
+
+    async def completed_activity(self, workflow_id: str, run_id: str) -> str | None:
+        """Return the type of the first activity of a run that completed on a worker; None if none has so far.
+
+        It reads the history from its start, at most some thousand events.
+
+        Raises:
+            StreamNotFound: no such run.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
+        pages = handle.fetch_history_events(page_size=_LOOKED_AT, skip_archival=True)
+        await self.call(pages.fetch_next_page)
+        types: dict[int, str] = {}
+        for event in pages.current_page or ():
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+                scheduled = event.activity_task_scheduled_event_attributes
+                types[event.event_id] = scheduled.activity_type.name
+            elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+                return types.get(event.activity_task_completed_event_attributes.scheduled_event_id, "?")
+        return None
 
     async def closed(self, workflow_id: str, run_id: str) -> Closed:
         """Wait until a run closes, however long that takes, and return how.
