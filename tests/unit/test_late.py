@@ -117,3 +117,24 @@ async def test_it_has_a_task_only_while_there_is_something(frames):
     assert len(tasks) == len(frames)
     if tasks:
         await all_is_told()
+
+
+async def test_closing_delivers_what_it_can_and_counts_the_rest(caplog):
+    """My worker stops: what the transport takes is sent, the rest is one warning, and no task stays."""
+    sink = Sink()
+    left = LateFrames(sink)
+    left.leave([frame("a", 1), frame("b", 2)], None)
+    await asyncio.sleep(0)
+
+    await left.close(0.05)
+
+    assert repr(left) == "<LateFrames 0 waiting, 0 bytes, 2 dropped>"
+    assert [record.message for record in caplog.records if "2 so far" in record.message]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "token-stream late frames"]
+
+    sink.open.set()
+    left.leave([frame("c", 3)], None)
+    await left.close(5)
+
+    assert [packet.attempt_id[-1] for packet in sink.stored] == ["3"]
+    assert left.dropped == 2
