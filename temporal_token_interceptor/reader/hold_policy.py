@@ -1,7 +1,7 @@
 """The reader policy `hold`: nothing of an attempt before it succeeded, and then all of it at once.
 
 A pure function of the stream, like `attempts.py`, whose events go in. What failed, was superseded or
-given up never comes out.
+given up never comes out; nor does a call that failed within an attempt that succeeded.
 
 What is held comes out late, so it gets new cursors: all of a release stand in the entry whose last event
 caused it, numbered **backwards** from that event. So they only ever grow, and they do not change
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Event, Origin
+from temporal_token_interceptor.events import AttemptEnded, AttemptStarted, Call, CallEnded, Event, Origin
 from temporal_token_interceptor.protocol.attempts import Activity, activity_of
 from temporal_token_interceptor.protocol.cursor import Cursor, Position
 
@@ -80,7 +80,7 @@ class Held:
         self._running[activity] = event.origin.attempt_id
 
     def _release(self, attempt_id: str, activity: Activity) -> list[Event]:
-        events = self._held.pop(attempt_id, [])
+        events = _without_failed_calls(self._held.pop(attempt_id, []))
         released: list[Event] = []
         if events:
             shown, self._shown[activity] = self._shown.get(activity), events[0].origin
@@ -95,3 +95,17 @@ class Held:
     def _placed(self, events: list[Event], entry: str, first: int) -> list[Event]:
         prefix = f"{Cursor.prefix(self._run_id)}{entry}~"
         return [replace(event, cursor=f"{prefix}{position}") for position, event in enumerate(events, first)]
+
+
+def _without_failed_calls(events: list[Event]) -> list[Event]:
+    """Leave out the calls that failed within a good attempt: the graph tried again or fell back."""
+    ends = (event for event in events if isinstance(event, CallEnded))
+    failed = {end.call.ordinal for end in ends if end.error is not None}
+    if not failed:
+        return events
+    return [event for event in events if _ordinal_of(event) not in failed]
+
+
+def _ordinal_of(event: Event) -> int | None:
+    call = getattr(event, "call", None)
+    return call.ordinal if isinstance(call, Call) else None

@@ -213,7 +213,8 @@ class TokenSubscriber:
         """Iterate over the answer text alone.
 
         A retry shows as a token whose `attempt` is higher than before: drop what you have of the same
-        `call.id`. Where that matters, `subscribe` says it outright.
+        `call.id`. A call that fails within an attempt (a retry or a fallback inside the graph) does
+        not show at all. Where either matters, `subscribe` reports it, and `text` and `messages` take it back.
 
         Raises:
             ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.

@@ -134,6 +134,8 @@ class Chunks:
         """Take note of what the viewer already has."""
         if isinstance(event, _SAYS | CallEnded) and self._shows(event.call):
             self._drawn(event.origin, event.call)
+            if isinstance(event, CallEnded) and event.error is not None:
+                self._forget(event)
 
     def knows_all(self, origin: Origin) -> bool:
         """Whether all that an attempt said was read."""
@@ -174,7 +176,10 @@ class Chunks:
         return said
 
     def _last(self, event: CallEnded) -> list[Message]:
-        """Close a message; one that broke off without `last`, which says that its tool calls are whole."""
+        """Close a message; one that broke off without `last`, which says that its tool calls are whole.
+
+        A call that failed within its attempt is taken back: the graph tried again, fell back, or failed.
+        """
         broke_off = event.error is not None or event.unfinished
         facts = {"error": event.error, "unfinished": event.unfinished, "message_id": event.message_id}
         said = self._chunk(
@@ -185,6 +190,11 @@ class Chunks:
             response_metadata={"finish_reason": event.finish_reason} if event.finish_reason else {},
             chunk_position=None if broke_off else "last",
         )
+        if event.error is not None:
+            self._forget(event)
+            return [
+                (RemoveMessage(id=str(chunk.id)), {**metadata, **_present(facts)}) for chunk, metadata in said
+            ]
         return [(chunk, {**metadata, **_present(facts)}) for chunk, metadata in said]
 
     def _gap(self, gap: Gap) -> list[Message]:
@@ -211,6 +221,12 @@ class Chunks:
             (RemoveMessage(id=message.id), {**message.metadata, "cursor": cursor})
             for message, cursor in zip(drawn, cursors, strict=False)
         ]
+
+    def _forget(self, event: CallEnded) -> None:
+        """Drop the message of a call: it was taken back, and a retry need not do so again."""
+        for run in self._runs:
+            if (attempt := run.get(event.origin.attempt_id)) is not None:
+                attempt.messages.pop(event.call.ordinal, None)
 
     def _shows(self, call: Call) -> bool:
         return self._subgraphs or not call.path

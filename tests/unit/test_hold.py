@@ -9,6 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from temporal_token_interceptor.events import (
     AttemptEnded,
     AttemptStarted,
+    CallEnded,
+    CallStarted,
     Event,
     Frame,
     Origin,
@@ -20,6 +22,7 @@ from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.frames import decode, encode
 from temporal_token_interceptor.reader.hold_policy import Held
+from tests.support.frames import a_call, an_origin
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 END = 999_000_000
@@ -235,3 +238,24 @@ class Attempting(RuleBasedStateMachine):
 
 TestAttempting = Attempting.TestCase
 TestAttempting.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def test_a_call_that_failed_within_a_good_attempt_never_comes_out():
+    """The first model failed in mid-sentence and the second answered: only the answer is released."""
+    first, second = a_call(), a_call(ordinal=1)
+    origin = an_origin()
+    events = [
+        AttemptStarted(origin=origin),
+        CallStarted(call=first, origin=origin),
+        TokenEvent("Sorry", "answer", 0, call=first, origin=origin),
+        CallEnded(call=first, error="ConnectionError", origin=origin),
+        CallStarted(call=second, origin=origin),
+        TokenEvent("Plan B", "answer", 0, call=second, origin=origin),
+        CallEnded(call=second, origin=origin),
+        AttemptEnded(outcome="completed_provisional", origin=origin),
+    ]
+
+    released = Held("run").read("1", events)
+
+    assert [event.token for event in released if isinstance(event, TokenEvent)] == ["Plan B"]
+    assert [event.call.ordinal for event in released if isinstance(event, CallStarted | CallEnded)] == [1, 1]

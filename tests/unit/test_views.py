@@ -172,16 +172,34 @@ def test_the_first_step_of_the_functional_api_is_nought():
     assert metadata["langgraph_step"] == 0
 
 
-@pytest.mark.parametrize("end", [{"error": "ConnectionError"}, {"unfinished": True}])
-def test_a_call_that_broke_off_is_never_whole(end):
+def test_a_call_that_was_cut_off_is_never_whole():
     """No last chunk, and the metadata say why: half a tool call must not be called."""
-    events = [a_token("ha", 1), CallEnded(call=a_call(run_id="run-a1"), origin=FIRST, **end, **at(2))]
+    events = [
+        a_token("ha", 1),
+        CallEnded(call=a_call(run_id="run-a1"), origin=FIRST, unfinished=True, **at(2)),
+    ]
 
     stream = chunks_of(events)
 
     (whole,) = held(stream).values()
     assert (whole.text, whole.chunk_position) == ("ha", None)
-    assert {name: stream[-1][1][name] for name in end} == end
+    assert stream[-1][1]["unfinished"] is True
+
+
+def test_a_call_that_failed_is_taken_back_once():
+    """The graph tries again or falls back: the failed half is removed, and a retry removes it no more."""
+    events = [
+        a_token("ha", 1),
+        CallEnded(call=a_call(run_id="run-a1"), origin=FIRST, error="ConnectionError", **at(2)),
+        AttemptStarted(origin=SECOND, supersedes=FIRST, **at(3)),
+    ]
+
+    stream = chunks_of(events)
+
+    assert held(stream) == {}
+    [(removal, metadata)] = [pair for pair in stream if isinstance(pair[0], RemoveMessage)]
+    assert removal.id == stream[0][0].id
+    assert metadata["error"] == "ConnectionError"
 
 
 def test_subgraphs_are_shown_if_asked_for():
