@@ -19,6 +19,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
 
+from temporal_token_interceptor._guard import NO_INJECTION, Guard
 from temporal_token_interceptor.capture.forcing import REFUSALS, check_end, may_be_refusal, mend
 
 ForceStreaming = Literal["auto"] | bool
@@ -78,8 +79,9 @@ class ForcedCall(Trigger):
         return self._on_token(*args, **kwargs)
 
     def may_repeat(self, error: Exception) -> bool:
-        """Whether the call is worth repeating without a stream."""
-        return not self.has_begun and may_be_refusal(error)
+        """Whether the call is worth repeating without a stream; never after an injected cancellation."""
+        guard: Guard = getattr(self.observer, "guard", NO_INJECTION)
+        return not self.has_begun and not guard.is_injected(error) and may_be_refusal(error)
 
     def release(self) -> None:
         """Let the rest of the call run as it would without us, still observed."""

@@ -4,6 +4,7 @@ import pytest
 
 from temporal_token_interceptor._guard import Guard
 from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.forcing import REFUSALS
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.testing import ScriptedChatModel
 
@@ -47,3 +48,21 @@ async def test_a_failure_of_ours_never_reaches_the_activity_nor_its_text_the_log
     (record,) = (record for record in caplog.records if "could not capture" in record.message)
     assert "ValueError at" in record.message
     assert "secret" not in caplog.text
+
+
+def test_a_cancellation_before_the_first_token_is_no_refusal():
+    """Temporal cancels my sync activity while it waits for the model: the call ends, and is not repeated."""
+    calls: list[int] = []
+
+    def cancelled_once(_messages: object) -> list[object]:
+        calls.append(1)
+        return [Cancelled()] if len(calls) == 1 else ["repeated"]
+
+    model = ScriptedChatModel(script=cancelled_once)
+    observer = Observer(Buffer(Budget(2**20), lambda: None), default_node="n", guard=Guard((Cancelled,)))
+
+    with capturing(observer), pytest.raises(Cancelled):
+        model.invoke("?")
+
+    assert calls == [1]
+    assert model not in REFUSALS

@@ -130,7 +130,7 @@ async def test_a_stalled_pulse_is_silent_until_something_is_captured():
             silent.set()
 
         recorder.skip = tell_of_skip  # type: ignore[method-assign]
-        async with Pulse(recorder, 0.02, captured=lambda: captured, stall_timeout=0.1) as pulse:
+        async with Pulse(recorder, 0.02, captured=lambda: captured, stall_timeout=0.5) as pulse:
             pulse.begin()
             async with asyncio.timeout(5):
                 await silent.wait()
