@@ -2,7 +2,7 @@
 
 An async activity may ask for its client, and so may the handler of a Nexus operation; the SDK shows it to no
 sync activity. There it is found in the worker that the SDK's end of the outbound chain belongs to. That is
-private: where it has moved, or where another interceptor hides the chain, nobody knows whether the client has
+private: where it has moved, or where another interceptor hides the chain, it is unknown whether a client has
 a codec. Then nothing is sent for that activity (a plain frame might hold what the user encrypts), and the log
 names the fix, once. `tests/integration/test_encryption.py` fails where the SDK has changed.
 """

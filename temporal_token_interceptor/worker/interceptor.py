@@ -46,7 +46,7 @@ class TokenStreamingInterceptor(Interceptor):
         activities: The activity types to capture; None for all.
         tags: LangChain's tags: only calls, tools and nodes with one of these; None for all.
         kinds: Some of `text`, `reasoning`, `tool_call`, `block`, `tool`, `node`, `custom`; None for all.
-            That a model call began and ended is always told.
+            The start and end of a model call are always sent.
         capture: What is left out unless asked for, because it is large or was never meant for a viewer:
             `tool_input`, `tool_output`, `node_output`, `media` (the bytes of images, audio and files).
         metadata_keys: Of your own metadata, what to send with each model call.
@@ -56,7 +56,8 @@ class TokenStreamingInterceptor(Interceptor):
             tag `tti:noforce` leaves a single call alone.
         data_converter: If it has a payload codec, frames are sealed with it, and readers need it to open
             them. None: that of the worker's client. `DataConverter.default` leaves frames plain.
-        heartbeat: `"auto"`: an activity with a `heartbeat_timeout` beats by itself, at a third of it, so that
+        heartbeat: `"auto"`: from its first model call on, an activity with a `heartbeat_timeout` beats by
+            itself, at a third of it, so that
             a slow first token does not trip it; your own latest details are repeated, never replaced. An
             interval: every activity beats, at that interval or the third, whichever is shorter. `"off"`:
             none does. **An activity that beats learns of cancellation**, at the next beat that the SDK sends
@@ -69,7 +70,7 @@ class TokenStreamingInterceptor(Interceptor):
             It is left alone where the item would not survive decoding by the activity's return type, or
             Temporal's limit for payloads. `"off"`: every result is left alone.
         flush_timeout: How long an activity that has ended may wait for its last tokens to be stored.
-        genai_spans: Whether `chat` and `execute_tool` spans and the GenAI metrics are told to OpenTelemetry,
+        genai_spans: Whether `chat` and `execute_tool` spans and the GenAI metrics are made for OpenTelemetry,
             where an SDK is installed: `"on"`, `"off"`, or `"auto"`: unless another instrumentation of
             LangChain does it.
         max_buffered_bytes: Memory for tokens that wait for the transport, all activities of the worker

@@ -175,7 +175,7 @@ def _names_of(activities: Iterable[Callable[..., Any]]) -> list[str]:
 def _opened(runner: WorkflowRunner | None) -> Any:
     """Return a runner whose sandbox lets our modules and LangChain's through; other runners as they are.
 
-    They do I/O and keep registries, which the sandbox would import anew for every workflow, slowly, and then
+    They do I/O and keep registries, which the sandbox would import again for every workflow, slowly, and then
     refuse.
     """
     if not isinstance(runner, SandboxedWorkflowRunner):

@@ -1,6 +1,6 @@
 """What is put into `custom_data`: an item that says what an attempt's models said, in Temporal's own history.
 
-Two items are told apart by what is in them. Frames that no transport took travel whole, in the very form
+Two kinds of items differ by what is in them. Frames that no transport took travel whole, in the very form
 that they have in a stream, so that readers need no second protocol; what was delivered is only counted.
 Both keep to a size, and what had to be left out is counted in the item itself.
 """
@@ -218,7 +218,7 @@ def _cut(frames: Sequence[Frame], room: int) -> list[Frame]:
 
 
 def _unchecked(frame: Frame) -> Frame:
-    """Leave out what the text adds up to: a reader is told of the cut by a gap, and needs no second one."""
+    """Leave out what the text adds up to: a reader gets a gap for the cut, and needs no second one."""
     return replace(frame, records=tuple(r for r in frame.records if not isinstance(r, TextCheck)))
 
 
