@@ -1,8 +1,8 @@
 """Stream with nothing but Temporal: `python -m examples.without_redis`.
 
-No Redis is started. What the models say travels in the results of the activities, in a field `custom_data`
-that the plugin fills: so the tokens of a step arrive when the step is complete. The subscription is the
-same, and so are its events; give both sides a backend later, and they arrive while the model thinks.
+No Redis is started. Tokens travel in the details of the activities' heartbeats, while the model writes, and
+in their results, in a field `custom_data` that the plugin fills: what a heartbeat could not show comes from
+there. The subscription and its events are those of Redis; give both sides a backend later, for more viewers.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ writer = ScriptedChatModel.saying("They ", "sail ", "at ", "dawn.", delay=0.15)
 @dataclass
 class Step:
     text: str
-    custom_data: list[Any] | None = None  # the only thing that streaming asks of your code, and only here
+    custom_data: list[Any] | None = None  # for what heartbeats did not show
 
 
 @activity.defn
@@ -85,7 +85,7 @@ async def ask(client: Client, question: str) -> None:
     async for event in TokenSubscriber(client).subscribe(handle.id):  # no backend
         match event:
             case AttemptStarted(origin=origin):
-                print(f"after {time.monotonic() - started:.1f} s, all of {origin.activity_type}: ", end="")
+                print(f"after {time.monotonic() - started:.1f} s, {origin.activity_type}: ", end="")
             case TokenEvent():
                 print(event.token, end="|")
             case AttemptEnded():

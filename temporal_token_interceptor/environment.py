@@ -84,6 +84,7 @@ INTERCEPTOR: Mapping[str, Variable] = {
     "TTI_FORCE_STREAMING": Variable("force_streaming", "`auto`, `true` or `false`", _forced),
     "TTI_HEARTBEAT": Variable("heartbeat", "`auto`, `off`, or seconds above 0", _beats),
     "TTI_STALL_TIMEOUT_SECONDS": Variable("stall_timeout", "seconds above 0", _seconds),
+    "TTI_LIVE": Variable("live", "`auto`, `off`, or seconds above 0", _beats),
     "TTI_SUMMARY": Variable("summary", "`auto` or `off`", str.lower),
     "TTI_FLUSH_TIMEOUT_SECONDS": Variable("flush_timeout", "seconds, 0 or more", _seconds),
     "TTI_GENAI_SPANS": Variable("genai_spans", "`auto`, `on` or `off`", str.lower),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 from temporal_token_interceptor.errors import ProtocolError
 from temporal_token_interceptor.events import AttemptEnded, Event, Frame, Gap, Origin
 from temporal_token_interceptor.protocol.attempts import Attempts
+from temporal_token_interceptor.protocol.frame_lists import lengthened
 from temporal_token_interceptor.protocol.frames import decode, encode
 from temporal_token_interceptor.protocol.origin_json import BROKEN, number, time_from_wire, typed
 
@@ -88,6 +88,4 @@ def summary_events(item: object) -> list[Event]:
 def _frames_of(item: object) -> Iterator[bytes]:
     body = item.get(MARK) if isinstance(item, Mapping) else None
     frames = body.get("frames") if isinstance(body, Mapping) else None
-    for frame in frames if isinstance(frames, list) else ():
-        with suppress(ValueError, TypeError, RecursionError):
-            yield json.dumps(frame, separators=(",", ":")).encode()
+    yield from lengthened(frames)

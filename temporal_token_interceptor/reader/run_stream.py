@@ -24,10 +24,18 @@ from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache, SilentCodec
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
+from temporal_token_interceptor.reader.entry_parts import parts
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.asking import Closed
+from temporal_token_interceptor.reader.temporal.heartbeats import (
+    BEHIND_LIVE,
+    LIVE,
+    LiveEntries,
+    RunHeartbeats,
+    is_live,
+)
 from temporal_token_interceptor.reader.temporal.results import Result
 from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
@@ -37,11 +45,6 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.reader.temporal.history import RunHistory
 
 logger = logging.getLogger(__name__)
-
-# Entries whose events are made at once: more would be held in memory, however slow the reader is.
-_PART = 64
-_PART_BYTES = 256 * 1024
-
 
 Batches = AsyncGenerator[list[Event]]
 """Lists of events."""
@@ -55,6 +58,7 @@ class RunStream:
         request: How it is to be read.
         source: The transport; None if there is none.
         history: Read at the end for what no transport has, or all along where there is none.
+        heartbeats: Read while the run lives where there is no transport.
         cache: Opens and decodes entries, for all readers of the run.
         statistics: Counted into.
         before: What stood at the end of a run that this one does again.
@@ -67,6 +71,7 @@ class RunStream:
         request: ReadRequest,
         source: TokenSource | None,
         history: RunHistory | None,
+        heartbeats: RunHeartbeats | None = None,
         *,
         cache: EntryCache,
         statistics: ReaderStatistics,
@@ -77,6 +82,7 @@ class RunStream:
         self._stream = stream
         self._source = source
         self._history = history
+        self._heartbeats = heartbeats if source is None and history is not None else None
         self._cache = cache
         self._statistics = statistics
         self._is_new = place is None or not (place.entry or place.position)
@@ -91,6 +97,10 @@ class RunStream:
             stored_time=source.stored_time if isinstance(source, TimedSource) else None,
         )
         self._is_away = False
+        if self._heartbeats is not None and place is not None and place.transport.startswith(LIVE):
+            # Heartbeats keep no order among activities, and not for long: what the cursor is in comes again.
+            self._where.transport = Reach()
+            self._decoder.attempts.again = True
 
     @property
     def end(self) -> str:
@@ -158,6 +168,10 @@ class RunStream:
         Raises:
             TransportUnavailable: the transport was away for too long, and there is no history.
         """
+        if self._heartbeats is not None:
+            self._where.transport.resume(BEHIND_LIVE)
+            await self._read(self._where.transport, await self._heartbeats.now())
+            self._where.transport = Reach()
         if self._history is not None:
             self._where.history.resume(await self._history.now())
         if self._source is not None:
@@ -185,7 +199,8 @@ class RunStream:
             return
         if self._source is None or self._is_away:
             live = history.live(counts=not self._where.has_read_transport)
-            yield self._follow_history(live, closing)
+            beats = self._heartbeats
+            yield self._follow_history(live if beats is None else LiveEntries(beats, live), closing)
         elif _has_closed(closing) or not self._where.transport.last or self._decoder.attempts.unsettled():
             yield self._heal(history)
 
@@ -221,7 +236,7 @@ class RunStream:
                             async for events in recalled:
                                 yield events
                         recalls, batch = None, batch[len(old) :]
-                    for part in _parts(batch):
+                    for part in (batch,) if len(batch) == 1 else parts(batch):
                         decoded = self._cache.decoded(part) or await self._cache.opened(part)
                         if events := self._decoder.read(reach, part, decoded):
                             yield events
@@ -231,7 +246,7 @@ class RunStream:
             self._is_away = True
 
     async def _read(self, reach: Reach, batch: Sequence[Entry]) -> list[Event]:
-        if reach is self._where.history:
+        if reach is self._where.history or self._heartbeats is not None:
             decoded = self._cache.from_history(batch)
         else:
             decoded = self._cache.decoded(batch) or await self._cache.opened(batch)
@@ -264,12 +279,21 @@ class RunStream:
     # ------------------------------------------------------------------ the history
 
     async def _follow_history(self, entries: Entries, closing: asyncio.Future[Closed | None]) -> Batches:
-        """Iterate over what results hold, as activities complete."""
+        """Iterate over what results hold, as activities complete; and over what heartbeats hold before.
+
+        What was read in heartbeats is known in the result by its numbers.
+        """
         reach = self._where.history
         async with UntilClosed(entries, self._stream, reach, closing) as reading:
+            last = reach.last
             while (batch := await reading.next()) is not None:
-                if events := await self._read(reach, batch):
+                # The end of the run is an entry of the history.
+                last = reach.last = last if is_live(batch) else reach.last
+                if events := await self._read(self._where.transport if is_live(batch) else reach, batch):
                     yield events
+        for batch in entries.leftover() if isinstance(entries, LiveEntries) else ():
+            if events := await self._read(self._where.transport, batch):
+                yield events
 
     async def _heal(self, history: RunHistory) -> Batches:
         """Iterate over what results hold that no transport took: whole attempts, or the ends of some.
@@ -319,22 +343,6 @@ class RunStream:
     def _gap(self, reason: Cut, cursor: str) -> Gap:
         self._statistics.gaps += 1
         return Gap(missing=None, reason=reason, cursor=cursor)
-
-
-def _parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield parts of a batch whose events fit into memory at once, whatever was stored."""
-    if len(batch) == 1:
-        yield batch
-        return
-    part: list[Entry] = []
-    size = 0
-    for entry in batch:
-        if part and (size > _PART_BYTES or len(part) == _PART):
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += len(entry.data)
-    yield part
 
 
 def _has_closed(closing: asyncio.Future[Closed | None]) -> bool:

@@ -26,6 +26,7 @@ from temporal_token_interceptor.reader.silence import SilenceHint
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
 from temporal_token_interceptor.reader.temporal.asking import Closed
+from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats
 from temporal_token_interceptor.reader.temporal.history import RunHistory
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
@@ -74,6 +75,7 @@ class Runs:
         self._caches: WeakValueDictionary[StreamKey, EntryCache] = WeakValueDictionary()
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
         self._silence = SilenceHint(self._workflows, has_transport=source is not None)
+        self._live: WeakValueDictionary[StreamKey, RunHeartbeats] = WeakValueDictionary()
 
     async def follow(
         self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None
@@ -181,6 +183,7 @@ class Runs:
             request,
             self._source,
             history,
+            None if request.is_standalone else self._heartbeats(key),
             cache=self._cache(key),
             statistics=self.statistics,
             before=before,
@@ -202,6 +205,15 @@ class Runs:
         if history is None:
             history = self._histories[stream] = RunHistory(self._client, self._workflows, stream)
         return history
+
+    def _heartbeats(self, stream: StreamKey) -> RunHeartbeats | None:
+        """Return the heartbeats of a run, where there is no transport: the same for all its subscribers."""
+        if self._source is not None or self._client is None or self._workflows is None:
+            return None
+        found = self._live.get(stream)
+        if found is None:
+            found = self._live[stream] = RunHeartbeats(self._client, self._workflows, stream)
+        return found
 
     def _cache(self, stream: StreamKey) -> EntryCache:
         """Return what opens and decodes the entries of a stream: the same for all its readers."""

@@ -9,11 +9,24 @@ from typing import Any
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterceptor, ExecuteActivityInput
 
-from temporal_token_interceptor.events import Outcome
+from temporal_token_interceptor.events import Origin, Outcome
 from temporal_token_interceptor.worker.attempt_info import origin_of_activity, outcome_of, will_retry
 from temporal_token_interceptor.worker.attempt_run import AttemptRun, StreamingSetup
-from temporal_token_interceptor.worker.heartbeat import HeartbeatRecorder, Pulse, pulse_interval
+from temporal_token_interceptor.worker.heartbeat import (
+    DetailsHidden,
+    HeartbeatRecorder,
+    Pulse,
+    pulse_interval,
+)
+from temporal_token_interceptor.worker.live_session import (
+    HeartbeatSink,
+    LiveSession,
+    live_interval,
+    streams_live,
+)
+from temporal_token_interceptor.worker.offline_session import OfflineSession
 from temporal_token_interceptor.worker.pool_activities import leaves_the_process
+from temporal_token_interceptor.worker.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +46,7 @@ class StreamingActivity(ActivityInboundInterceptor):
 
     def init(self, outbound: ActivityOutboundInterceptor) -> None:
         """Record the heartbeats of an activity for which we may have to repeat them."""
-        self._outbound = self._recorder(outbound) or outbound
+        self._outbound = self._recorder(outbound) or DetailsHidden(outbound)
         super().init(self._outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002 - Temporal's name
@@ -52,9 +65,11 @@ class StreamingActivity(ActivityInboundInterceptor):
         """Return what remembers the user's heartbeats; None for an activity that gets no automatic ones."""
         try:
             info, options = activity.info(), self._setup.options
-            if not options.captures(info.activity_type) or pulse_interval(info, options.heartbeat) is None:
+            if not options.captures(info.activity_type):
                 return None
-            return HeartbeatRecorder(outbound)
+            is_live = self._setup.backend is None and streams_live(info, options.live, options.heartbeat)
+            beats = is_live or pulse_interval(info, options.heartbeat) is not None
+            return HeartbeatRecorder(outbound) if beats else None
         except Exception:  # ours: the activity must not fail because of it
             logger.exception("automatic heartbeats are disabled for an activity: could not record its own")
             return None
@@ -80,8 +95,7 @@ class ActivityRun(AttemptRun):
         outbound: ActivityOutboundInterceptor | None,
     ) -> None:
         origin = origin_of_activity(info)
-        converter = None if setup.backend is None else setup.converter.of_activity(outbound)
-        super().__init__(setup, setup.session(origin, activity.metric_meter, converter))
+        super().__init__(setup, _session(setup, info, origin, outbound))
         self._info = info
         self._next = next
         self._input = input
@@ -116,9 +130,28 @@ class ActivityRun(AttemptRun):
         """Begin to send heartbeats: until now Temporal could time the activity out, as it does without us."""
         if self._pulse is not None:
             self._pulse.begin()
-        else:
+        if isinstance(self.session, LiveSession):
+            self.session.begin()
+        elif self._pulse is None:
             self.setup.warnings.model_called(self._info)
 
     def with_summary(self, result: Any) -> Any:
         """Return the result with the attempt's summary in its `custom_data`, where there is such a field."""
         return self.setup.summaries.attach(result, self.session, self._input)
+
+
+def _session(
+    setup: StreamingSetup,
+    info: activity.Info,
+    origin: Origin,
+    outbound: ActivityOutboundInterceptor | None,
+) -> Session | OfflineSession:
+    """Return the session of an activity attempt: to the backend; without one, to its own heartbeats."""
+    options = setup.options
+    if setup.backend is None and isinstance(outbound, HeartbeatRecorder):
+        interval = live_interval(options.live, options.heartbeat)
+        if interval is not None and streams_live(info, options.live, options.heartbeat):
+            sink = HeartbeatSink(outbound, interval)
+            return LiveSession(origin, sink, budget=setup.budget, flush_timeout=options.flush_timeout)
+    converter = None if setup.backend is None else setup.converter.of_activity(outbound)
+    return setup.session(origin, activity.metric_meter, converter)

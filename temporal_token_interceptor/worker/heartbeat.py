@@ -9,6 +9,7 @@ not sent early.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from temporalio.converter import PayloadConverter
 from temporalio.worker import ActivityOutboundInterceptor
 
 from temporal_token_interceptor._tasks import started
+from temporal_token_interceptor.transport.heartbeat import without_ours
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,19 @@ def pulse_interval(info: activity.Info, heartbeat: Heartbeat) -> float | None:
     return (heartbeat if third is None else min(heartbeat, third)).total_seconds()
 
 
-class HeartbeatRecorder(ActivityOutboundInterceptor):
+class DetailsHidden(ActivityOutboundInterceptor):
+    """Hides from an activity the heartbeat detail that an attempt before it has added for readers."""
+
+    def info(self) -> activity.Info:
+        """Return the attempt, with the user's own heartbeat details only."""
+        info = self.next.info()
+        details = without_ours(info.heartbeat_details)
+        if len(details) == len(info.heartbeat_details):
+            return info
+        return dataclasses.replace(info, heartbeat_details=details)
+
+
+class HeartbeatRecorder(DetailsHidden):
     """Stands between the activity and the server, and remembers the details of the user's last heartbeat.
 
     Args:
@@ -55,14 +69,23 @@ class HeartbeatRecorder(ActivityOutboundInterceptor):
         self._wire = next
         self._converter = activity.payload_converter()
         # A retry that dies before its first checkpoint passes on the details that it received.
-        self._latest = self._frozen(activity.info().heartbeat_details)
+        self._latest = self._frozen(without_ours(activity.info().heartbeat_details))
+        self._carried: Sequence[Any] = ()
         self._last_beat = time.monotonic()
 
     def heartbeat(self, *details: Any) -> None:
         """Pass the user's heartbeat on; remember its details. Runs on the event loop, for sync ones too."""
         self._last_beat = time.monotonic()
         self._latest = self._frozen(details)
-        self._wire.heartbeat(*details)
+        self._wire.heartbeat(*details, *self._carried)
+
+    def carry(self, detail: Any) -> None:
+        """Append this detail to all heartbeats from now on, behind the user's own.
+
+        Raises:
+            Exception: the user's payload converter cannot encode it; the heartbeats stay as they were.
+        """
+        self._carried = _encoded(self._converter, (detail,))
 
     def due_in(self, interval: float) -> float:
         """Return the seconds until the last heartbeat is `interval` old; zero or less if it is older."""
@@ -71,7 +94,7 @@ class HeartbeatRecorder(ActivityOutboundInterceptor):
     def repeat(self) -> None:
         """Send a heartbeat with the user's latest details."""
         self._last_beat = time.monotonic()
-        self._wire.heartbeat(*self._latest)
+        self._wire.heartbeat(*self._latest, *self._carried)
 
     def skip(self) -> None:
         """Leave one heartbeat out."""

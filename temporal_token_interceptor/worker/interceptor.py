@@ -21,6 +21,7 @@ from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.activity_run import StreamingActivity
 from temporal_token_interceptor.worker.attempt_run import StreamingSetup
 from temporal_token_interceptor.worker.heartbeat import Heartbeat
+from temporal_token_interceptor.worker.live_session import Live
 from temporal_token_interceptor.worker.nexus import StreamingOperation
 from temporal_token_interceptor.worker.options import StreamingOptions
 
@@ -40,8 +41,8 @@ class TokenStreamingInterceptor(Interceptor):
     leaves out of its stream (usage, often) is missing from the message. See `force_streaming`.
 
     Args:
-        backend: Where the tokens go. It is used on the worker's event loop and not closed. None: they go
-            into the activity's result, whole if 128 KiB are enough, and arrive when it completes.
+        backend: Where the tokens go. It is used on the worker's event loop and not closed. None: they travel
+            in the activity's heartbeats (`live`) and go into its result, whole if 128 KiB are enough.
         nodes: The LangGraph nodes to capture (outside of a graph: activity types); None for all.
         activities: The activity types to capture; None for all.
         tags: LangChain's tags: only calls, tools and nodes with one of these; None for all.
@@ -65,6 +66,12 @@ class TokenStreamingInterceptor(Interceptor):
         stall_timeout: How long nothing may be captured before the activity stops to beat by itself, so that
             a model call that hangs still times out. It goes on once something is captured. Longer than the
             longest wait for a first token, and than the longest pause between two calls. None: never.
+        live: Without a backend: `"auto"`: the newest tokens (64 KiB) travel in the details of heartbeats,
+            behind your own, from the first model call on, every 0.2 s while tokens come; readers find them at
+            Temporal. An interval: as often as that. The worker has to let them through: set its
+            `max_heartbeat_throttle_interval` and `default_heartbeat_throttle_interval` to the interval, as
+            `TokenStreamingPlugin` does. At its end an activity waits up to two intervals, at most
+            `flush_timeout`. `"off"`, or `heartbeat="off"`: tokens come with the result only.
         summary: `"auto"`: a result that has a field `custom_data`, None or a list, gets an item there: counts
             of what was said (at most 4 KiB), or, of what no backend took, the tokens (at most 128 KiB).
             It is left alone where the item would not survive decoding by the activity's return type, or
@@ -94,6 +101,7 @@ class TokenStreamingInterceptor(Interceptor):
         data_converter: DataConverter | None = None,
         heartbeat: Heartbeat = "auto",
         stall_timeout: timedelta | None = None,
+        live: Live = "auto",
         summary: Literal["auto", "off"] = "auto",
         flush_timeout: timedelta = timedelta(seconds=2),
         genai_spans: GenAISpans = "auto",
@@ -116,6 +124,7 @@ class TokenStreamingInterceptor(Interceptor):
             data_converter=data_converter,
             heartbeat=heartbeat,
             stall_timeout=stall_timeout,
+            live=live,
             summary=summary,
             flush_timeout=flush_timeout,
             genai_spans=genai_spans,

@@ -14,6 +14,7 @@ from temporal_token_interceptor.capture.filters import Content, Kind, Selection,
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.telemetry.model_calls import GenAISpans
 from temporal_token_interceptor.worker.heartbeat import Heartbeat
+from temporal_token_interceptor.worker.live_session import Live
 
 
 class StreamingKeywords(TypedDict, total=False):
@@ -29,6 +30,7 @@ class StreamingKeywords(TypedDict, total=False):
     data_converter: DataConverter | None
     heartbeat: Heartbeat
     stall_timeout: timedelta | None
+    live: Live
     summary: Literal["auto", "off"]
     flush_timeout: timedelta
     genai_spans: GenAISpans
@@ -56,6 +58,7 @@ class StreamingOptions:
     data_converter: DataConverter | None = None
     heartbeat: Heartbeat = "auto"
     stall_timeout: timedelta | None = None
+    live: Live = "auto"
     summary: Literal["auto", "off"] = "auto"
     flush_timeout: timedelta = timedelta(seconds=2)
     genai_spans: GenAISpans = "auto"
@@ -75,6 +78,10 @@ class StreamingOptions:
             raise ConfigurationError(
                 f'heartbeat must be "auto", "off" or a positive timedelta, not {self.heartbeat!r}'
             )
+        if self.live not in ("auto", "off") and (
+            not isinstance(self.live, timedelta) or self.live <= timedelta(0)
+        ):
+            raise ConfigurationError(f'live must be "auto", "off" or a positive timedelta, not {self.live!r}')
         if self.stall_timeout is not None:
             positive_duration("stall_timeout", self.stall_timeout)
         one_of("summary", self.summary, ("auto", "off"))

@@ -36,6 +36,7 @@ from temporal_token_interceptor.telemetry.instruments import system_of
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
+from temporal_token_interceptor.worker.live_session import live_interval
 from temporal_token_interceptor.worker.options import StreamingKeywords
 from temporal_token_interceptor.worker.startup import Checkable
 
@@ -52,7 +53,8 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     Args:
         backend: Where the tokens go; or a function that makes it, such as `lambda: RedisStreamBackend(url)`,
             for processes that start workers again after the last has stopped: it is called for the first.
-            None: the tokens go into the activities' results, as `TokenStreamingInterceptor` says.
+            None: the tokens travel in heartbeats and go into the activities' results, as
+            `TokenStreamingInterceptor` says; the worker then sends heartbeats as often as `live` needs it.
         options: Those of `TokenStreamingInterceptor`.
 
     Raises:
@@ -125,7 +127,21 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             interceptor.managed().startup.warn_of_activities(_names_of(config.get("activities") or ()))
             config["interceptors"] = [*present, interceptor]
             config["workflow_runner"] = _opened(config.get("workflow_runner"))
+            self._let_heartbeats_through(config)
         return config
+
+    def _let_heartbeats_through(self, config: WorkerConfig) -> None:
+        """Let the SDK send heartbeats as often as live streaming needs it; more often stays as it is."""
+        options = self._interceptor().options
+        interval = live_interval(options.live, options.heartbeat)
+        if self._backend is None and interval is not None:
+            longest, default = timedelta(seconds=60), timedelta(seconds=30)  # the SDK's
+            config["max_heartbeat_throttle_interval"] = min(
+                config.get("max_heartbeat_throttle_interval", longest), interval
+            )
+            config["default_heartbeat_throttle_interval"] = min(
+                config.get("default_heartbeat_throttle_interval", default), interval
+            )
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002
         """Run a worker with the backend open, and close it after the last one."""

@@ -70,7 +70,14 @@ class Session:
         flush_timeout: How long `finish` may wait for the sink.
         codec: Seals the frames; None for plain ones.
         telemetry: Receives what is sent.
+
+    Attributes:
+        frame_bytes: Of text in one frame, about, at most.
+        has_all_headers: Whether every frame has a header.
     """
+
+    frame_bytes = _FRAME_BYTES
+    has_all_headers = False
 
     def __init__(
         self,
@@ -187,7 +194,7 @@ class Session:
     def _taken(self) -> tuple[Record, ...]:
         self._raise_if_stopped()
         self._state = _State.WAITING  # before it looks: what comes from now on has to wake it
-        records = self.buffer.take(_FRAME_BYTES)
+        records = self.buffer.take(self.frame_bytes)
         if records:
             self._state = _State.SENDING
         return records
@@ -199,7 +206,8 @@ class Session:
 
     async def _send(self, records: tuple[Record, ...]) -> None:
         self._raise_if_stopped()
-        frame = self._maker.make(records, header=self._end is not None or not self._is_sealable)
+        header = self.has_all_headers or self._end is not None or not self._is_sealable
+        frame = self._maker.make(records, header=header)
         self._leftover.unstored = frame
         if self._keeper is None:
             self._keep()
@@ -214,7 +222,11 @@ class Session:
         self._leftover.unstored = None
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
+        self.note_sent(frame)
         self.telemetry.stored(frame.records)
+
+    def note_sent(self, frame: Frame) -> None:
+        """Note a frame that the sink has taken."""
 
     async def _sealed(self, codec: FrameCodec, data: bytes) -> bytes | None:
         """Return a frame sealed; None where the codec fails: it is not stored, and a reader sees a gap."""

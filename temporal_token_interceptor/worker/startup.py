@@ -14,6 +14,7 @@ from temporalio.converter import DataConverter
 from temporal_token_interceptor._tasks import started
 from temporal_token_interceptor.telemetry.instruments import system_of
 from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.worker.live_session import live_interval
 from temporal_token_interceptor.worker.options import StreamingOptions
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,13 @@ class Startup:
 
     def _destination(self) -> str:
         if self._backend is None:
-            return "the results of activities (custom_data), when they complete"
+            interval = live_interval(self._options.live, self._options.heartbeat)
+            if interval is None:
+                return "the results of activities (custom_data), when they complete"
+            return (
+                f"heartbeats, every {interval.total_seconds():g} s while tokens come, and the results of "
+                "activities (custom_data)"
+            )
         location = getattr(self._backend, "location", "")
         return f"{system_of(self._backend)}{f' at {location}' if location else ''}"
 

@@ -30,6 +30,7 @@ from temporal_token_interceptor.events import (
     TextRun,
     ToolCallChunk,
 )
+from temporal_token_interceptor.protocol.frame_lists import shortened
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.origin_json import time_to_wire
 from temporal_token_interceptor.protocol.result_items import MARK
@@ -156,8 +157,22 @@ def enclosed(frames: Sequence[Frame], room: int) -> Item | None:
     return None
 
 
+def hollow(frame: Frame) -> Frame:
+    """Return a frame without what was said in it: a `Gap` counts the pieces."""
+    pieces = sum(_pieces(record) for record in frame.records if not _is_structural(record))
+    kept = tuple(filter(_is_structural, _unchecked(frame).records))
+    gap = (Gap(missing=pieces, reason="overflow"),) if pieces else ()
+    return replace(frame, records=(*gap, *kept))
+
+
 def _item(frames: Sequence[Frame]) -> Item:
-    return {MARK: {"frames": [json.loads(encode(frame)) for frame in frames]}}
+    found: list[Item] = []
+    before: Item | None = None
+    for frame in frames:
+        body = json.loads(encode(frame))
+        found.append(body if frame.header else shortened(body, before))
+        before = body
+    return {MARK: {"frames": found}}
 
 
 def _size(value: object) -> int:

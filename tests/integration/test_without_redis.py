@@ -156,7 +156,8 @@ async def test_an_end_of_my_own_ends_the_reading(client):
 async def test_what_a_reset_carries_over_is_told_once(client):
     """An operator resets my workflow: its new history begins with the old one, and no text comes twice."""
     workflow_id = unique("reset")
-    async with worker_for(client, None, [answer]) as queue:
+    # What is read in history has completed: only then is it carried over.
+    async with worker_for(client, None, [answer], live="off") as queue:
         handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
         events: list[Any] = []
         async for event in TokenSubscriber(client).subscribe(workflow_id):

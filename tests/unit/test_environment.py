@@ -182,6 +182,7 @@ UNUSABLE = {
     "TTI_FORCE_STREAMING": ["s3cret", "1"],
     "TTI_HEARTBEAT": [*SECONDS, "0", "on"],
     "TTI_STALL_TIMEOUT_SECONDS": [*SECONDS, "0"],
+    "TTI_LIVE": [*SECONDS, "0", "on"],
     "TTI_SUMMARY": ["s3cret", "on"],
     "TTI_FLUSH_TIMEOUT_SECONDS": SECONDS,
     "TTI_GENAI_SPANS": ["s3cret", "true"],

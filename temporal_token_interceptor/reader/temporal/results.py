@@ -94,7 +94,8 @@ class Result:
                 type(error).__name__,
             )
             return _NOTHING
-        frames = [frame for frame in frames_in(result) if self._is_of_this_attempt(frame)]
+        attempts: set[str] = set()
+        frames = [frame for frame in frames_in(result) if self._is_of_this_attempt(frame, attempts)]
         counted = [
             lacking(self._origin, counts)
             for counts in counts_in(result)
@@ -102,10 +103,15 @@ class Result:
         ]
         return Contents(self._placed(frames), self._placed(counted))
 
-    def _is_of_this_attempt(self, frame: bytes) -> bool:
-        """Whether the attempt that returned the result sent the frame: results travel, also into others."""
+    def _is_of_this_attempt(self, frame: bytes, attempts: set[str]) -> bool:
+        """Whether the attempt that returned the result sent the frame: results travel, also into others.
+
+        Args:
+            frame: The frame.
+            attempts: Of which a frame before had a header that shows it; a frame without one follows that.
+        """
         try:
-            origin = decode(frame, StreamKey.of(self._origin)).origin
+            packet = decode(frame, StreamKey.of(self._origin))
         except ProtocolError as error:
             logger.warning(
                 "skipping a frame in the result of activity %r of %r: %s",
@@ -114,11 +120,16 @@ class Result:
                 error,
             )
             return False
-        return (
-            origin is not None
-            and origin.activity_id == self._origin.activity_id
-            and self.started_time in (None, origin.started_time)
-        )
+        origin = packet.origin
+        if origin is None:
+            return packet.attempt_id in attempts
+        if origin.activity_id != self._origin.activity_id or self.started_time not in (
+            None,
+            origin.started_time,
+        ):
+            return False
+        attempts.add(packet.attempt_id)
+        return True
 
     def _placed(self, frames: Sequence[bytes]) -> Sequence[Entry]:
         return [Entry(f"{self.id}-{place:04d}", frame) for place, frame in enumerate(frames)]

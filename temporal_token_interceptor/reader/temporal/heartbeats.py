@@ -1,0 +1,289 @@
+"""A run's tokens as they come, without a transport: from the heartbeat details of its running activities.
+
+One poll for each run and process asks Temporal for the run's description: quickly while tokens come, slowly
+while not. A poll that missed a heartbeat finds its frames in the next; what has left the ring by then
+is a jump in the numbers, and so a `Gap`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import Client
+from temporalio.converter import ActivitySerializationContext
+
+from temporal_token_interceptor._tasks import joined, started
+from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
+from temporal_token_interceptor.protocol.frames import decode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.reader.temporal.workflow_end import Completion
+from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.heartbeat import frames_in
+
+if TYPE_CHECKING:
+    from temporal_token_interceptor.reader.temporal.history import LiveHistory
+
+logger = logging.getLogger(__name__)
+
+LIVE = "L"
+"""What the ids of entries from heartbeats begin with. They sort before those of the history."""
+
+BEHIND_LIVE = f"{LIVE}~"
+"""Behind all of them."""
+
+_QUICK = 0.1  # seconds between two polls while tokens come
+_SLOW = 1.0  # at most, while none come
+_SLOWER = 1.25  # by this much longer is each pause than the one before, while none come
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What the heartbeats of one activity attempt held last."""
+
+    entries: Sequence[Entry] = ()
+    last_seq: int = -1
+
+
+class Inbox:
+    """Batches that wait for one reader; none is lost where the reader is cancelled."""
+
+    def __init__(self) -> None:
+        self.batches: deque[Sequence[Entry]] = deque()
+        self.changed = asyncio.Event()
+
+    def put(self, batch: Sequence[Entry]) -> None:
+        """Add a batch, and wake the reader."""
+        self.batches.append(batch)
+        self.changed.set()
+
+
+class RunHeartbeats:
+    """The heartbeats of one run, for all its readers of the process: they share one poll.
+
+    Args:
+        client: Its data converter opens the details.
+        completion: Asks Temporal.
+        stream: The run.
+
+    Attributes:
+        polls: How often Temporal was asked.
+    """
+
+    def __init__(self, client: Client, completion: Completion, stream: StreamKey) -> None:
+        self.polls = 0
+        self._client = client
+        self._completion = completion
+        self._stream = stream
+        self._handle = client.get_workflow_handle(stream.workflow_id, run_id=stream.run_id)
+        self._readers: list[Inbox] = []
+        self._attempts: dict[str, _Details] = {}  # of activities that run now, by attempt
+        self._raw: dict[str, bytes] = {}  # the payload that was opened last, by activity
+        self._task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def listening(self, inbox: Inbox) -> Iterator[None]:
+        """Put new entries into an inbox within the context, first those that the last poll has found."""
+        for details in self._attempts.values():
+            if details.entries:
+                inbox.put(details.entries)
+        self._readers.append(inbox)
+        if self._task is None:
+            self._task = started(self._poll(), f"token-stream heartbeats of {self._stream.workflow_id}")
+        try:
+            yield
+        finally:
+            self._readers.remove(inbox)
+
+    async def leave(self) -> None:
+        """Stop the poll if nobody is listening any more."""
+        if not self._readers and (task := self._task) is not None:
+            self._task = None
+            await joined(task)
+
+    async def now(self) -> list[Entry]:
+        """Return what the heartbeats hold now; empty where Temporal does not say."""
+        try:
+            await self._look()
+        except TokenStreamError as error:
+            self._warn(error)
+        return [entry for details in self._attempts.values() for entry in details.entries]
+
+    async def _poll(self) -> None:
+        pause = _QUICK
+        try:
+            while True:
+                found, is_running = await self._look()
+                for batch in found:
+                    for inbox in self._readers:
+                        inbox.put(batch)
+                if not is_running:
+                    return
+                pause = _QUICK if found else min(pause * _SLOWER, _SLOW)
+                await asyncio.sleep(pause)
+        except TokenStreamError as error:
+            self._warn(error)
+        except Exception:  # ours: a reader has the history all the same
+            logger.exception("tokens of %r come only from its history", self._stream.name)
+
+    async def _look(self) -> tuple[list[Sequence[Entry]], bool]:
+        """Return the entries that are new, by attempt, and whether the run goes on."""
+        self.polls += 1
+        description = (await self._completion.call(self._handle.describe)).raw_description
+        found: list[Sequence[Entry]] = []
+        present: dict[str, _Details] = {}
+        raw: dict[str, bytes] = {}
+        for pending in description.pending_activities:
+            if not pending.heartbeat_details.payloads:
+                continue
+            last = pending.heartbeat_details.payloads[-1].SerializeToString()
+            raw[pending.activity_id] = last
+            if self._raw.get(pending.activity_id) == last:
+                front = _prefix(pending)
+                known = {name: one for name, one in self._attempts.items() if name.startswith(front)}
+                present.update(known)
+                continue
+            for name, entries in (await self._entries(pending)).items():
+                former = self._attempts.get(name, _Details())
+                new = [entry for seq, entry in entries if seq > former.last_seq]
+                present[name] = _Details([entry for _, entry in entries], entries[-1][0])
+                if new:
+                    found.append(new)
+        self._attempts, self._raw = present, raw
+        return found, not description.workflow_execution_info.HasField("close_time")
+
+    async def _entries(self, pending: PendingActivityInfo) -> dict[str, list[tuple[int, Entry]]]:
+        """Return the frames in an activity's details with their numbers, by attempt."""
+        entries: dict[str, list[tuple[int, Entry]]] = {}
+        begun: dict[str, int] = {}
+        for frame in frames_in(await self._opened(pending)):
+            try:
+                packet = decode(frame, self._stream)
+            except ProtocolError as error:
+                logger.warning(
+                    "skipping a frame in the heartbeats of activity %r of %r: %s",
+                    pending.activity_id,
+                    self._stream.workflow_id,
+                    error,
+                )
+                continue
+            if packet.origin is not None and packet.origin.activity_id == pending.activity_id:
+                begun[packet.attempt_id] = round(packet.origin.started_time.timestamp() * 1_000_000)
+            if packet.attempt_id in begun:
+                name = f"{_prefix(pending)}{packet.attempt_id}"
+                place = f"{LIVE}{begun[packet.attempt_id]:016d}{packet.seq:08d}"
+                entries.setdefault(name, []).append((packet.seq, Entry(place, frame)))
+        return entries
+
+    async def _opened(self, pending: PendingActivityInfo) -> Any:
+        """Return the last detail of an activity; None where it cannot be opened."""
+        scheduled = pending.activity_type.name
+        context = ActivitySerializationContext(
+            namespace=self._stream.namespace,
+            workflow_id=self._stream.workflow_id,
+            workflow_type=None,
+            activity_type=scheduled,
+            activity_id=pending.activity_id,
+            activity_task_queue=None,
+            is_local=False,
+        )
+        converter = self._client.data_converter.with_context(context)
+        try:
+            # As a whole: a codec may make one payload of many. The user's details need types that only the
+            # worker has, so they are not converted.
+            payloads = list(pending.heartbeat_details.payloads)
+            if converter.payload_codec is not None:
+                payloads = await converter.payload_codec.decode(payloads)
+            return converter.payload_converter.from_payload(payloads[-1])
+        except Exception as error:  # noqa: BLE001 - the user's codec or converter may raise anything
+            logger.debug("a heartbeat of activity %r cannot be opened: %s", scheduled, type(error).__name__)
+            return None
+
+    def _warn(self, error: TokenStreamError) -> None:
+        logger.warning("tokens of %r come only from its history: %s", self._stream.name, error)
+
+
+class LiveEntries:
+    """What one reader follows while the run lives: heartbeats, and results as activities complete.
+
+    Args:
+        heartbeats: Those of the run.
+        history: The results of the run.
+    """
+
+    def __init__(self, heartbeats: RunHeartbeats, history: LiveHistory) -> None:
+        self._heartbeats = heartbeats
+        self._history = history
+        self._inbox = Inbox()
+        self._has_read = False
+
+    async def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
+        """Iterate over batches, each of one place.
+
+        `after` is an id of the history, and says that the run has closed: heartbeats are asked no more.
+        """
+        if after or self._has_read:
+            while self._inbox.batches:  # what came, and was not read before the run closed
+                batch = self._inbox.batches.popleft()
+                if is_live(batch) or (batch := [entry for entry in batch if entry.id > after]):
+                    after = after if is_live(batch) else batch[-1].id
+                    yield batch
+            async with aclosing(self._history.read(stream, after)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        self._has_read = True
+        inbox = self._inbox
+        try:
+            with self._heartbeats.listening(inbox):
+                results = started(self._results(stream), "token-stream results")
+                results.add_done_callback(lambda _: inbox.changed.set())
+                try:
+                    while True:
+                        inbox.changed.clear()
+                        while inbox.batches:
+                            yield inbox.batches.popleft()
+                        if results.done():
+                            await results  # raises what ended them
+                        await inbox.changed.wait()
+                finally:
+                    await joined(results)
+        finally:
+            await self._heartbeats.leave()
+
+    async def last_id(self, stream: StreamKey) -> str:
+        """Return the id of the newest entry of the history, or an empty string.
+
+        Where nobody has read, what heartbeats hold now is left over.
+        """
+        if not self._has_read:
+            self._has_read = True
+            self._inbox.put(await self._heartbeats.now())
+        return await self._history.last_id(stream)
+
+    def leftover(self) -> Iterator[Sequence[Entry]]:
+        """Yield the batches from heartbeats that came, and were not read before the run closed."""
+        while self._inbox.batches:
+            batch = self._inbox.batches.popleft()
+            if is_live(batch):
+                yield batch
+
+    async def _results(self, stream: StreamKey) -> None:
+        async with aclosing(self._history.read(stream)) as batches:
+            async for batch in batches:
+                self._inbox.put(batch)
+
+
+def is_live(batch: Sequence[Entry]) -> bool:
+    """Whether entries come from heartbeats."""
+    return bool(batch) and batch[0].id.startswith(LIVE)
+
+
+def _prefix(pending: PendingActivityInfo) -> str:
+    return f"{pending.activity_id}\0"

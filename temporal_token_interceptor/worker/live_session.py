@@ -1,0 +1,126 @@
+"""Live streaming through Temporal alone: a session whose frames travel in the activity's own heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, Literal
+
+from temporalio import activity
+
+from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.errors import TokenStreamError
+from temporal_token_interceptor.events import Frame, Origin
+from temporal_token_interceptor.protocol.frames import encode
+from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.transport.heartbeat import Ring
+from temporal_token_interceptor.worker.heartbeat import Heartbeat, HeartbeatRecorder
+from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.worker.summary import hollow
+
+Live = Literal["auto", "off"] | timedelta
+"""Whether frames travel in heartbeats where there is no backend; see `TokenStreamingInterceptor`."""
+
+LIVE_INTERVAL: Final = timedelta(seconds=0.2)
+"""Between two heartbeats that carry frames, by default."""
+
+# Of text in a frame: several frames have room in one heartbeat.
+_FRAME_BYTES = 16 * 1024
+
+# Of frames that are kept for the result, as JSON: enough for a full summary.
+_KEPT_BYTES = 256 * 1024
+
+
+def live_interval(live: Live, heartbeat: Heartbeat) -> timedelta | None:
+    """Return the time between two heartbeats that carry frames; None where none may."""
+    if live == "off" or heartbeat == "off":
+        return None
+    return LIVE_INTERVAL if live == "auto" else live
+
+
+def streams_live(info: activity.Info, live: Live, heartbeat: Heartbeat) -> bool:
+    """Whether an activity can stream through its heartbeats: local activities have none."""
+    return not info.is_local and live_interval(live, heartbeat) is not None
+
+
+class HeartbeatSink:
+    """Puts frames into the heartbeats of one attempt: it is the `TokenSink` of its session.
+
+    Args:
+        recorder: Sends the heartbeats.
+        interval: Between two of them, at least. A frame counts as delivered when this time has passed, in
+            which the SDK sends the heartbeat and a reader polls.
+    """
+
+    def __init__(self, recorder: HeartbeatRecorder, interval: timedelta) -> None:
+        self.keep_interval = timedelta(hours=1)  # nothing expires
+        self._recorder = recorder
+        self._interval = interval.total_seconds()
+        self._has_begun = False
+        self._ring = Ring()
+
+    def begin(self) -> None:
+        """Send heartbeats from the next frame on: the attempt has called a model. On any thread."""
+        self._has_begun = True
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:  # noqa: ARG002 - the attempt has one stream
+        """Send a heartbeat with this frame and those before it, and wait for the interval."""
+        if not self._ring.put(data) or not self._has_begun:
+            return
+        try:
+            self._recorder.carry(self._ring.detail())
+        except Exception as error:  # noqa: BLE001 - whatever the user's payload converter raises
+            raise TokenStreamError(
+                f"the payload converter cannot encode heartbeat details ({type(error).__name__}); they come "
+                "with the result"
+            ) from None
+        self._recorder.repeat()
+        await asyncio.sleep(self._interval)
+
+    def keep(self, stream: StreamKey) -> None:
+        """Do nothing: Temporal keeps the run."""
+
+    async def close(self) -> None:
+        """Do nothing: the heartbeats end with the attempt."""
+
+
+class LiveSession(Session):
+    """A session that streams through heartbeats, and keeps its frames for the result.
+
+    Nobody confirms that a reader has seen a heartbeat, so for `custom_data` everything counts as undelivered:
+    readers drop by their numbers the frames that they have.
+
+    Args:
+        origin: The attempt.
+        sink: Its heartbeats.
+        budget: The memory that all sessions of the worker share.
+        flush_timeout: How long `finish` may wait for the last heartbeats.
+    """
+
+    frame_bytes = _FRAME_BYTES
+    has_all_headers = True  # any frame can become the oldest of a heartbeat
+
+    def __init__(
+        self, origin: Origin, sink: HeartbeatSink, *, budget: Budget, flush_timeout: timedelta
+    ) -> None:
+        super().__init__(origin, sink, budget=budget, flush_timeout=flush_timeout)
+        self.begin: Callable[[], None] = sink.begin
+        self._kept: list[Frame] = []
+        self._kept_bytes = 0
+
+    def note_sent(self, frame: Frame) -> None:
+        """Keep a frame; of one beyond the bound, all but the text."""
+        frame = replace(frame, header=not self._kept)
+        size = len(encode(frame))
+        if self._kept_bytes + size > _KEPT_BYTES:
+            frame = hollow(frame)
+            size = 0
+        self._kept_bytes += size
+        self._kept.append(frame)
+
+    def take_undelivered(self) -> tuple[Frame, ...]:
+        """Return, once the attempt has ended, all its frames. A second call returns none."""
+        kept, self._kept = tuple(self._kept), []
+        return (*kept, *super().take_undelivered())
