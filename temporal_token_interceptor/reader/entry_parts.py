@@ -12,7 +12,7 @@ _PART_BYTES = 256 * 1024
 
 
 def parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield parts of a batch whose events fit into memory at once, whatever somebody has stored."""
+    """Yield parts of a batch whose events fit into memory at once, whatever was stored."""
     part: list[Entry] = []
     size = 0
     for entry in batch:

@@ -1,6 +1,6 @@
 """The newest frames of an attempt as one more heartbeat detail, behind the user's own. Pure: no I/O.
 
-Temporal keeps the details of the last heartbeat only, and shows them to whoever describes the workflow. So
+Temporal keeps the details of the last heartbeat only, and shows them in the description of the workflow. So
 each heartbeat carries the newest frames again: a reader that missed some heartbeats finds them in the next.
 """
 

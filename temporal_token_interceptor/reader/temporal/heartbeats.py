@@ -102,7 +102,7 @@ class RunHeartbeats:
             self._readers.remove(inbox)
 
     async def leave(self) -> None:
-        """Stop the poll if nobody is listening any more."""
+        """Stop the poll if no reader is left."""
         if not self._readers and (task := self._task) is not None:
             self._task = None
             await joined(task)
@@ -260,7 +260,7 @@ class LiveEntries:
     async def last_id(self, stream: StreamKey) -> str:
         """Return the id of the newest entry of the history, or an empty string.
 
-        Where nobody has read, what heartbeats hold now is left over.
+        Where nothing was read, what heartbeats hold now is left over.
         """
         if not self._has_read:
             self._has_read = True
