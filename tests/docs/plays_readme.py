@@ -38,7 +38,7 @@ async def four_files_stream(stage: Stage, *programs: Block) -> None:
     assert told == (b"", b"")
 
 
-@play("README.md", "TokenStreamingInterceptor(\n    backend,\n    nodes=")
+@play("docs/reading.md", "TokenStreamingInterceptor(\n    backend,\n    nodes=")
 async def every_filter_is_an_option(stage: Stage, block: Block) -> None:
     """Each of the filters is one that the interceptor takes."""
     await block.run(TokenStreamingInterceptor=TokenStreamingInterceptor, backend=MemoryStreamBackend())

@@ -21,7 +21,7 @@ for _file in sorted(Path(__file__).parent.glob("plays_*.py")):
 
 # Blocks that hold nothing to run, by page and how they begin, and what they are.
 DRAWINGS = {
-    ("README.md", " worker process"): "a drawing",
+    ("docs/reading.md", " worker process"): "a drawing",
     ("docs/design.md", "Worker(client, ..., interceptors="): "the shape of the public surface, in one glance",
     ("docs/protocol.md", "workflow run 1"): "a drawing",
     ("docs/telemetry.md", "POST /ask"): "a drawing",
