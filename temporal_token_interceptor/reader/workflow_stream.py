@@ -125,6 +125,8 @@ class Runs:
                             yield events
                     closed = await closing or Closed("unknown")
                 finally:
+                    if hint is not None:
+                        hint.cancel()  # at once: a second cancellation may cut the joining short
                     await joined(closing)
                     if hint is not None:
                         await joined(hint)

@@ -1,6 +1,6 @@
 """Streaming for workers that a framework makes: adds the plugin to every worker of this process.
 
-There is no public way to add a plugin to a worker that somebody else makes, so `Worker.__init__` is wrapped.
+There is no public way to add a plugin to a worker that other code makes, so `Worker.__init__` is wrapped.
 Prefer `plugins=[TokenStreamingPlugin(...)]` wherever you make the client or the worker yourself.
 """
 

@@ -89,7 +89,7 @@ class HeartbeatSink:
 class LiveSession(Session):
     """A session that streams through heartbeats, and keeps its frames for the result.
 
-    Nobody confirms that a reader has seen a heartbeat, so for `custom_data` everything counts as undelivered:
+    No reader confirms that it has seen a heartbeat, so for `custom_data` everything counts as undelivered:
     readers drop by their numbers the frames that they have.
 
     Args:

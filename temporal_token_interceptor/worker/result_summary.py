@@ -15,6 +15,7 @@ from temporalio.worker import ExecuteActivityInput
 from temporal_token_interceptor.events import Frame
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.custom_data import attached
+from temporal_token_interceptor.worker.live_session import LiveSession
 from temporal_token_interceptor.worker.offline_session import OfflineSession
 from temporal_token_interceptor.worker.redelivery import LateFrames
 from temporal_token_interceptor.worker.session import Session
@@ -87,7 +88,10 @@ class ResultSummaries:
         kind = attempt.origin.activity_type
         if changed is result and undelivered and kind not in self._placeless:
             self._placeless.add(kind)
-            logger.warning(
+            # Live readers have them: only those that come after the activity has ended miss them.
+            level = logging.INFO if isinstance(attempt, LiveSession) else logging.WARNING
+            logger.log(
+                level,
                 "the result of activity %r cannot hold its undelivered tokens: it has no `custom_data` that "
                 "is None or a list, or no room there, or its type does not admit a summary%s; they are sent "
                 "once the transport is back, if there is one; see docs/durable.md (logged once)",

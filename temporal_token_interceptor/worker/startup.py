@@ -71,8 +71,8 @@ class Startup:
         )
         if self._backend is None and os.environ.get("REDIS_URL"):
             logger.warning(
-                "REDIS_URL is set and this worker does not use it: tokens arrive only when an activity "
-                "completes; use TokenStreamingPlugin.from_environment(), or unset the variable"
+                "REDIS_URL is set and this worker does not use it: tokens go through Temporal alone; use "
+                "TokenStreamingPlugin.from_environment(), or unset the variable"
             )
 
     def report_and_check(self) -> None:

@@ -229,7 +229,7 @@ async def test_twenty_thousand_tokens_come_within_a_bound(client, size, is_cut):
 
 
 async def test_a_result_without_a_place_is_named_in_the_log_once(client, caplog):
-    """My result has no `custom_data`, so nothing streams: my worker's log tells me why, and only once."""
+    """My result has no `custom_data` and live is off: the log tells why nothing streams, and only once."""
 
     @activity.defn
     async def placeless(argument: Any) -> str:
@@ -237,7 +237,7 @@ async def test_a_result_without_a_place_is_named_in_the_log_once(client, caplog)
 
     workflow_id = unique("placeless")
     with caplog.at_level(logging.WARNING, logger="temporal_token_interceptor"):
-        async with worker_for(client, None, [placeless]) as queue:
+        async with worker_for(client, None, [placeless], live="off") as queue:
             await client.execute_workflow(
                 RunMany.run, args=["placeless", 3], id=workflow_id, task_queue=queue
             )
