@@ -207,6 +207,8 @@ def _has_own_endpoint(model: BaseChatModel) -> bool:
     fields = type(model).model_fields
     for name in _ENDPOINTS:
         if name in fields and (value := getattr(model, name, None)) is not None:
+            if value in _PROVIDERS_OWN:  # a default that comes from a factory, as from the environment
+                continue
             default = fields[name].get_default(call_default_factory=False)
             if not isinstance(default, str) or value != default:
                 return True
@@ -254,3 +256,6 @@ _ENDPOINTS = (
     "endpoint",
     "base_url",
 )
+
+_PROVIDERS_OWN = ("https://api.anthropic.com",)
+"""Endpoints that a model fills in by itself, by a factory, where the user names none."""

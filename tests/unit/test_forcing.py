@@ -220,6 +220,19 @@ async def test_an_endpoint_of_ones_own_may_leave_the_end_out():
     assert message.text == "half an answer"
 
 
+async def test_the_endpoint_that_a_model_fills_in_itself_is_not_ones_own():
+    """ChatAnthropic takes its endpoint from a factory, which reads the environment."""
+    model = provider(
+        "langchain_anthropic.chat_models",
+        {},
+        __annotations__={"anthropic_api_url": str | None},
+        anthropic_api_url="https://api.anthropic.com",
+    )
+
+    with pytest.raises(IncompleteAnswer):
+        await ask(model, "ainvoke")
+
+
 @given(st.sampled_from(["stop", "length", "tool_calls", "end_turn", "STOP"]), st.integers(1, 4))
 def test_a_finish_reason_that_came_twice_is_one(reason, times):
     message = AIMessage("x", response_metadata={"finish_reason": reason * times, "model_name": "aa"})
