@@ -46,15 +46,15 @@ class StreamingSetup:
     """
 
     def __init__(self, backend: TokenSink | None, options: StreamingOptions) -> None:
-        self.backend = backend
-        self.options = options
-        self.guard = Guard(INJECTED)
-        self.budget = Budget(options.max_buffered_bytes)
-        self.converter = ClientConverter(options.data_converter)
-        self.summaries = ResultSummaries(backend, enabled=options.summary != "off")
-        self.pools = ProcessPools(options)
-        self.warnings = OnceWarnings(options)
-        self.startup = Startup(backend, options)
+        self.backend: TokenSink | None = backend
+        self.options: StreamingOptions = options
+        self.guard: Guard = Guard(INJECTED)
+        self.budget: Budget = Budget(options.max_buffered_bytes)
+        self.converter: ClientConverter = ClientConverter(options.data_converter)
+        self.summaries: ResultSummaries = ResultSummaries(backend, enabled=options.summary != "off")
+        self.pools: ProcessPools = ProcessPools(options)
+        self.warnings: OnceWarnings = OnceWarnings(options)
+        self.startup: Startup = Startup(backend, options)
 
     async def close(self) -> None:
         """Deliver what is left within `flush_timeout`, and join the task that does it."""
