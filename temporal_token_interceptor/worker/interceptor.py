@@ -155,11 +155,6 @@ class TokenStreamingInterceptor(Interceptor):
         """Leave workflows as they are. Temporal calls this when a worker with workflows is made."""
         self._report()
 
-    def managed(self) -> StreamingSetup:
-        """Return what runs this interceptor, to a plugin that reports its start and closes it."""
-        self._is_run_by_plugin = True
-        return self._setup
-
     def _report(self) -> None:
         if not self._is_run_by_plugin:
             self._setup.startup.report_and_check()
@@ -176,3 +171,9 @@ class TokenStreamingInterceptor(Interceptor):
         backend = self._setup.backend
         where = "custom_data" if backend is None else f"{backend!r}, {self._setup.budget!r}"
         return f"<TokenStreamingInterceptor to {where}>"
+
+
+def managed(interceptor: TokenStreamingInterceptor) -> StreamingSetup:
+    """Return what runs an interceptor, to a plugin that reports its start and closes it."""
+    interceptor._is_run_by_plugin = True
+    return interceptor._setup

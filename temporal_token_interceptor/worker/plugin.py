@@ -35,7 +35,7 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.instruments import system_of
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
-from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
+from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor, managed
 from temporal_token_interceptor.worker.live_session import live_interval
 from temporal_token_interceptor.worker.options import StreamingKeywords
 from temporal_token_interceptor.worker.startup import Checkable
@@ -124,7 +124,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         if not ours:
             converter = config["client"].data_converter
             interceptor = self._interceptor(data_converter=converter)
-            interceptor.managed().startup.warn_of_activities(_names_of(config.get("activities") or ()))
+            managed(interceptor).startup.warn_of_activities(_names_of(config.get("activities") or ()))
             config["interceptors"] = [*present, interceptor]
             config["workflow_runner"] = _opened(config.get("workflow_runner"))
             self._let_heartbeats_through(config)
@@ -147,7 +147,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         """Run a worker with the backend open, and close it after the last one."""
         config = worker.config(active_config=True)
         interceptors = config.get("interceptors") or ()
-        ours = [one.managed() for one in interceptors if isinstance(one, TokenStreamingInterceptor)]
+        ours = [managed(one) for one in interceptors if isinstance(one, TokenStreamingInterceptor)]
         async with AsyncExitStack() as stack:
             if self._backend is not None:
                 await stack.enter_async_context(self._backend.lent())
