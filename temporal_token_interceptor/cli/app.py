@@ -18,6 +18,10 @@ from temporal_token_interceptor.cli.tail import print_json, print_live
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.events import Event
 
+# Seconds. After its last answer a thread of the Temporal SDK still releases Python objects; an interpreter that
+# exits just then aborts ("PyGILState_Release"), and there is no event to wait for: sdk-python issue 300.
+_SDK_REST = 0.2
+
 app = typer.Typer(
     name="tti",
     no_args_is_help=True,
@@ -109,7 +113,14 @@ def doctor(
 
     Exits with 1 if something is wrong.
     """
-    findings = asyncio.run(checks.examine(workflow, data_converter))
+
+    async def run() -> list[checks.Finding]:
+        try:
+            return await checks.examine(workflow, data_converter)
+        finally:
+            await asyncio.sleep(_SDK_REST)
+
+    findings = asyncio.run(run())
     Console().print(checks.table_of(findings))
     raise typer.Exit(1 if any(finding.verdict is checks.Verdict.WRONG for finding in findings) else 0)
 
@@ -136,8 +147,14 @@ def _run(work: Any, data_converter: str | None) -> None:
             coroutine: Coroutine[Any, Any, int] = work(with_)
             return await coroutine
 
+    async def run() -> int:
+        try:
+            return await connect_and_work()
+        finally:
+            await asyncio.sleep(_SDK_REST)
+
     try:
-        code = asyncio.run(connect_and_work())
+        code = asyncio.run(run())
     except (TokenStreamError, ConfigurationError) as error:
         sys.stderr.write(f"tti: {error}\n")
         code = 2
