@@ -18,8 +18,8 @@ from temporal_token_interceptor.cli.tail import print_json, print_live
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.events import Event
 
-# Seconds. After its last answer a thread of the Temporal SDK still releases Python objects; an interpreter that
-# exits just then aborts ("PyGILState_Release"), and there is no event to wait for: sdk-python issue 300.
+# Seconds. After its last answer a thread of the Temporal SDK still releases Python objects; an interpreter
+# that exits just then aborts ("PyGILState_Release"), and there is no event to wait for: sdk-python issue 300.
 _SDK_REST = 0.2
 
 app = typer.Typer(
