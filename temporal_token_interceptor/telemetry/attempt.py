@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
@@ -54,6 +54,9 @@ class NoTelemetry:
     traceparent: str | None = None
     """The trace that readers link to, for the headers of the attempt's frames."""
 
+    is_on: ClassVar[bool] = False
+    """Whether it is worth calling for each frame."""
+
     def call_started(self, call: Call) -> None:
         """Note that a captured call begins. Called where the model is, on any thread."""
 
@@ -85,6 +88,8 @@ class AttemptTelemetry(NoTelemetry):
         runtime_meter: Temporal's, which gets the counters too; None if it is off.
         guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
+
+    is_on = True
 
     def __init__(
         self,

@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from temporal_token_interceptor.capture.buffer import Buffer
-from temporal_token_interceptor.events import AttemptEnded, Frame, Gap, Origin, Record
+from temporal_token_interceptor.events import (
+    AttemptEnded,
+    CallEnded,
+    CallStarted,
+    Frame,
+    Gap,
+    Origin,
+    Record,
+    TextCheck,
+    TextRun,
+)
 from temporal_token_interceptor.protocol.text_check import CallChecks
 from temporal_token_interceptor.telemetry.attempt import NoTelemetry
-from temporal_token_interceptor.worker.summary import Tally
 
 # A reader that comes after the start of a long stream was trimmed can begin at any header.
 _HEADER_EVERY = 64
+
+
+# More calls than fit into an item of a result need not be remembered one by one.
+_MOST_CALLS = 64
+
+
+class Tally:
+    """Counts what an attempt reports, as it is sent."""
+
+    def __init__(self) -> None:
+        self.token_count = 0
+        self.call_count = 0
+        self._calls: dict[int, dict[str, Any]] = {}
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Count the records of a frame."""
+        for record in records:
+            match record:
+                case TextRun(kind="text"):
+                    self.token_count += record.count
+                    if (facts := self._calls.get(record.call)) is not None:
+                        facts["token_count"] += record.count
+                case CallStarted(call=call):
+                    self.call_count += 1
+                    if len(self._calls) < _MOST_CALLS:
+                        self._calls[call.ordinal] = {"node": call.node_name, "token_count": 0}
+                case TextCheck(call=ordinal) if (facts := self._calls.get(ordinal)) is not None:
+                    facts["digest"] = record.digest
+                case CallEnded(call=call) if (facts := self._calls.get(call.ordinal)) is not None:
+                    ended = {
+                        "usage": record.usage,
+                        "finish_reason": record.finish_reason,
+                        "error": record.error,
+                    }
+                    facts.update({name: value for name, value in ended.items() if value})
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Return what is known of each call: node, tokens, the digest of its text, usage, how it finished."""
+        return list(self._calls.values())
 
 
 class FrameMaker:
@@ -37,16 +87,17 @@ class FrameMaker:
             records: What is in it.
             header: Whether it needs a header; the first has one in any case, and so has every 64th.
         """
-        open_calls = self._calls.open
+        header = header or self.seq % _HEADER_EVERY == 0
+        open_calls = self._calls.open if header else ()  # of before these records
         checked = self._calls.add(records)
         frame = Frame(
             self._origin,
             self.seq,
             checked,
-            header=header or self.seq % _HEADER_EVERY == 0,
+            header=header,
             open_calls=open_calls,
             traceparent=self._telemetry.traceparent,
-            waiting_since=self._telemetry.taken(),
+            waiting_since=self._telemetry.taken() if self._telemetry.is_on else None,
         )
         self.seq += 1
         self.tally.add(checked)

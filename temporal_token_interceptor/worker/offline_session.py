@@ -10,7 +10,7 @@ from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.events import AttemptEnded, Frame, Origin, Outcome
 from temporal_token_interceptor.protocol.text_check import CallChecks
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY
-from temporal_token_interceptor.worker.summary import Tally
+from temporal_token_interceptor.worker.frame_maker import Tally
 
 # Enough for a full summary. What an attempt produces beyond that is counted and dropped at once.
 _BYTES: Final = 256 * 1024

@@ -29,8 +29,7 @@ from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry
 from temporal_token_interceptor.transport.base import TokenSink
-from temporal_token_interceptor.worker.frame_maker import FrameMaker, Leftover
-from temporal_token_interceptor.worker.summary import Tally
+from temporal_token_interceptor.worker.frame_maker import FrameMaker, Leftover, Tally
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +152,8 @@ class Session:
     # ------------------------------------------------------------------ waking, from any thread
 
     def _wake(self) -> None:
-        self.telemetry.waiting()
+        if self.telemetry.is_on:
+            self.telemetry.waiting()
         # The sending task checks the buffer again before it sleeps; waking a loop from a thread costs the
         # thread of the model 10 us.
         if self._state is _State.SENDING:
@@ -223,7 +223,8 @@ class Session:
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
         self.note_sent(frame)
-        self.telemetry.stored(frame.records)
+        if self.telemetry.is_on:
+            self.telemetry.stored(frame.records)
 
     def note_sent(self, frame: Frame) -> None:
         """Note a frame that the sink has taken."""

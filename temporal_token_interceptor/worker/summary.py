@@ -8,7 +8,7 @@ Both keep to a size, and what had to be left out is counted in the item itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -34,12 +34,10 @@ from temporal_token_interceptor.protocol.frame_lists import shortened
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.origin_json import time_to_wire
 from temporal_token_interceptor.protocol.result_items import MARK
+from temporal_token_interceptor.worker.frame_maker import Tally
 
 COUNTS_BYTES: Final = 4 * 1024
 FRAMES_BYTES: Final = 128 * 1024
-
-# More calls than fit into an item need not be remembered one by one.
-_MOST_CALLS = 64
 
 # The form of a gap in a frame, generously.
 _GAP_BYTES = 64
@@ -67,41 +65,6 @@ def item_of(undelivered: Sequence[Frame], origin: Origin, tally: Tally, room: in
 
 
 # ------------------------------------------------------------------ counts: what was delivered
-
-
-class Tally:
-    """Counts what an attempt says, as it is sent."""
-
-    def __init__(self) -> None:
-        self.token_count = 0
-        self.call_count = 0
-        self._calls: dict[int, dict[str, Any]] = {}
-
-    def add(self, records: Iterable[Record]) -> None:
-        """Count the records of a frame."""
-        for record in records:
-            match record:
-                case TextRun(kind="text"):
-                    self.token_count += record.count
-                    if (facts := self._calls.get(record.call)) is not None:
-                        facts["token_count"] += record.count
-                case CallStarted(call=call):
-                    self.call_count += 1
-                    if len(self._calls) < _MOST_CALLS:
-                        self._calls[call.ordinal] = {"node": call.node_name, "token_count": 0}
-                case TextCheck(call=ordinal) if (facts := self._calls.get(ordinal)) is not None:
-                    facts["digest"] = record.digest
-                case CallEnded(call=call) if (facts := self._calls.get(call.ordinal)) is not None:
-                    ended = {
-                        "usage": record.usage,
-                        "finish_reason": record.finish_reason,
-                        "error": record.error,
-                    }
-                    facts.update({name: value for name, value in ended.items() if value})
-
-    def calls(self) -> list[dict[str, Any]]:
-        """Return what is known of each call: node, tokens, the digest of its text, usage, how it finished."""
-        return list(self._calls.values())
 
 
 def counted(origin: Origin, tally: Tally, room: int) -> Item | None:

@@ -24,10 +24,10 @@ from temporal_token_interceptor.events import (
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import decode, encode
 from temporal_token_interceptor.protocol.result_items import MARK, frames_in, summary_events
+from temporal_token_interceptor.worker.frame_maker import Tally
 from temporal_token_interceptor.worker.summary import (
     COUNTS_BYTES,
     FRAMES_BYTES,
-    Tally,
     counted,
     enclosed,
     item_of,
