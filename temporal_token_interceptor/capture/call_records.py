@@ -169,7 +169,8 @@ class CallRecords:
         if kind == "text":
             index, live.text = live.text, live.text + 1
             live.recent.append(text)
-            take_hash(live)
+            if index & HASHED_TOGETHER == HASHED_TOGETHER:
+                take_hash(live)
         else:
             index, live.reasoning = live.reasoning, live.reasoning + 1
         self._buffer.put_text(live.call, kind, index, text)

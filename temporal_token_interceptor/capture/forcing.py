@@ -184,10 +184,15 @@ def mend(result: ChatResult) -> None:
     """Undo what LangChain's merge of chunks makes of a finish reason that came twice: `stopstop`."""
     for generation in result.generations:
         for facts in (generation.generation_info, generation.message.response_metadata):
-            for name in _ENDS if facts else ():
-                value = facts.get(name) if facts else None
-                if isinstance(value, str) and (repeated := _REPEATED.fullmatch(value)) and facts is not None:
-                    facts[name] = repeated[1]
+            if facts:
+                _mend_ends(facts)
+
+
+def _mend_ends(facts: dict[str, Any]) -> None:
+    for name in _ENDS:
+        value = facts.get(name)
+        if isinstance(value, str) and (repeated := _REPEATED.fullmatch(value)):
+            facts[name] = repeated[1]
 
 
 def _has_end(generation: ChatGeneration) -> bool:
