@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -12,15 +11,11 @@ import typer
 from rich.console import Console
 
 from temporal_token_interceptor.cli import doctor as checks
-from temporal_token_interceptor.cli.connections import Connections, connected
+from temporal_token_interceptor.cli.connections import Connections, at_once, connected, run_and_rest
 from temporal_token_interceptor.cli.overview import report_on, running, status_of, table_of_running, tables_of
 from temporal_token_interceptor.cli.tail import print_json, print_live
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.events import Event
-
-# Seconds. After its last answer a thread of the Temporal SDK still releases Python objects; an interpreter
-# that exits just then aborts ("PyGILState_Release"), and there is no event to wait for: sdk-python issue 300.
-_SDK_REST = 0.2
 
 app = typer.Typer(
     name="tti",
@@ -91,7 +86,7 @@ def show(workflow: _Workflow, run_id: _RunId = None, data_converter: _Converter 
 
     async def work(with_: Connections) -> int:
         status = await status_of(with_.client, workflow, run_id)
-        events = with_.subscriber.subscribe(workflow, run_id, on_retry="annotate", until=_at_once())
+        events = with_.subscriber.subscribe(workflow, run_id, on_retry="annotate", until=at_once())
         report = await report_on(events)
         console = Console()
         console.print(f"workflow {workflow}: {status}", highlight=False, markup=False)
@@ -113,30 +108,15 @@ def doctor(
 
     Exits with 1 if something is wrong.
     """
-
-    async def run() -> list[checks.Finding]:
-        try:
-            return await checks.examine(workflow, data_converter)
-        finally:
-            await asyncio.sleep(_SDK_REST)
-
-    findings = asyncio.run(run())
+    findings = run_and_rest(checks.examine(workflow, data_converter))
     Console().print(checks.table_of(findings))
     raise typer.Exit(1 if any(finding.verdict is checks.Verdict.WRONG for finding in findings) else 0)
 
 
-async def _at_once() -> None:
-    """End a subscription once what is there has been read."""
-
-
-def _from(with_: Connections, workflow: str, run_id: str | None, start: str) -> AsyncGenerator[Event]:
-    match start:
-        case "start":
-            return with_.subscriber.subscribe(workflow, run_id)
-        case "now":
-            return with_.subscriber.subscribe(workflow, run_id, start="now")
-        case _:
-            return with_.subscriber.subscribe(workflow, run_id, start)
+def _from(with_: Connections, workflow: str, run_id: str | None, place: str) -> AsyncGenerator[Event]:
+    if place == "now":
+        return with_.subscriber.subscribe(workflow, run_id, start="now")
+    return with_.subscriber.subscribe(workflow, run_id, None if place == "start" else place)
 
 
 def _run(work: Any, data_converter: str | None) -> None:
@@ -147,14 +127,8 @@ def _run(work: Any, data_converter: str | None) -> None:
             coroutine: Coroutine[Any, Any, int] = work(with_)
             return await coroutine
 
-    async def run() -> int:
-        try:
-            return await connect_and_work()
-        finally:
-            await asyncio.sleep(_SDK_REST)
-
     try:
-        code = asyncio.run(run())
+        code = run_and_rest(connect_and_work())
     except (TokenStreamError, ConfigurationError) as error:
         sys.stderr.write(f"tti: {error}\n")
         code = 2

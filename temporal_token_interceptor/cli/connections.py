@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.client import Client
 from temporalio.converter import DataConverter
@@ -16,8 +17,13 @@ from temporalio.service import RPCError
 
 from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
-from temporal_token_interceptor.transport.base import TokenSource
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
+
+_T = TypeVar("_T")
+
+# Seconds. After its last answer a thread of the Temporal SDK still releases Python objects; an interpreter
+# that exits just then aborts ("PyGILState_Release"), and there is no event to wait for: sdk-python issue 300.
+_SDK_REST = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,10 @@ class Connections:
 
     Attributes:
         client: A connected Temporal client.
-        backend: The backend of `REDIS_URL`; None where that is not set.
         subscriber: Reads from both.
     """
 
     client: Client
-    backend: RedisStreamBackend | None
     subscriber: TokenSubscriber
 
 
@@ -51,12 +55,23 @@ async def connected(data_converter: str | None) -> AsyncGenerator[Connections]:
         backend = None
         if os.environ.get("REDIS_URL"):
             backend = await stack.enter_async_context(RedisStreamBackend.from_environment())
-        yield Connections(client, backend, subscriber_of(client, backend))
+        yield Connections(client, TokenSubscriber.from_environment(client, backend))
 
 
-def subscriber_of(client: Client, backend: TokenSource | None) -> TokenSubscriber:
-    """Return a subscriber whose options are those of the environment."""
-    return TokenSubscriber.from_environment(client, backend)
+async def at_once() -> None:
+    """Be done: as the `until=` of a subscription it ends it once what is there has been read."""
+
+
+def run_and_rest(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine on a loop of its own, with a rest before the interpreter may exit."""
+
+    async def rested() -> _T:
+        try:
+            return await work
+        finally:
+            await asyncio.sleep(_SDK_REST)
+
+    return asyncio.run(rested())
 
 
 async def temporal_client(data_converter: str | None) -> Client:

@@ -17,10 +17,11 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, GetSyste
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
-from temporal_token_interceptor.cli.connections import subscriber_of, temporal_client
+from temporal_token_interceptor.cli.connections import at_once, temporal_client
 from temporal_token_interceptor.cli.tail import printable
 from temporal_token_interceptor.errors import CodecMismatch, ConfigurationError, TokenStreamError
 from temporal_token_interceptor.events import AttemptStarted, Gap
+from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 
 _SOON = timedelta(seconds=5)  # in which a worker that streams has reported the start of its attempt
@@ -213,11 +214,9 @@ async def _stream(
     activities: _Activities,
 ) -> Finding:
     """Read what there is of the workflow, at once."""
-
-    async def at_once() -> None: ...
-
     attempts, gaps = 0, 0
-    events = subscriber_of(client, backend).subscribe(described.id, described.run_id, until=at_once())
+    subscriber = TokenSubscriber.from_environment(client, backend)
+    events = subscriber.subscribe(described.id, described.run_id, until=at_once())
     try:
         async with aclosing(events):
             async for event in events:

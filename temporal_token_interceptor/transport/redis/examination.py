@@ -1,6 +1,6 @@
 """Questions to a Redis that an operator asks: is it there, new enough, allowed, and will it keep the streams?
 
-Everything is tried on keys of its own under the prefix, which it removes or lets expire within a minute.
+Everything is tried on keys of its own under the prefix, which expire within a minute where EXPIRE is granted.
 """
 
 from __future__ import annotations
