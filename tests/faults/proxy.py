@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tests.support.loopback import serving
+
 Manners = Literal["good", "drops replies", "resets"]
 
 
@@ -46,27 +48,13 @@ class Proxy:
     async def before(self, redis_url: str):
         """Listen as long as the block lasts."""
         address = urlsplit(redis_url)
-        tasks: set[asyncio.Task[None]] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            try:
-                await self._serve(reader, writer, address.hostname, address.port)
-            finally:
-                tasks.discard(task)
+            await self._serve(reader, writer, address.hostname, address.port)
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with serving(serve) as address_here:
+            self.url = f"redis://{address_here}"
             yield self
-        finally:
-            server.close()
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(set(tasks), timeout=5)
 
     async def _serve(self, reader, writer, host, port) -> None:
         with suppress(OSError):

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
+from tests.support.loopback import serving
+
 Refuses = Callable[[list[bytes]], str | None]
 """Returns the error for a command's words; None lets it pass."""
 
@@ -41,27 +43,9 @@ class OddRedis:
         """Listen as long as the block lasts."""
         address = urlsplit(redis_url)
         self._upstream = (str(address.hostname), int(address.port or 6379))
-        tasks: set[asyncio.Task[None]] = set()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            try:
-                await self._serve(reader, writer)
-            finally:
-                tasks.discard(task)
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with serving(self._serve) as address_here:
+            self.url = f"redis://{address_here}"
             yield self
-        finally:
-            server.close()
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(set(tasks), timeout=5)
 
     @property
     def total(self) -> int:
