@@ -16,8 +16,6 @@ from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from temporalio.testing import WorkflowEnvironment
 
 START_TIMEOUT = timedelta(seconds=20)  # generous: both come up in under a second, unless the machine is full
@@ -193,6 +191,12 @@ class _Exited(Exception):
 
 
 async def _answers(process: asyncio.subprocess.Process, port: int) -> None:
+    # Imported here, because files with workflows import this module: Temporal's sandbox would import redis
+    # again for each workflow, and where imports run side by side CPython 3.11 now and then loses a lock
+    # (KeyError in importlib, in 2 of 9 runs of the examples' tests).
+    from redis.asyncio import Redis  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
     async with Redis(host="127.0.0.1", port=port) as client:
         while process.returncode is None:
             with suppress(RedisError, OSError):

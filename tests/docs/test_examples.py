@@ -87,7 +87,7 @@ async def test_an_example_shows_its_point(name):
         code, out, err = await example.ended(within=50)
     skip_without_servers(code, err)
 
-    assert code == 0
+    assert code == 0, err
     assert re.fullmatch(LOGGED.get(name, ""), err)
     place = 0
     for point in POINTS[name]:
