@@ -105,34 +105,39 @@ class Story:
             facts["call"] = self.calls[facts["call"]]
         return kind(**facts)
 
-    def retold(self, event: dict[str, Any]) -> dict[str, Any]:
-        """An event of the page's reader as the file tells it."""
+    def as_the_file_shows_it(self, event: dict[str, Any]) -> dict[str, Any]:
+        """An event of the page's reader as the file shows it."""
         kind = getattr(package_events, event["type"])
         facts = {NAMES.get(name, name): value for name, value in event.pop("facts", {}).items()}
         if "whole" in facts:
             facts["streamed"] = not facts.pop("whole")
-        told = {**event, **facts}
-        call = told.pop("call", None)
+        shown = {**event, **facts}
+        call = shown.pop("call", None)
         if call is not None:
             known = {CALL_NAMES.get(name, name): value for name, value in call.items() if name in CALL_NAMES}
             origin = next(one for one in self.origins.values() if one.attempt_id == event["origin"])
             known["id"] = f"{origin.activity_id}:{call['i']}"
             found = _call({"node_name": "", **known})
-            told["call"] = _name_of(found, self.calls)
+            shown["call"] = _name_of(found, self.calls)
             if kind is TokenEvent:
-                told |= {"node_name": found.node_name, "attempt": origin.attempt}
-        told["origin"] = next(name for name, one in self.origins.items() if one.attempt_id == event["origin"])
+                shown |= {"node_name": found.node_name, "attempt": origin.attempt}
+        shown["origin"] = next(
+            name for name, one in self.origins.items() if one.attempt_id == event["origin"]
+        )
         fields = {field.name: field for field in dataclasses.fields(kind)}
         return {
             name: value
-            for name, value in told.items()
+            for name, value in shown.items()
             if name in ("type", "at")
             or (name in fields and (value != fields[name].default and (name, value) != ("path", [])))
         }
 
-    def told(self, event: Event) -> dict[str, Any]:
-        """An event as the file tells it."""
-        told: dict[str, Any] = {"type": type(event).__name__, "at": Cursor.parse(event.cursor).position}
+    def shown(self, event: Event) -> dict[str, Any]:
+        """An event as the file shows it."""
+        shown: dict[str, Any] = {
+            "type": type(event).__name__,
+            "at": Cursor.parse(event.cursor).position,
+        }
         for field in dataclasses.fields(event):
             value = getattr(event, field.name)
             if field.name == "cursor" or value == field.default:
@@ -145,8 +150,8 @@ class Story:
                 value = list(value)
             elif field.name == "supersedes":
                 value = value.attempt_id
-            told[field.name] = value
-        return told
+            shown[field.name] = value
+        return shown
 
 
 STORIES = sorted(
@@ -181,7 +186,7 @@ def test_entries_read_as_the_contract_says(name):
             with pytest.raises(ProtocolError, match=entry["refused"]):
                 read(place, entry)
         else:
-            assert [story.told(event) for event in read(place, entry)] == entry["events"], entry["about"]
+            assert [story.shown(event) for event in read(place, entry)] == entry["events"], entry["about"]
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -198,7 +203,7 @@ def test_a_reader_written_from_the_page_alone_reads_the_same(name):
             assert "refused" in entry, entry["about"]
         else:
             assert "refused" not in entry, entry["about"]
-            assert [story.retold(event) for event in events] == entry["events"], entry["about"]
+            assert [story.as_the_file_shows_it(event) for event in events] == entry["events"], entry["about"]
 
 
 def test_the_reader_of_the_page_is_short_and_imports_nothing_of_ours():
@@ -219,7 +224,7 @@ def test_frames_are_written_as_the_contract_says(name):
             assert json.loads(encode(story.frame(entry["frame"]))) == entry["entry"], entry["about"]
 
 
-def test_every_story_is_told_and_some_are_written():
+def test_every_story_is_read_and_some_are_written():
     """A file that nobody reads proves nothing."""
     stories = [Story(name) for name in STORIES]
 
