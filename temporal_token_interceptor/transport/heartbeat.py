@@ -1,12 +1,7 @@
 """The newest frames of an attempt as one more heartbeat detail, behind the user's own. Pure: no I/O.
 
-<<<<<<< HEAD
 Temporal keeps the details of the last heartbeat only, and shows them in the description of the workflow. So
 each heartbeat carries the newest frames again: a reader that missed some heartbeats finds them in the next.
-=======
-Temporal keeps the details of the last heartbeat only, and shows them to any client that describes the
-workflow. So each heartbeat carries the newest frames again: a reader that missed some finds them in the next.
->>>>>>> 628110b (Show the first token without Redis, quietly)
 """
 
 from __future__ import annotations

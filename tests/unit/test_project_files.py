@@ -9,6 +9,7 @@ from tests.support.pages import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
@@ -51,6 +52,18 @@ def test_every_dependency_has_a_tested_version():
     }
 
     assert named - pinned - {PROJECT["name"]} == set()
+
+
+def test_no_file_has_marks_of_a_merge_conflict():
+    """A conflict that was committed unresolved lies well hidden in a docstring: nothing else fails."""
+    folders = ("temporal_token_interceptor", "tests", "docs", "benchmarks", "examples")
+    paths = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    texts = [
+        path for path in paths if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".yml", ".html"}
+    ]
+
+    assert len(texts) > 300
+    assert [path.name for path in texts if _CONFLICT.search(path.read_text(encoding="utf-8"))] == []
 
 
 def _normalized(name):
