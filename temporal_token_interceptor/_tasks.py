@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -102,3 +106,38 @@ def started(running: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
         name: The task's name, for logs.
     """
     return asyncio.Task(running, loop=asyncio.get_running_loop(), name=name)
+
+
+@contextmanager
+def cancelled_too_late() -> Iterator[None]:
+    """Let a cancellation end the wait within, and nothing else."""
+    current = asyncio.current_task()
+    before = current.cancelling() if current else 0
+    try:
+        yield
+    except asyncio.CancelledError:
+        while current and current.cancelling() > before:
+            current.uncancel()
+
+
+async def in_thread(function: Callable[[], _T], seconds: float) -> _T:
+    """Return what a function returns that runs in a thread of its own, with a copy of this context.
+
+    Not in the loop's pool, where it would wait for the user's functions, and hold up the end of the process.
+
+    Raises:
+        TimeoutError: it has not returned within so many seconds; it goes on, and nothing waits for it.
+    """
+    outcome: Future[_T] = Future()
+    outcome.set_running_or_notify_cancel()  # from now on it cannot be cancelled, only left
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            outcome.set_result(context.run(function))
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name=getattr(function, "__name__", "function"), daemon=True).start()
+    async with asyncio.timeout(seconds):
+        return await asyncio.wrap_future(outcome)

@@ -135,9 +135,9 @@ class ActivityRun(AttemptRun):
         elif self._pulse is None:
             self.setup.warnings.model_called(self._info)
 
-    def with_summary(self, result: Any) -> Any:
+    async def with_summary(self, result: Any) -> Any:
         """Return the result with the attempt's summary in its `custom_data`, where there is such a field."""
-        return self.setup.summaries.attach(result, self.session, self._input)
+        return await self.setup.summaries.attach(result, self.session, self._input)
 
 
 def _session(

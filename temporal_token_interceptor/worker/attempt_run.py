@@ -115,7 +115,7 @@ class AttemptRun(ABC):
                 raise
             await self.session.finish("completed_provisional")
             self.setup.warnings.attempt_completed(self.session.origin.activity_type, self.observer)
-            return self.with_summary(result)
+            return await self.with_summary(result)
 
     @abstractmethod
     async def call(self) -> Any:
@@ -132,7 +132,7 @@ class AttemptRun(ABC):
     def model_called(self) -> None:  # noqa: B027 - not every kind of attempt has something to do
         """Note the first model call of the attempt, captured or not. On the thread of the model."""
 
-    def with_summary(self, result: Any) -> Any:
+    async def with_summary(self, result: Any) -> Any:
         """Return what the user gets as the result. Undelivered frames are sent later."""
         self.setup.summaries.leave(self.session)
         return result

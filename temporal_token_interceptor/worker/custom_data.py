@@ -1,7 +1,8 @@
 """Puts a summary into an activity's result, where the result has a place for it and nothing can break.
 
 The place is a field `custom_data` that is None or a list, as `langgraph-temporal`'s `NodeActivityOutput` has
-it. A workflow decodes a result by the activity's return type; what cannot be decoded fails its task for ever.
+it. A workflow decodes a result by the activity's return type; what cannot be decoded fails its task again and
+again.
 So the changed result is decoded here first, and the result that the user returned is kept if it does not come
 out right, or not within Temporal's limit for a payload.
 """
@@ -25,6 +26,12 @@ _RESULT_BYTES: Final = 1_400_000
 _ABSENT: Final = object()
 
 
+def has_place(result: object) -> bool:
+    """Whether a result has a field for summaries that is free or has items already."""
+    value = _value(result)
+    return value is None or isinstance(value, list)
+
+
 def attached(
     result: Any,
     summary: Callable[[int], dict[str, Any] | None],
@@ -43,9 +50,9 @@ def attached(
     Raises:
         Exception: what the converter raises for a changed result that it cannot encode or decode.
     """
-    value = _value(result)
-    if value is not None and not isinstance(value, list):
+    if not has_place(result):
         return result
+    value: Any = _value(result)
     (payload,) = converter.to_payloads([result])
     item = summary(_RESULT_BYTES - payload.ByteSize())
     if item is None:

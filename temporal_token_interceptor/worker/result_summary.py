@@ -12,9 +12,10 @@ from typing import Any
 from temporalio import activity
 from temporalio.worker import ExecuteActivityInput
 
+from temporal_token_interceptor._tasks import cancelled_too_late, in_thread
 from temporal_token_interceptor.events import Frame
 from temporal_token_interceptor.transport.base import TokenSink
-from temporal_token_interceptor.worker.custom_data import attached
+from temporal_token_interceptor.worker.custom_data import attached, has_place
 from temporal_token_interceptor.worker.live_session import LiveSession
 from temporal_token_interceptor.worker.offline_session import OfflineSession
 from temporal_token_interceptor.worker.redelivery import LateFrames
@@ -22,6 +23,9 @@ from temporal_token_interceptor.worker.session import Session
 from temporal_token_interceptor.worker.summary import item_of
 
 logger = logging.getLogger(__name__)
+
+# How long the user's serializers and validators may keep an activity that has ended.
+_ATTACH_SECONDS = 1.0
 
 
 class ResultSummaries:
@@ -36,8 +40,14 @@ class ResultSummaries:
         self._enabled = enabled
         self._late = None if sink is None else LateFrames(sink)
         self._placeless: set[str] = set()  # activity types; a worker has not many
+        self._slow: set[str] = set()
 
-    def attach(self, result: Any, attempt: Session | OfflineSession, input: ExecuteActivityInput) -> Any:  # noqa: A002
+    async def attach(
+        self,
+        result: Any,
+        attempt: Session | OfflineSession,
+        input: ExecuteActivityInput,  # noqa: A002 - Temporal's name
+    ) -> Any:
         """Return the result with the summary in its `custom_data`, or just the result."""
         changed = result
         try:
@@ -45,7 +55,7 @@ class ResultSummaries:
             if not (undelivered or attempt.tally.call_count):
                 return result
             if self._enabled:
-                changed = self._changed(result, attempt, undelivered, input)
+                changed = await self._changed(result, attempt, undelivered, input)
             if changed is result:
                 self._redeliver(attempt, undelivered)
         except Exception:  # ours: the activity must not fail because of it
@@ -68,24 +78,33 @@ class ResultSummaries:
         if self._late is not None and isinstance(attempt, Session):
             self._late.leave(undelivered, attempt.codec)
 
-    def _changed(
+    async def _changed(
         self,
         result: Any,
         attempt: Session | OfflineSession,
         undelivered: Sequence[Frame],
         input: ExecuteActivityInput,  # noqa: A002 - Temporal's name
     ) -> Any:
+        kind = attempt.origin.activity_type
+        if kind in self._slow:
+            return result
+        changed = result
         error: Exception | None = None
         try:
-            changed = attached(
-                result,
-                lambda room: item_of(undelivered, attempt.origin, attempt.tally, room),
-                function=input.fn,
-                converter=activity.payload_converter(),
+            if has_place(result):
+                changed = await self._attached(result, attempt, undelivered, input)
+        except TimeoutError:
+            self._slow.add(kind)
+            logger.warning(
+                "the result of activity %r takes more than %g s to be encoded and decoded: its results get "
+                'no summary and hold no undelivered tokens; set summary="off" if that is intended '
+                "(logged once)",
+                kind,
+                _ATTACH_SECONDS,
             )
+            return result
         except Exception as failure:  # noqa: BLE001 - ours, or the user's converter's: the result stands
-            changed, error = result, failure
-        kind = attempt.origin.activity_type
+            error = failure
         if changed is result and undelivered and kind not in self._placeless:
             self._placeless.add(kind)
             # Live readers have them: only those that come after the activity has ended miss them.
@@ -99,3 +118,25 @@ class ResultSummaries:
                 f" ({type(error).__name__})" if error else "",
             )
         return changed
+
+    async def _attached(
+        self,
+        result: Any,
+        attempt: Session | OfflineSession,
+        undelivered: Sequence[Frame],
+        input: ExecuteActivityInput,  # noqa: A002 - Temporal's name
+    ) -> Any:
+        """Attach the summary in a thread: it runs the user's serializers and validators."""
+        converter = activity.payload_converter()
+
+        def attach_summary() -> Any:
+            return attached(
+                result,
+                lambda room: item_of(undelivered, attempt.origin, attempt.tally, room),
+                function=input.fn,
+                converter=converter,
+            )
+
+        with cancelled_too_late():
+            return await in_thread(attach_summary, _ATTACH_SECONDS)
+        return result  # as it is: a cancellation now ends the wait, and is too late for the activity

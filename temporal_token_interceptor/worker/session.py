@@ -13,14 +13,13 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
-from temporal_token_interceptor._tasks import joined, started
+from temporal_token_interceptor._tasks import cancelled_too_late, joined, started
 from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import TokenStreamError
@@ -137,7 +136,7 @@ class Session:
         self._end = AttemptEnded(outcome=outcome, will_retry=will_retry)
         self._ready.set()
         if self._task is not None:
-            with _cancelled_too_late():
+            with cancelled_too_late():
                 await asyncio.wait({self._task}, timeout=self._flush_timeout)
         await self._stop()
 
@@ -259,7 +258,7 @@ class Session:
             return
         task, self._task = self._task, None
         self._state = _State.STOPPED
-        with _cancelled_too_late():
+        with cancelled_too_late():
             await joined(task, _STOP_SECONDS)
         self._give_up()  # again, for a task that was cancelled before it began
         if self.statistics.undelivered and not self._is_failure_logged:
@@ -287,15 +286,3 @@ class Session:
         return (
             f"<Session {self.origin.attempt_id} {state}, {self._maker.seq} frames, {waiting} records waiting>"
         )
-
-
-@contextlib.contextmanager
-def _cancelled_too_late() -> Iterator[None]:
-    """Let a cancellation end the wait within, and nothing else."""
-    current = asyncio.current_task()
-    before = current.cancelling() if current else 0
-    try:
-        yield
-    except asyncio.CancelledError:
-        while current and current.cancelling() > before:
-            current.uncancel()
