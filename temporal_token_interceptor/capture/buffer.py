@@ -11,9 +11,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from temporal_token_interceptor._arguments import positive_number
+from temporal_token_interceptor.capture.sizes import RECORD_BYTES, VALUE_BYTES, record_bytes, text_bytes
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
@@ -28,15 +29,12 @@ from temporal_token_interceptor.events import (
     ToolStarted,
 )
 
-# What a record costs in memory, roughly: a short str object and its slot in a list; a small record.
-_TEXT_BYTES = 64
-_RECORD_BYTES = 512
-
 # Beyond this many chunks a run is joined: during an outage the text of a call shrinks to its characters.
 _JOIN_AT = 512
 
-# Starts and ends are kept when text no longer is, or a reader could not know whose text is missing. Even so
-# they are bounded.
+# Starts and ends are kept when text no longer is, or a reader could not know whose text is missing: without
+# what they carry, in a reserve beyond the budget. That is bounded, too: for the worker, and for an attempt.
+_RESERVE_BYTES = 4 * 1024 * 1024
 _STRUCTURAL_BOUND = 4096
 _STRUCTURAL = (CallStarted, CallEnded, ToolStarted, ToolEnded, NodeStarted, NodeEnded)
 
@@ -56,6 +54,7 @@ class Budget:
         self.limit = positive_number("max_buffered_bytes", limit, unit="bytes")
         self.leased = 0
         self.dropped = 0
+        self.reserved = 0
         self._lock = threading.Lock()
 
     def lease(self, wanted: int) -> int:
@@ -71,6 +70,19 @@ class Budget:
         """Give bytes back."""
         with self._lock:
             self.leased -= size
+
+    def reserve(self, size: int) -> bool:
+        """Take bytes of the 4 MiB beyond the limit, for starts and ends; return whether it had them."""
+        with self._lock:
+            if self.reserved + size > _RESERVE_BYTES:
+                return False
+            self.reserved += size
+            return True
+
+    def give_back(self, reserved: int) -> None:
+        """Give bytes of the reserve back."""
+        with self._lock:
+            self.reserved -= reserved
 
     def count_dropped(self, tokens: int) -> None:
         """Count tokens that did not fit."""
@@ -99,7 +111,7 @@ class _Hole:
     """A `Gap` that still grows."""
 
     call: Call | None
-    missing: int = 1
+    missing: int
     size: int = 0
 
 
@@ -107,6 +119,7 @@ class _Hole:
 class _Kept:
     record: Record
     size: int
+    reserved: int = 0
 
 
 class Buffer:
@@ -139,7 +152,7 @@ class Buffer:
 
     def put_text(self, call: Call, kind: TextKind, index: int, text: str) -> None:
         """Add one chunk of text; the chunk before it, if of the same call and kind, shares its record."""
-        cost = _TEXT_BYTES + len(text)
+        cost = VALUE_BYTES + (len(text) if text.isascii() else text_bytes(text))
         with self._lock:
             self.received += 1
             if self._closed:
@@ -148,7 +161,7 @@ class Buffer:
             run = self._open.get(call.ordinal)
             if self._size + cost > self._leased and not self._lease(cost):
                 self._drop(call)
-            elif isinstance(run, _Run) and run.kind == kind:
+            elif type(run) is _Run and run.kind == kind:
                 self._size += cost
                 run.size += cost
                 run.texts.append(text)
@@ -161,31 +174,31 @@ class Buffer:
         if was_empty:
             self._wake()
 
-    def put(self, record: Record, call: Call | None, size: int = 0) -> None:
-        """Add a record that is not text.
+    def put(self, record: Record, call: Call | None) -> None:
+        """Add a record, in most cases one that is not text.
 
         Args:
             record: The record.
             call: The call it belongs to: text of the call that follows is not joined to text before. None
                 for what happens around the calls.
-            size: The bytes of what it carries, beyond a small record.
         """
-        cost = _RECORD_BYTES + size
+        cost = record_bytes(record)
         with self._lock:
             self.received += 1
             if self._closed:
                 return
             was_empty = not self._items
-            if self._size + cost > self._leased and not self._lease(cost):
-                cost = 0  # beyond the budget; what is structural has its own bound
-            structural = isinstance(record, _STRUCTURAL)
-            if cost or (structural and len(self._items) < _STRUCTURAL_BOUND):
+            if self._size + cost <= self._leased or self._lease(cost):
+                self._size += cost
+                kept: _Kept | None = _Kept(record, cost)
+            else:
+                kept = self._reserved(record)
+            if kept is None:
+                self._drop(call, record.count if isinstance(record, TextRun) else 1)
+            else:
                 if call is not None:
                     self._open.pop(call.ordinal, None)
-                self._size += cost
-                self._items.append(_Kept(record, cost))
-            else:
-                self._drop(call)
+                self._items.append(kept)
         if was_empty:
             self._wake()
 
@@ -203,6 +216,8 @@ class Buffer:
             while items and self._taken < max_bytes:
                 item = items.popleft()
                 self._taken += item.size
+                if isinstance(item, _Kept):
+                    self._give_back(item.reserved)
                 records.append(_finished(item))
             if items:
                 left = {id(item) for item in items}
@@ -215,9 +230,10 @@ class Buffer:
             return tuple(records)
 
     def close(self) -> None:
-        """Turn deaf and give all memory back: what is put from now on is not recorded."""
+        """Give all memory back and ignore what is put from now on."""
         with self._lock:
             self._closed = True
+            self._give_back(sum(item.reserved for item in self._items if isinstance(item, _Kept)))
             self._items.clear()
             self._open.clear()
             self._budget.refund(self._leased)
@@ -227,6 +243,18 @@ class Buffer:
         self._leased += (leased := self._budget.lease(cost))
         return bool(leased)
 
+    def _reserved(self, record: Record) -> _Kept | None:
+        """Keep what must not be dropped in the reserve, without what it carries."""
+        if not isinstance(record, _STRUCTURAL) or len(self._items) >= _STRUCTURAL_BOUND:
+            return None
+        bare = _bare(record)
+        cost = record_bytes(bare)
+        return _Kept(bare, 0, cost) if self._budget.reserve(cost) else None
+
+    def _give_back(self, reserved: int) -> None:
+        if reserved:
+            self._budget.give_back(reserved)
+
     def _release(self, size: int) -> None:
         self._size -= size
         spare = self._leased - self._size - _LEASE_BYTES
@@ -234,26 +262,28 @@ class Buffer:
             self._leased -= spare
             self._budget.refund(spare)
 
-    def _drop(self, call: Call | None) -> None:
-        self._budget.count_dropped(1)
+    def _drop(self, call: Call | None, missing: int = 1) -> None:
+        self._budget.count_dropped(missing)
         ordinal = _NO_ORDINAL if call is None else call.ordinal
         hole = self._open.get(ordinal)
         if isinstance(hole, _Hole):
-            hole.missing += 1
+            hole.missing += missing
         elif len(self._items) < _STRUCTURAL_BOUND:
-            self._open[ordinal] = hole = _Hole(call)
+            self._open[ordinal] = hole = _Hole(call, missing)
             self._items.append(hole)
         else:
-            self._unplaced += 1
+            self._unplaced += missing
 
     def _join(self, run: _Run) -> None:
         """Shrink a long run to its characters. Lossless: only the token boundaries go."""
-        before = run.size
-        run.count = len(run.texts)
-        run.texts = ["".join(run.texts)]
-        run.size = _RECORD_BYTES + len(run.texts[0])
-        self._release(before - run.size)
         del self._open[run.call.ordinal]
+        text = "".join(run.texts)
+        size = RECORD_BYTES + text_bytes(text)
+        if size < run.size:  # not where long texts hold a rare character that makes the whole wider
+            run.count = len(run.texts)
+            run.texts = [text]
+            self._release(run.size - size)
+            run.size = size
 
 
 def _finished(item: _Run | _Hole | _Kept) -> Record:
@@ -262,3 +292,20 @@ def _finished(item: _Run | _Hole | _Kept) -> Record:
     if isinstance(item, _Hole):
         return Gap(missing=item.missing, reason="overflow", call=item.call)
     return TextRun(item.kind, item.call.ordinal, item.first_index, item.texts, item.count or len(item.texts))
+
+
+def _bare(record: Record) -> Record:
+    """Return a start or an end without what it carries; a part that was cut is marked as it usually is."""
+    match record:
+        case CallStarted(call=call):
+            return CallStarted(call=replace(call, tags=(), metadata=None))
+        case CallEnded():
+            return replace(record, additional_kwargs=None)
+        case ToolStarted(input=str()):
+            return replace(record, input=None, truncated=True)
+        case ToolEnded(output=str()):
+            return replace(record, output=None, truncated=True)
+        case NodeEnded() if record.output is not None:
+            return replace(record, output=None, truncated=True)
+        case _:
+            return record

@@ -18,6 +18,7 @@ from temporal_token_interceptor.capture.message_parts import (
     plain_blocks,
     tool_calls_of,
 )
+from temporal_token_interceptor.capture.names import id_of, name_of
 from temporal_token_interceptor.events import Call, ContentBlock, Gap, TextKind, ToolCallChunk
 
 HASHED_TOGETHER = 63
@@ -161,7 +162,7 @@ class CallRecords:
             return
         live.blocks += 1
         sent = block_of(block, with_media=self._with_media)
-        self._buffer.put(ContentBlock(block=sent, call=live.call), live.call, len(str(sent)))
+        self._put_or_gap(live, None if sent is None else ContentBlock(block=sent, call=live.call))
 
     def put_text(self, live: LiveCall, kind: TextKind, text: str) -> None:
         if not text or not (self.takes_text if kind == "text" else self._takes_reasoning):
@@ -184,11 +185,19 @@ class CallRecords:
             args = "null"  # no object, so that no view takes it for a valid call without arguments
         if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
             index, live.tool_calls = live.tool_calls, live.tool_calls + 1
+        text = args if isinstance(args, str) else json_of(args)
+        if text is None:
+            self._put_or_gap(live, None)
+            return
         chunk = ToolCallChunk(
-            index=index,
-            id=block.get("id"),
-            name=block.get("name"),
-            args=args if isinstance(args, str) else json_of(args),
+            index=index if isinstance(index, int) else id_of(index),
+            id=id_of(block.get("id")),
+            name=name_of(block.get("name")),
+            args=text,
             call=live.call,
         )
-        self._buffer.put(chunk, live.call, len(chunk.args))
+        self._buffer.put(chunk, live.call)
+
+    def _put_or_gap(self, live: LiveCall, record: ContentBlock | None) -> None:
+        """Put a record; a gap in its place where it was too large to be read."""
+        self._buffer.put(record or Gap(missing=1, reason="overflow", call=live.call), live.call)

@@ -23,6 +23,7 @@ from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
 from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text, path_of
+from temporal_token_interceptor.capture.names import id_of, name_of, names_of
 from temporal_token_interceptor.events import (
     CustomEvent,
     GraphEvent,
@@ -106,7 +107,7 @@ class SurroundingsObserver(InlineHandler):
         tool_call_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        above = tool_call_id or self.tool_call_above(parent_run_id)
+        above = id_of(tool_call_id) or self.tool_call_above(parent_run_id)
         if above and not self._closed:
             self._tool_call_above[run_id] = above
         place = self._place(metadata)
@@ -116,9 +117,9 @@ class SurroundingsObserver(InlineHandler):
         if "tool_input" in self._selection.contents:
             text, truncated = bounded_text(input_str if inputs is None else inputs)
         started = ToolStarted(
-            name=(serialized or {}).get("name") or kwargs.get("name") or "",
+            name=name_of((serialized or {}).get("name") or kwargs.get("name")) or "",
             run_id=str(run_id),
-            tool_call_id=tool_call_id,
+            tool_call_id=id_of(tool_call_id),
             input=text,
             truncated=truncated,
             **place,
@@ -126,7 +127,7 @@ class SurroundingsObserver(InlineHandler):
         with self._starting:
             if not self._closed:
                 self._live_tools[run_id] = started
-                self._buffer.put(started, None, len(text or ""))
+                self._buffer.put(started, None)
 
     @never_failing
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -197,8 +198,8 @@ class SurroundingsObserver(InlineHandler):
         if self._closed or not self._selection.takes(place["node_name"], tags):
             return
         sent, truncated = bounded_data(data)
-        event = CustomEvent(name=name, data=sent, truncated=truncated, **place)
-        self._buffer.put(event, None, len(str(sent)))
+        event = CustomEvent(name=name_of(name) or "", data=sent, truncated=truncated, **place)
+        self._buffer.put(event, None)
 
     # ------------------------------------------------------------------ `stream_graph` calls this
 
@@ -207,8 +208,8 @@ class SurroundingsObserver(InlineHandler):
         """Pass on what a graph said in one of its stream modes."""
         if not self._closed:
             sent, truncated = bounded_data(data)
-            event = GraphEvent(mode=mode, path=path, data=sent, truncated=truncated)
-            self._buffer.put(event, None, len(str(sent)))
+            event = GraphEvent(mode=mode, path=names_of(path), data=sent, truncated=truncated)
+            self._buffer.put(event, None)
 
     def log_error(self, error: Exception) -> None:
         """Log the first error, and count all, without their text: that may hold content."""
@@ -249,7 +250,7 @@ class SurroundingsObserver(InlineHandler):
                 step=started.step,
                 **facts,
             )
-            self._buffer.put(ended, None, len(facts.get("output") or ""))
+            self._buffer.put(ended, None)
 
     def _end_chain(self, run_id: UUID, **facts: Any) -> None:
         if self._tool_call_above:
@@ -262,16 +263,16 @@ class SurroundingsObserver(InlineHandler):
                 step=started.step,
                 **facts,
             )
-            self._buffer.put(ended, None, len(str(facts.get("output") or "")))
+            self._buffer.put(ended, None)
 
     def _place(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         known = metadata or {}
         if "langgraph_node" not in known:
             known = {**(_metadata_around() or {}), **known}
         return {
-            "node_name": known.get("langgraph_node") or self._default_node,
+            "node_name": name_of(known.get("langgraph_node")) or self._default_node,
             "path": path_of(known),
-            "step": known.get("langgraph_step"),
+            "step": step if type(step := known.get("langgraph_step")) is int else None,
         }
 
 

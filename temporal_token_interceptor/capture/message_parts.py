@@ -13,7 +13,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import LLMResult
 
-from temporal_token_interceptor.capture.json_values import bounded_values
+from temporal_token_interceptor.capture.json_values import Limit, bounded_values
+from temporal_token_interceptor.capture.names import name_of, names_of
 
 TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
 """The types of blocks that are tool calls, or parts of one."""
@@ -26,6 +27,9 @@ DATA_BOUND = 64 * 1024
 
 _MEDIA = frozenset({"image", "audio", "video", "file"})
 
+# Of a block, or of a tool call's arguments: what a frame can hold, and a viewer needs whole or not at all.
+_CONTENT = Limit(nodes=50_000, characters=12 * 1024 * 1024, depth=200, is_exact=True)
+
 
 def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """Read the subgraph path out of a checkpoint namespace such as `sub:1f0c|1|model:77ab`.
@@ -33,7 +37,9 @@ def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     The number distinguishes the second call of a subgraph within one node from the first; it is no name.
     """
     namespace = metadata.get("langgraph_checkpoint_ns") or ""
-    return tuple(part.partition(":")[0] for part in namespace.split("|")[:-1] if not part.isdigit())
+    if not isinstance(namespace, str):
+        return ()
+    return names_of([part.partition(":")[0] for part in namespace.split("|")[:-1] if not part.isdigit()])
 
 
 def plain_blocks(message: BaseMessage) -> Sequence[Mapping[str, Any]] | None:
@@ -97,7 +103,7 @@ def finish_reason_of(message: AIMessage | None, response: LLMResult) -> str | No
     if found is None and isinstance(incomplete := facts.get("incomplete_details"), Mapping):
         found = incomplete.get("reason")  # OpenAI Responses
     found = found or facts.get("status")
-    return None if found is None else str(found)
+    return name_of(found)
 
 
 _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason")
@@ -129,13 +135,24 @@ def usage_of(message: object) -> Mapping[str, Any] | None:
     return usage if isinstance(usage, Mapping) and usage else None
 
 
-def json_of(args: object) -> str:
-    """Return the JSON of arguments that did not arrive as text."""
-    return "" if args is None else json.dumps(args, default=str)
+def json_of(args: object) -> str | None:
+    """Return the JSON of arguments that did not arrive as text; None if they are too large to be read."""
+    if args is None:
+        return ""
+    values, is_cut = bounded_values(args, _CONTENT)
+    return None if is_cut else json.dumps(values)
 
 
-def block_of(block: Mapping[str, Any], *, with_media: bool) -> Mapping[str, Any]:
-    """Return a block as it is sent: bytes of media are replaced by their number, unless asked for."""
+def block_of(block: Mapping[str, Any], *, with_media: bool) -> Mapping[str, Any] | None:
+    """Return a block as JSON values; None if it is too large to be read.
+
+    Bytes of media are replaced by their number, unless asked for.
+    """
+    values, is_cut = bounded_values(_without_media(block, with_media=with_media), _CONTENT)
+    return None if is_cut else values
+
+
+def _without_media(block: Mapping[str, Any], *, with_media: bool) -> Mapping[str, Any]:
     if with_media or block.get("type") not in _MEDIA:
         return block
     reference = {name: value for name, value in block.items() if name not in ("base64", "data")}

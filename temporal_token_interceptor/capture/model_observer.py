@@ -22,7 +22,7 @@ from temporal_token_interceptor.capture.call_records import HASHED_TOGETHER, Cal
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver
-from temporal_token_interceptor.capture.json_values import json_values
+from temporal_token_interceptor.capture.json_values import Limit, json_values
 from temporal_token_interceptor.capture.langchain_hooks import observed_by, warn_of_hidden_model
 from temporal_token_interceptor.capture.message_parts import (
     additional_of,
@@ -30,11 +30,16 @@ from temporal_token_interceptor.capture.message_parts import (
     message_of,
     usage_of,
 )
+from temporal_token_interceptor.capture.names import id_of, name_of, names_of
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
     CallStarted,
 )
+
+# Of a call's metadata and its token counts: they stand in each start and end.
+_METADATA = Limit(nodes=1_000, characters=16 * 1024)
+_USAGE = Limit(nodes=200, characters=4 * 1024)
 
 # As many nodes are named in the warning that the filters select none of them.
 _NAMED_NODES = 8
@@ -181,7 +186,7 @@ class Observer(SurroundingsObserver):
             message = message_of(response)
             facts = {
                 "usage": usage_of(message),
-                "message_id": getattr(message, "id", None),
+                "message_id": id_of(getattr(message, "id", None)),
                 "finish_reason": finish_reason_of(message, response),
                 "additional_kwargs": additional_of(message),
             }
@@ -246,12 +251,13 @@ class Observer(SurroundingsObserver):
             call = Call(
                 ordinal=next(self._ordinals),
                 run_id=str(run_id),
-                agent_name=metadata.get("lc_agent_name"),
-                model=metadata.get("ls_model_name"),
-                provider=metadata.get("ls_provider"),
-                tags=tuple(tags),
+                agent_name=name_of(metadata.get("lc_agent_name")),
+                model=name_of(metadata.get("ls_model_name")),
+                provider=name_of(metadata.get("ls_provider")),
+                tags=names_of(tags),
                 tool_call_id=self.tool_call_above(parent_run_id),
-                metadata={key: json_values(metadata[key]) for key in keys if key in metadata} or None,
+                metadata=json_values({key: metadata[key] for key in keys if key in metadata}, _METADATA)
+                or None,
                 **place,
             )
             if self._on_call is not None:
@@ -260,6 +266,7 @@ class Observer(SurroundingsObserver):
             self._live[run_id.int] = LiveCall(call)
 
     def _end(self, live: LiveCall, **facts: Any) -> None:
+        facts["usage"] = json_values(facts.get("usage"), _USAGE)
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
 
     def _is_echo(self, live: LiveCall, message: object) -> bool:

@@ -36,7 +36,12 @@ _ROLES = {"human": "user", "ai": "assistant"}
 
 def messages_json(messages: Sequence[BaseMessage]) -> str:
     """Return messages in the form that OpenTelemetry's conventions give them."""
-    return json.dumps([_message(message) for message in messages], default=str)
+    return json.dumps([_message(message) for message in messages], default=_named)
+
+
+def _named(value: object) -> str:
+    """Stand in for an argument that JSON cannot hold: its type, because its text is the user's code."""
+    return f"<{type(value).__name__}>"
 
 
 def _message(message: BaseMessage) -> dict[str, Any]:

@@ -80,8 +80,9 @@ class TokenStreamingInterceptor(Interceptor):
         genai_spans: Whether `chat` and `execute_tool` spans and the GenAI metrics are made for OpenTelemetry,
             where an SDK is installed: `"on"`, `"off"`, or `"auto"`: unless another instrumentation of
             LangChain does it.
-        max_buffered_bytes: Memory for tokens that wait for the transport, all activities of the worker
-            together. What does not fit is counted, and readers see a `Gap`.
+        max_buffered_bytes: Memory for what waits for the transport, all activities of the worker together:
+            the bytes of all that it holds. What does not fit is counted, and readers see a `Gap`; starts and
+            ends may use 4 MiB more.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.

@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _LENGTH = struct.Struct("!I")
 _BATCH_BYTES = 64 * 1024
-_RECORD_BYTES = 64
 _END = b""  # an empty batch: all has been sent
 _RECEIVED = b"\x06"
 _SECRET_BYTES = 32
@@ -142,8 +141,7 @@ class Parent:
             first()
         if isinstance(record, CallStarted):
             self._telemetry.call_started(record.call)
-        size = sum(len(text) + _RECORD_BYTES for text in record.texts) if isinstance(record, TextRun) else 0
-        self._buffer.put(record, None if isinstance(record, TextRun) else getattr(record, "call", None), size)
+        self._buffer.put(record, None if isinstance(record, TextRun) else getattr(record, "call", None))
 
 
 class InChild:

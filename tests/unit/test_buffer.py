@@ -349,7 +349,7 @@ def test_everything_put_is_delivered_in_order_or_counted_in_its_place(operations
         elif kind == "tool":
             record = tool(f"{number}", ordinal)
             put[ordinal].append(record)
-            bench.buffer.put(record, call(ordinal), size)
+            bench.buffer.put(record, call(ordinal))
         elif kind == "start":
             start = CallStarted(call=call(ordinal))
             put[ordinal].append(start)
