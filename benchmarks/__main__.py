@@ -24,6 +24,7 @@ BENCHMARKS = {
     "fanout": ("audience", "fanout_figures"),
     "crowd": ("audience", "crowd_figures"),
     "subscribers": ("audience", "subscriber_figures"),
+    "resume": ("resuming", "figures"),
     "memory": ("memory", "figures"),
     "history": ("history", "figures"),
     "growth": ("growth", "figures"),

@@ -33,6 +33,7 @@ from temporal_token_interceptor.protocol.cursor import Cursor, Position
 from temporal_token_interceptor.protocol.event_json import skim, unfold
 from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.text_check import TextDigest
+from temporal_token_interceptor.protocol.text_frames import text_run
 
 
 @dataclass(slots=True)
@@ -129,6 +130,34 @@ class Attempts:
         attempt.next_seq = packet.seq + 1
         events = self._events(attempt, packet, prefix, is_known=is_known)
         return added + events if added else events
+
+    def skim_text(self, entries: Sequence[bytes]) -> int:
+        """Read entries without decoding them, as far as they hold nothing but text of open calls.
+
+        For what a reader that resumes was shown before: most of a stream, at a fifth of what `read` costs.
+        What is noted is what `read` with `is_known` notes.
+
+        Args:
+            entries: Entries of the stream, in its order.
+
+        Returns:
+            How many of them were read. The next one, if there is one, is for `read`.
+        """
+        count = 0
+        while (run := text_run(entries, count)) is not None:
+            attempt = self._attempts.get(run.attempt_id)
+            if attempt is None or attempt.superseded_by is not None or attempt.next_seq != run.seq:
+                break
+            if run.is_answer:
+                if run.call not in attempt.calls:
+                    break
+                if (digest := attempt.digests.get(run.call)) is None:
+                    digest = attempt.digests[run.call] = TextDigest()
+                digest.add(run.text, run.pieces)
+            attempt.cut = None
+            attempt.next_seq += run.frames
+            count += run.frames
+        return count
 
     def _events(self, attempt: _Attempt, packet: Packet, prefix: str, *, is_known: bool) -> list[Event]:
         if is_known:

@@ -52,6 +52,11 @@ class EntryCache:
         self._size = 0
         self._turn = asyncio.Lock()
 
+    @property
+    def accepts_plain(self) -> bool:
+        """Whether frames that are not sealed are read."""
+        return self._accepts_plain
+
     def decoded(self, batch: Sequence[Entry]) -> list[Decoded] | None:
         """Return what each entry holds; None if some have to be opened first (`opened`)."""
         found: list[Decoded] = []

@@ -102,6 +102,30 @@ class EntryDecoder:
             events += found
         return events
 
+    @property
+    def skims(self) -> bool:
+        """Whether what comes before the cursor need not be made into events: what is held is shown later."""
+        return self._held is None
+
+    def skim(self, batch: Sequence[Entry]) -> int:
+        """Read entries of the transport that come before the cursor, undecoded, as far as that is possible.
+
+        Args:
+            batch: The entries: plain ones may be read, and all come before the cursor.
+
+        Returns:
+            How many entries were read. What comes after them is for `read`.
+        """
+        count = self.attempts.skim_text([entry.data for entry in batch])
+        if count:
+            self._where.transport.enter(batch[count - 1].id)
+            self._statistics.entries += count
+            self._is_readable = True
+            self._unopened.clear()
+            if self._telemetry is not None:
+                self._telemetry.skimmed(count)
+        return count
+
     def _events(
         self, place: str, entry: Entry, packet: Packet, *, is_known: bool, has_time: bool
     ) -> list[Event]:

@@ -4,7 +4,7 @@ The end is not in the stream: Temporal reports that the run has closed. Then wha
 read to its last entry, and no further.
 
 A reader with a cursor reads from the start all the same, silently: what an event means depends on which
-attempts and calls began before it. The stream is bounded, so that is cheap; and it is exact.
+attempts and calls began before it. The stream is bounded, so that is exact and cheap (`skimmed`).
 
 Lists of events leave here, one for each batch of entries; `Runs.follow` flattens them for the user.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache, SilentCodec
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
-from temporal_token_interceptor.reader.entry_parts import parts
+from temporal_token_interceptor.reader.entry_parts import parts, skimmed
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
@@ -37,7 +37,7 @@ from temporal_token_interceptor.reader.temporal.heartbeats import (
     is_live,
 )
 from temporal_token_interceptor.reader.temporal.results import Result
-from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed
+from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed, has_closed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
 from temporal_token_interceptor.transport.base import Entry, TimedSource, TokenSource
 
@@ -147,7 +147,7 @@ class RunStream:
             self._cache.readers -= 1
             self._decoder.count()
         self._decoder.check_opened()
-        if not is_snapshot and (tail := self._tail(has_closed=_has_closed(closing))):
+        if not is_snapshot and (tail := self._tail(has_closed=has_closed(closing))):
             yield tail
 
     def so_far(self) -> Batches:
@@ -201,7 +201,7 @@ class RunStream:
             live = history.live(counts=not self._where.has_read_transport)
             beats = self._heartbeats
             yield self._follow_history(live if beats is None else LiveEntries(beats, live), closing)
-        elif _has_closed(closing) or not self._where.transport.last or self._decoder.attempts.unsettled():
+        elif has_closed(closing) or not self._where.transport.last or self._decoder.attempts.unsettled():
             yield self._heal(history)
 
     async def _missing_transport(self) -> Batches:
@@ -236,7 +236,7 @@ class RunStream:
                             async for events in recalled:
                                 yield events
                         recalls, batch = None, batch[len(old) :]
-                    for part in (batch,) if len(batch) == 1 else parts(batch):
+                    for part in self._parts(batch):
                         decoded = self._cache.decoded(part) or await self._cache.opened(part)
                         if events := self._decoder.read(reach, part, decoded):
                             yield events
@@ -244,6 +244,11 @@ class RunStream:
             if reach.furthest or history is None or isinstance(error, SilentCodec):
                 raise
             self._is_away = True
+
+    def _parts(self, batch: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
+        if not self._where.transport.has_passed:
+            batch = skimmed(batch, self._where.transport, self._cache, self._decoder)
+        return (batch,) if len(batch) == 1 else parts(batch)
 
     async def _read(self, reach: Reach, batch: Sequence[Entry]) -> list[Event]:
         if reach is self._where.history or self._heartbeats is not None:
@@ -343,8 +348,3 @@ class RunStream:
     def _gap(self, reason: Cut, cursor: str) -> Gap:
         self._statistics.gaps += 1
         return Gap(missing=None, reason=reason, cursor=cursor)
-
-
-def _has_closed(closing: asyncio.Future[Closed | None]) -> bool:
-    """Whether the run has closed, and not only its reader had enough, or failed to learn."""
-    return closing.exception() is None and closing.result() is not None

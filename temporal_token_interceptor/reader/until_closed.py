@@ -168,6 +168,11 @@ class UntilClosed:
             await source.aclose()
 
 
+def has_closed(closing: asyncio.Future[Any]) -> bool:
+    """Whether the run has closed, and not only its reader had enough, or failed to learn."""
+    return closing.exception() is None and closing.result() is not None
+
+
 def _closed_backend() -> TransportUnavailable:
     return TransportUnavailable(
         "the backend was closed while it was read (by `close`, by the end of its `async with`, or by the "

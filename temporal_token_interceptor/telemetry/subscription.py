@@ -70,6 +70,10 @@ class SubscriptionTelemetry:
             self._span.set_attribute(names.MESSAGE_COUNT, self._frames)
             self._span.end()
 
+    def skimmed(self, count: int) -> None:
+        """Note frames without a header that were read before the cursor."""
+        self._frames += count
+
     def packet(self, packet: Packet) -> None:
         """Note a frame that was read."""
         self._frames += 1

@@ -7,16 +7,16 @@ A transport keeps one append-only stream for each workflow run and knows nothing
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a stream.
+
+    A tuple, because one is made for each: a frozen dataclass takes three times as long.
 
     Attributes:
         id: Its place; ids of one stream sort as strings, in the order of the stream. At most 40 letters,

@@ -301,7 +301,7 @@ def entry_id(server_id: str) -> str:
 def _padded(raw_id: str) -> str:
     """Pad an id of Redis, so that ids sort as strings."""
     milliseconds, _, number = raw_id.partition("-")
-    return f"{milliseconds:>015}-{number:>010}"
+    return f"{milliseconds.zfill(15)}-{number.zfill(10)}"
 
 
 def _data(fields: list[bytes] | None) -> bytes:
