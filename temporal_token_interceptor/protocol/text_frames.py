@@ -20,10 +20,13 @@ _NUMBER = rb"(?:0|[1-9][0-9]{0,14})"
 _STRING = rb'"[^"\\\x00-\x1f]*"'  # without an escape
 # The number of pieces stands behind them only if it is not that of the strings.
 _FORM = (
-    rb'\{"v":1,"a":"([!#-\[\]-~]{1,64})","n":(NUMBER)(?:,"t":NUMBER)?,'
-    rb'"e":\[\["(text|reasoning)",(NUMBER),NUMBER,\[(STRING(?:,STRING)*)\](?:,(NUMBER))?\]\]\}'
+    (
+        rb'\{"v":1,"a":"([!#-\[\]-~]{1,64})","n":(NUMBER)(?:,"t":NUMBER)?,'
+        rb'"e":\[\["(text|reasoning)",(NUMBER),NUMBER,\[(STRING(?:,STRING)*)\](?:,(NUMBER))?\]\]\}'
+    )
+    .replace(b"NUMBER", _NUMBER)
+    .replace(b"STRING", _STRING)
 )
-_FORM = _FORM.replace(b"NUMBER", _NUMBER).replace(b"STRING", _STRING)
 _FRAME = re.compile(_FORM).fullmatch
 _FRAMES = re.compile(rb"^%b$" % _FORM, re.MULTILINE).findall
 
