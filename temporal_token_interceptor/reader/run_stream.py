@@ -29,13 +29,8 @@ from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.asking import Closed
-from temporal_token_interceptor.reader.temporal.heartbeats import (
-    BEHIND_LIVE,
-    LIVE,
-    LiveEntries,
-    RunHeartbeats,
-    is_live,
-)
+from temporal_token_interceptor.reader.temporal.heartbeats import BEHIND_LIVE, LIVE, RunHeartbeats
+from temporal_token_interceptor.reader.temporal.live_entries import LiveEntries, is_live
 from temporal_token_interceptor.reader.temporal.results import Result
 from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed, has_closed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
