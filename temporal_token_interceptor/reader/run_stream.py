@@ -193,8 +193,10 @@ class RunStream:
         if history is None:
             return
         if self._source is None or self._is_away:
-            live = history.live(counts=not self._where.has_read_transport)
-            beats = self._heartbeats
+            beats, counts = self._heartbeats, not self._where.has_read_transport
+            live = history.live(
+                counts=counts, on_scheduled=None if beats is None else beats.activity_scheduled
+            )
             yield self._follow_history(live if beats is None else LiveEntries(beats, live), closing)
         elif has_closed(closing) or not self._where.transport.last or self._decoder.attempts.unsettled():
             yield self._heal(history)

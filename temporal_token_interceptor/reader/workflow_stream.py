@@ -26,7 +26,7 @@ from temporal_token_interceptor.reader.silence import SilenceHint
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
 from temporal_token_interceptor.reader.temporal.asking import Closed
-from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats
+from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats, shared_heartbeats
 from temporal_token_interceptor.reader.temporal.history import RunHistory
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
@@ -75,7 +75,6 @@ class Runs:
         self._caches: WeakValueDictionary[StreamKey, EntryCache] = WeakValueDictionary()
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
         self._silence = SilenceHint(self._workflows, has_transport=source is not None)
-        self._live: WeakValueDictionary[StreamKey, RunHeartbeats] = WeakValueDictionary()
 
     async def follow(
         self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None
@@ -209,13 +208,10 @@ class Runs:
         return history
 
     def _heartbeats(self, stream: StreamKey) -> RunHeartbeats | None:
-        """Return the heartbeats of a run, where there is no transport: the same for all its subscribers."""
+        """Return the heartbeats of a run, where there is no transport: the same for all of the process."""
         if self._source is not None or self._client is None or self._workflows is None:
             return None
-        found = self._live.get(stream)
-        if found is None:
-            found = self._live[stream] = RunHeartbeats(self._client, self._workflows, stream)
-        return found
+        return shared_heartbeats(self._client, self._workflows, stream)
 
     def _cache(self, stream: StreamKey) -> EntryCache:
         """Return what opens and decodes the entries of a stream: the same for all its readers."""

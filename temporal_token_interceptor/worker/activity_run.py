@@ -151,7 +151,9 @@ def _session(
     if setup.backend is None and isinstance(outbound, HeartbeatRecorder):
         interval = live_interval(options.live, options.heartbeat)
         if interval is not None and streams_live(info, options.live, options.heartbeat):
-            sink = HeartbeatSink(outbound, interval)
-            return LiveSession(origin, sink, budget=setup.budget, flush_timeout=options.flush_timeout)
+            sink, flush_timeout = HeartbeatSink(outbound), options.flush_timeout
+            return LiveSession(
+                origin, sink, interval=interval, budget=setup.budget, flush_timeout=flush_timeout
+            )
     converter = None if setup.backend is None else setup.converter.of_activity(outbound)
     return setup.session(origin, activity.metric_meter, converter)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Literal
@@ -12,7 +13,7 @@ from temporalio import activity
 
 from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.errors import TokenStreamError
-from temporal_token_interceptor.events import Frame, Origin
+from temporal_token_interceptor.events import Frame, Origin, Record, TextRun
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.heartbeat import Ring
@@ -26,8 +27,14 @@ Live = Literal["auto", "off"] | timedelta
 LIVE_INTERVAL: Final = timedelta(seconds=0.2)
 """Between two heartbeats that carry frames, by default."""
 
-# Of text in a frame: several frames have room in one heartbeat.
+# Of a frame, as the JSON of a heartbeat: several have room in one heartbeat.
 _FRAME_BYTES = 16 * 1024
+
+# Of new frames in one heartbeat: a reader that missed it finds them in the next one, too.
+_NEW_BYTES = 24 * 1024
+
+# Of memory that is taken out of the buffer at a time; in a heartbeat, short tokens take an eighth of that.
+_TAKEN_BYTES = 64 * 1024
 
 # Of frames that are kept for the result, as JSON: enough for a full summary.
 _KEPT_BYTES = 256 * 1024
@@ -50,14 +57,13 @@ class HeartbeatSink:
 
     Args:
         recorder: Sends the heartbeats.
-        interval: Between two of them, at least. A frame counts as delivered when this time has passed, in
-            which the SDK sends the heartbeat and a reader polls.
     """
 
-    def __init__(self, recorder: HeartbeatRecorder, interval: timedelta) -> None:
+    def __init__(self, recorder: HeartbeatRecorder) -> None:
         self.keep_interval = timedelta(hours=1)  # nothing expires
+        self.new_bytes = 0
+        """Of frames that no heartbeat has carried yet."""
         self._recorder = recorder
-        self._interval = interval.total_seconds()
         self._has_begun = False
         self._ring = Ring()
 
@@ -66,9 +72,15 @@ class HeartbeatSink:
         self._has_begun = True
 
     async def write(self, stream: StreamKey, data: bytes) -> None:  # noqa: ARG002 - the attempt has one stream
-        """Send a heartbeat with this frame and those before it, and wait for the interval."""
-        if not self._ring.put(data) or not self._has_begun:
-            return
+        """Put a frame behind those that the next heartbeat will carry."""
+        if self._ring.put(data):
+            self.new_bytes += len(data)
+
+    def beat(self) -> bool:
+        """Send a heartbeat with the newest frames; return False where none may be sent, or nothing is new."""
+        if not (self._has_begun and self.new_bytes):
+            return False
+        self.new_bytes = 0
         try:
             self._recorder.carry(self._ring.detail())
         except Exception as error:  # noqa: BLE001 - whatever the user's payload converter raises
@@ -77,7 +89,7 @@ class HeartbeatSink:
                 "with the result"
             ) from None
         self._recorder.repeat()
-        await asyncio.sleep(self._interval)
+        return True
 
     def keep(self, stream: StreamKey) -> None:
         """Do nothing: Temporal keeps the run."""
@@ -95,20 +107,38 @@ class LiveSession(Session):
     Args:
         origin: The attempt.
         sink: Its heartbeats.
+        interval: Between two heartbeats with new frames. Frames count as delivered when this time has
+            passed, in which the SDK sends the heartbeat and a reader polls.
         budget: The memory that all sessions of the worker share.
         flush_timeout: How long `finish` may wait for the last heartbeats.
     """
 
-    frame_bytes = _FRAME_BYTES
+    frame_bytes = _TAKEN_BYTES
     has_all_headers = True  # any frame can become the oldest of a heartbeat
 
     def __init__(
-        self, origin: Origin, sink: HeartbeatSink, *, budget: Budget, flush_timeout: timedelta
+        self,
+        origin: Origin,
+        sink: HeartbeatSink,
+        *,
+        interval: timedelta,
+        budget: Budget,
+        flush_timeout: timedelta,
     ) -> None:
         super().__init__(origin, sink, budget=budget, flush_timeout=flush_timeout)
         self.begin: Callable[[], None] = sink.begin
+        self._heartbeats = sink
+        self._interval = interval.total_seconds()
         self._kept: list[Frame] = []
         self._kept_bytes = 0
+
+    async def send(self, records: tuple[Record, ...]) -> None:
+        """Put records into the heartbeats; beat, and wait for the interval, once no more is to join them."""
+        for part in _parts(records):
+            await super().send(part)
+        is_full = self._heartbeats.new_bytes >= _NEW_BYTES
+        if (is_full or not len(self.buffer)) and self._heartbeats.beat():
+            await asyncio.sleep(self._interval)
 
     def note_sent(self, frame: Frame) -> None:
         """Keep a frame; of one beyond the bound, all but the text."""
@@ -124,3 +154,37 @@ class LiveSession(Session):
         """Return, once the attempt has ended, all its frames. A second call returns none."""
         kept, self._kept = tuple(self._kept), []
         return (*kept, *super().take_undelivered())
+
+
+def _parts(records: tuple[Record, ...]) -> Iterator[tuple[Record, ...]]:
+    """Divide records among frames that have room in a heartbeat, as far as text can be divided."""
+    part: list[Record] = []
+    size = 0
+    for record in records:
+        for piece in _pieces(record) if isinstance(record, TextRun) else (record,):
+            added = _size(piece) if isinstance(piece, TextRun) else 0
+            if part and size + added > _FRAME_BYTES:
+                yield tuple(part)
+                part, size = [], 0
+            part.append(piece)
+            size += added
+    yield tuple(part)
+
+
+def _pieces(run: TextRun) -> Iterator[TextRun]:
+    """Halve a run until each piece has room in a frame; one chunk is not divided."""
+    if _size(run) <= _FRAME_BYTES or run.count < 2:
+        yield run
+        return
+    half = run.count // 2
+    if len(run.texts) == run.count:
+        first, rest = run.texts[:half], run.texts[half:]
+    else:  # joined, while heartbeats were full
+        (text,) = run.texts
+        first, rest = [text[: len(text) // 2]], [text[len(text) // 2 :]]
+    yield from _pieces(replace(run, texts=first, count=half))
+    yield from _pieces(replace(run, texts=rest, count=run.count - half, first_index=run.first_index + half))
+
+
+def _size(run: TextRun) -> int:
+    return len(json.dumps(run.texts))

@@ -173,13 +173,13 @@ class Session:
                 await self._ready.wait()
                 self._ready.clear()
                 if maker.seq == 0 and self.origin.attempt > 1:
-                    await self._send(())
+                    await self.send(())
                 while records := self._taken():
-                    await self._send(records)
+                    await self.send(records)
                 if self._end is not None:
                     break
             if maker.seq:
-                await self._send(maker.last_records(self._end))
+                await self.send(maker.last_records(self._end))
                 leftover.end_is_stored = leftover.unstored is None
         except TokenStreamError as error:
             self._is_failure_logged = True
@@ -203,7 +203,8 @@ class Session:
         if self._state is _State.STOPPED:
             raise asyncio.CancelledError
 
-    async def _send(self, records: tuple[Record, ...]) -> None:
+    async def send(self, records: tuple[Record, ...]) -> None:
+        """Send one frame: the next, of these records. Only for the sending task."""
         self._raise_if_stopped()
         header = self.has_all_headers or self._end is not None or not self._is_sealable
         frame = self._maker.make(records, header=header)

@@ -3,15 +3,16 @@
 import asyncio
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from temporalio.worker import SharedStateManager, UnsandboxedWorkflowRunner, Worker
+from temporalio.client import Client
+from temporalio.worker import Interceptor, SharedStateManager, UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import (
     CallEnded,
@@ -44,12 +45,40 @@ def told(events: Sequence[Event]) -> str:
     return "whole" if tokens == ["".join(WORDS)] else f"tokens: {tokens}"
 
 
+@asynccontextmanager
+async def serving(client: Client, interceptor: Interceptor) -> AsyncIterator[tuple[str, str]]:
+    """Workers for activities of every kind; the second queue is that of the process pool."""
+    queue, pool_queue = unique("matrix"), unique("matrix-pool")
+    spawn = multiprocessing.get_context("spawn")
+    async with AsyncExitStack() as stack:
+        manager = stack.enter_context(spawn.Manager())
+        processes = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
+        threads = stack.enter_context(ThreadPoolExecutor(8))
+        for task_queue, executor, activities in (
+            (queue, threads, [call_async, call_sync, call_anything]),
+            (pool_queue, processes, [call_sync]),
+        ):
+            await stack.enter_async_context(
+                Worker(
+                    client,
+                    workflow_runner=UnsandboxedWorkflowRunner(),
+                    task_queue=task_queue,
+                    workflows=[RunActivity],
+                    activities=activities,
+                    activity_executor=executor,
+                    shared_state_manager=SharedStateManager.create_from_multiprocessing(manager),
+                    interceptors=[interceptor],
+                    max_heartbeat_throttle_interval=timedelta(seconds=0.2),
+                )
+            )
+        yield queue, pool_queue
+
+
 @pytest.mark.filterwarnings("ignore:The method .* is in beta")  # v3 events say so once
 @pytest.mark.timeout(120)
 async def test_the_matrix_of_capture_is_up_to_date(client):
     """docs/capture.md says what arrives for each way to call in each kind of activity, as seen just now."""
     backend = MemoryStreamBackend()
-    queue, pool_queue = unique("matrix"), unique("matrix-pool")
     cells: dict[tuple[str, str], str] = {}
 
     async def run(kind: str, way: str) -> None:
@@ -75,27 +104,7 @@ async def test_the_matrix_of_capture_is_up_to_date(client):
         assert events[-1].status == "completed", (kind, way)
         cells[kind, way] = told(events)
 
-    spawn = multiprocessing.get_context("spawn")
-    async with AsyncExitStack() as stack:
-        manager = stack.enter_context(spawn.Manager())
-        processes = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
-        threads = stack.enter_context(ThreadPoolExecutor(8))
-        for task_queue, executor, activities in (
-            (queue, threads, [call_async, call_sync, call_anything]),
-            (pool_queue, processes, [call_sync]),
-        ):
-            await stack.enter_async_context(
-                Worker(
-                    client,
-                    workflow_runner=UnsandboxedWorkflowRunner(),
-                    task_queue=task_queue,
-                    workflows=[RunActivity],
-                    activities=activities,
-                    activity_executor=executor,
-                    shared_state_manager=SharedStateManager.create_from_multiprocessing(manager),
-                    interceptors=[TokenStreamingInterceptor(backend)],
-                )
-            )
+    async with serving(client, TokenStreamingInterceptor(backend)) as (queue, pool_queue):
         await asyncio.gather(*(run(kind, way) for kind in KINDS[:4] for way in ASYNC))
         await asyncio.gather(*(run(kind, way) for kind in KINDS[4:] for way in SYNC))
 
@@ -105,6 +114,48 @@ async def test_the_matrix_of_capture_is_up_to_date(client):
     # The page has the versions that it was written with; the table holds with others, too (`make newest`).
     written_with = page.partition("Versions: ")[2].partition(".\n")[0]
     assert page == _page(cells, written_with)
+
+
+@pytest.mark.filterwarnings("ignore:The method .* is in beta")
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["async", "dynamic", "threads", "process pool"])
+async def test_without_a_backend_the_same_arrives_through_heartbeats(client, kind):
+    """What docs/capture.md says holds for a reader that has Temporal alone, while results hold nothing."""
+    ways = SYNC if kind in ("threads", "process pool") else ASYNC
+    cells: dict[str, str] = {}
+    turn = asyncio.Semaphore(4)
+
+    async def run(way: str) -> None:
+        name = {"async": "call_async", "dynamic": "anything"}.get(kind, "call_sync")
+        workflow_id = unique("matrix")
+        async with turn:
+            await client.start_workflow(
+                RunActivity.run,
+                args=[name, way, False, 1, 30],
+                id=workflow_id,
+                task_queue=pool_queue if kind == "process pool" else queue,
+            )
+            events = await read_all(client, None, workflow_id)
+        assert events[-1].status == "completed", (kind, way)
+        cells[way] = told(events)
+
+    async with serving(client, TokenStreamingInterceptor()) as (queue, pool_queue):
+        await asyncio.gather(*map(run, ways))
+
+    assert cells == _cells_of_page(kind, ways)
+
+
+def _cells_of_page(kind: str, ways: Iterable[str]) -> dict[str, str]:
+    """What docs/capture.md says of the ways to call in one kind of activity."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    [first] = [place for place, row in enumerate(rows) if kind in row]
+    column = rows[first].index(kind)
+    table = {row[0]: row[column] for row in rows[first:]}
+    return {way: table[way] for way in ways}
 
 
 def _versions() -> str:

@@ -243,45 +243,6 @@ async def test_who_begins_now_gets_only_what_comes_from_now_on(client):
     assert [event.token for event in events if isinstance(event, TokenEvent)] == ["after"]
 
 
-async def test_twenty_viewers_share_one_poll(client):
-    """However many of my users watch a run: one process asks Temporal as often as for one of them."""
-    gate = asyncio.Event()
-
-    @activity.defn
-    async def talks(argument: Any) -> Answer:
-        answer = await ScriptedChatModel.saying(*WORDS).ainvoke("?")
-        await gate.wait()
-        return Answer(answer.text)
-
-    subscriber = TokenSubscriber(client)
-    seeing = asyncio.Semaphore(0)
-
-    async def watch(workflow_id: str) -> tuple[str, int]:
-        text = ""
-        polls = 0
-        async for event in subscriber.subscribe(workflow_id):
-            if isinstance(event, TokenEvent):
-                if not text:
-                    seeing.release()
-                (heartbeats,) = subscriber._runs._live.values()
-                polls, text = max(polls, heartbeats.polls), text + event.token
-        return text, polls
-
-    async with plugin_worker(client, talks) as queue, asyncio.timeout(DEADLINE):
-        workflow_id = await start(client, queue, "talks")
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        watching = [asyncio.ensure_future(watch(workflow_id)) for _ in range(20)]
-        for _ in watching:
-            await seeing.acquire()
-        gate.set()
-        found = await asyncio.gather(*watching)
-        took = loop.time() - begun
-
-    assert [text for text, _ in found] == [TEXT] * 20
-    assert 1 <= max(polls for _, polls in found) <= took / 0.1 + 1  # one poll's pace, and not twenty
-
-
 async def test_heartbeats_are_sealed_with_my_codec(client):
     """With a payload codec on my client Temporal stores no word of mine; my reader, who has it, sees them."""
     gate = asyncio.Event()

@@ -52,9 +52,13 @@ class RetryingClient:
     Args:
         client: The client.
         patience: How long Temporal may be away, or refuse, before that is an error.
+
+    Attributes:
+        patience: That.
     """
 
     def __init__(self, client: Client, *, patience: timedelta) -> None:
+        self.patience = patience
         self._client = client
         self._patience = patience.total_seconds()
 

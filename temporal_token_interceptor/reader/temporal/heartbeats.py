@@ -3,6 +3,9 @@
 One poll for each run and process asks Temporal for the run's description: quickly while tokens come, slowly
 while not. A poll that missed a heartbeat finds its frames in the next; what has left the ring by then
 is a jump in the numbers, and so a `Gap`.
+
+The details of an activity are gone once it has completed. So the poll must not be slower than the 0.4 s that
+a worker waits at the end of an activity that has streamed, from the moment that the activity is scheduled.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
@@ -35,9 +39,14 @@ LIVE = "L"
 BEHIND_LIVE = f"{LIVE}~"
 """Behind all of them."""
 
-_QUICK = 0.1  # seconds between two polls while tokens come
-_SLOW = 1.0  # at most, while none come
-_SLOWER = 1.25  # by this much longer is each pause than the one before, while none come
+# Seconds between two polls.
+_QUICK = 0.1  # while tokens come, and once an activity was scheduled
+_WATCHFUL = 0.2  # at most, while an activity runs that is new or has streamed
+_SLOW = 1.0  # at most
+_SLOWER = 1.25  # by this much longer is each pause than the one before, while no tokens come
+
+# Seconds for which an attempt is new: one that has called no model by then may be a long one without models.
+_NEW = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,24 @@ class Inbox:
         self.changed.set()
 
 
+_shared: WeakValueDictionary[tuple[object, ...], RunHeartbeats] = WeakValueDictionary()
+
+
+def shared_heartbeats(client: Client, completion: Completion, stream: StreamKey) -> RunHeartbeats:
+    """Return the heartbeats of a run: the same for all readers of the process that may share them.
+
+    Those on one event loop, over one connection (others may have other rights) and with one data converter
+    (others may have other keys).
+    """
+    loop, patience = asyncio.get_running_loop(), completion.patience
+    # The heartbeats keep their client, and so both objects, alive: nothing else can get their ids.
+    key = (loop, id(client.service_client), id(client.data_converter), patience, stream)
+    found = _shared.get(key)
+    if found is None:
+        found = _shared[key] = RunHeartbeats(client, completion, stream)
+    return found
+
+
 class RunHeartbeats:
     """The heartbeats of one run, for all its readers of the process: they share one poll.
 
@@ -82,6 +109,11 @@ class RunHeartbeats:
         self._readers: list[Inbox] = []
         self._attempts: dict[str, _Details] = {}  # of activities that run now, by attempt
         self._raw: dict[str, bytes] = {}  # the payload that was opened last, by activity
+        self._turn = asyncio.Lock()  # of two looks at once, the later answer may be the older one
+        self._hurried = asyncio.Event()
+        self._scheduled = 0  # the event that hurried it last
+        self._running: frozenset[bytes] = frozenset()  # the attempts that ran at the last look
+        self._new_until = 0.0  # by the loop's clock
         self._task: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -91,12 +123,18 @@ class RunHeartbeats:
             if details.entries:
                 inbox.put(details.entries)
         self._readers.append(inbox)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = started(self._poll(), f"token-stream heartbeats of {self._stream.workflow_id}")
         try:
             yield
         finally:
             self._readers.remove(inbox)
+
+    def activity_scheduled(self, event_id: int) -> None:
+        """Poll now, and quickly from now on; a second reader of the same event changes nothing."""
+        if event_id > self._scheduled:
+            self._scheduled = event_id
+            self._hurried.set()
 
     async def leave(self) -> None:
         """Stop the poll if no reader is left."""
@@ -116,27 +154,43 @@ class RunHeartbeats:
         pause = _QUICK
         try:
             while True:
-                found, is_running = await self._look()
-                for batch in found:
-                    for inbox in self._readers:
-                        inbox.put(batch)
+                has_news, is_running = await self._look()
                 if not is_running:
                     return
-                pause = _QUICK if found else min(pause * _SLOWER, _SLOW)
-                await asyncio.sleep(pause)
+                is_watchful = self._attempts or asyncio.get_running_loop().time() < self._new_until
+                longest = _WATCHFUL if is_watchful else _SLOW
+                pause = _QUICK if has_news else min(pause * _SLOWER, longest)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._hurried.wait()
+                    self._hurried.clear()
+                    pause = _QUICK
         except TokenStreamError as error:
             self._warn(error)
         except Exception:  # ours: a reader has the history all the same
             logger.exception("tokens of %r come only from its history", self._stream.name)
 
-    async def _look(self) -> tuple[list[Sequence[Entry]], bool]:
-        """Return the entries that are new, by attempt, and whether the run goes on."""
-        self.polls += 1
-        description = (await self._completion.call(self._handle.describe)).raw_description
+    async def _look(self) -> tuple[bool, bool]:
+        """Ask Temporal, and hand what is new to all readers.
+
+        Returns:
+            Whether there was something new, and whether the run goes on.
+        """
+        async with self._turn:
+            self.polls += 1
+            description = (await self._completion.call(self._handle.describe)).raw_description
+            found = await self._new(description.pending_activities)
+            for batch in found:
+                for inbox in self._readers:
+                    inbox.put(batch)
+        return bool(found), not description.workflow_execution_info.HasField("close_time")
+
+    async def _new(self, activities: Sequence[PendingActivityInfo]) -> list[Sequence[Entry]]:
+        """Return the entries that no look before has found, by attempt."""
         found: list[Sequence[Entry]] = []
         present: dict[str, _Details] = {}
         raw: dict[str, bytes] = {}
-        for pending in description.pending_activities:
+        for pending in activities:
             if not pending.heartbeat_details.payloads:
                 continue
             last = pending.heartbeat_details.payloads[-1].SerializeToString()
@@ -153,7 +207,11 @@ class RunHeartbeats:
                 if new:
                     found.append(new)
         self._attempts, self._raw = present, raw
-        return found, not description.workflow_execution_info.HasField("close_time")
+        running = frozenset(map(_attempt_of, activities))
+        if running - self._running:
+            self._new_until = asyncio.get_running_loop().time() + _NEW
+        self._running = running
+        return found
 
     async def _entries(self, pending: PendingActivityInfo) -> dict[str, list[tuple[int, Entry]]]:
         """Return the frames in an activity's details with their numbers, by attempt."""
@@ -208,3 +266,10 @@ class RunHeartbeats:
 
 def _prefix(pending: PendingActivityInfo) -> str:
     return f"{pending.activity_id}\0"
+
+
+def _attempt_of(pending: PendingActivityInfo) -> bytes:
+    """Return what names an attempt that is scheduled or runs, by the server's clock."""
+    return (
+        f"{pending.activity_id}\0{pending.attempt}\0".encode() + pending.last_started_time.SerializeToString()
+    )

@@ -11,7 +11,7 @@ results are decoded of which a reader does not know already all that they could 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -72,13 +72,15 @@ class RunHistory:
         self._turn = asyncio.Lock()
         self._results: Sequence[Result] | None = None
 
-    def live(self, *, counts: bool) -> LiveHistory:
+    def live(self, *, counts: bool, on_scheduled: Callable[[int], None] | None = None) -> LiveHistory:
         """Return what one reader follows while the run lives: one long poll in 20 seconds.
 
         Args:
             counts: Whether to report also what only a transport has.
+            on_scheduled: Is called with the id of each event that schedules an activity.
         """
-        return LiveHistory(_Scan(self._client, self._completion, self._stream), counts=counts)
+        scan = _Scan(self._client, self._completion, self._stream, on_scheduled)
+        return LiveHistory(scan, counts=counts)
 
     async def results(self) -> Sequence[Result]:
         """Return what the activities returned so far, in order; of a closed run, it is asked for once.
@@ -162,8 +164,15 @@ class _Scan:
         closed: Whether the run's last event was met.
     """
 
-    def __init__(self, client: Client, completion: Completion, stream: StreamKey) -> None:
+    def __init__(
+        self,
+        client: Client,
+        completion: Completion,
+        stream: StreamKey,
+        on_scheduled: Callable[[int], None] | None = None,
+    ) -> None:
         self.closed = False
+        self._on_scheduled = on_scheduled
         self._client = client
         self._completion = completion
         self._stream = stream
@@ -220,6 +229,8 @@ class _Scan:
                     scheduled.task_queue.name,
                     _time_of(event),
                 )
+                if self._on_scheduled is not None:
+                    self._on_scheduled(event.event_id)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
                 started = event.activity_task_started_event_attributes
                 self._started[event.event_id] = _Started(started.attempt, _time_of(event))
