@@ -29,7 +29,7 @@ class Selection:
     """What to capture of an activity; None stands for all.
 
     Attributes:
-        nodes: The LangGraph nodes; outside of a graph, activity types.
+        nodes: The LangGraph nodes, with all that runs within them; outside of a graph, activity types.
         tags: LangChain's tags: a call, tool or node needs one of them.
         kinds: Some of `KINDS`.
         contents: Some of `CONTENTS`.
@@ -65,9 +65,14 @@ class Selection:
             metadata_keys=tuple(sorted(names("metadata_keys", metadata_keys) or ())),
         )
 
-    def takes(self, node_name: str, tags: Collection[str] | None) -> bool:
-        """Whether what happens in this node, with these tags, is captured."""
-        return (self.nodes is None or node_name in self.nodes) and (
+    def takes(self, names: Collection[str], tags: Collection[str] | None) -> bool:
+        """Whether what happens here is captured.
+
+        Args:
+            names: The node, and the nodes around it.
+            tags: LangChain's tags of it.
+        """
+        return (self.nodes is None or not self.nodes.isdisjoint(names)) and (
             self.tags is None or not self.tags.isdisjoint(tags or ())
         )
 

@@ -12,18 +12,18 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 from uuid import UUID
-
-from langchain_core.runnables.config import var_child_runnable_config
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
-from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text, path_of
+from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text
 from temporal_token_interceptor.capture.names import id_of, name_of, names_of
+from temporal_token_interceptor.capture.places import Place, namespaces_around, place_of
 from temporal_token_interceptor.events import (
     CustomEvent,
     GraphEvent,
@@ -32,6 +32,7 @@ from temporal_token_interceptor.events import (
     ToolEnded,
     ToolStarted,
 )
+from temporal_token_interceptor.events.graph import PlacedEvent
 
 # A step of a graph has this tag itself; what runs inside a node does not inherit it.
 _STEP_TAG = "graph:step:"
@@ -78,7 +79,11 @@ class SurroundingsObserver(InlineHandler):
         self._tells_tools, self._tells_nodes = "tool" in kinds, "node" in kinds
         self._live_tools: dict[UUID, ToolStarted] = {}
         self._live_nodes: dict[UUID, NodeStarted] = {}
-        self._tool_call_above: dict[UUID, str] = {}  # of whatever runs below a tool
+        self._tool_call_above: dict[UUID, str] = {}  # of all that runs below a tool
+        self._namespaces: dict[UUID, str] = {}  # of the live nodes
+        self._node_runs: dict[str, str] = {}  # of the live nodes, by their namespace
+        self.unmatched: set[str] = {*(self._selection.nodes or ()), *(self._selection.tags or ())}
+        """The names in the filters `nodes` and `tags` that nothing has matched so far."""
         self._starting = threading.Lock()
         self._closed = False
 
@@ -110,8 +115,8 @@ class SurroundingsObserver(InlineHandler):
         above = id_of(tool_call_id) or self.tool_call_above(parent_run_id)
         if above and not self._closed:
             self._tool_call_above[run_id] = above
-        place = self._place(metadata)
-        if not self._tells_tools or not self._selection.takes(place["node_name"], tags):
+        place = place_of(metadata, self._default_node)
+        if not self._tells_tools or not self._takes(place, tags):
             return
         text, truncated = None, False
         if "tool_input" in self._selection.contents:
@@ -122,7 +127,7 @@ class SurroundingsObserver(InlineHandler):
             tool_call_id=id_of(tool_call_id),
             input=text,
             truncated=truncated,
-            **place,
+            **self._facts(place),
         )
         with self._starting:
             if not self._closed:
@@ -161,12 +166,14 @@ class SurroundingsObserver(InlineHandler):
             self._tool_call_above[run_id] = above
         if not self._tells_nodes or not _is_node(kwargs.get("name"), metadata, tags):
             return
-        place = self._place(metadata)
-        if self._selection.takes(place["node_name"], tags):
-            started = NodeStarted(run_id=str(run_id), **place)
+        place = place_of(metadata, self._default_node)
+        if self._takes(place, tags):
+            started = NodeStarted(run_id=str(run_id), **self._facts(place, is_node=True))
             with self._starting:
                 if not self._closed:
                     self._live_nodes[run_id] = started
+                    self._node_runs[place.namespace] = started.run_id
+                    self._namespaces[run_id] = place.namespace
                     self._buffer.put(started, None)
 
     @never_failing
@@ -194,11 +201,11 @@ class SurroundingsObserver(InlineHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        place = self._place(metadata)
-        if self._closed or not self._selection.takes(place["node_name"], tags):
+        place = place_of(metadata, self._default_node)
+        if self._closed or not self._takes(place, tags):
             return
         sent, truncated = bounded_data(data)
-        event = CustomEvent(name=name_of(name) or "", data=sent, truncated=truncated, **place)
+        event = CustomEvent(name=name_of(name) or "", data=sent, truncated=truncated, **self._facts(place))
         self._buffer.put(event, None)
 
     # ------------------------------------------------------------------ `stream_graph` calls this
@@ -245,9 +252,7 @@ class SurroundingsObserver(InlineHandler):
                 name=started.name,
                 run_id=started.run_id,
                 tool_call_id=started.tool_call_id,
-                node_name=started.node_name,
-                path=started.path,
-                step=started.step,
+                **_place_facts(started),
                 **facts,
             )
             self._buffer.put(ended, None)
@@ -256,36 +261,46 @@ class SurroundingsObserver(InlineHandler):
         if self._tool_call_above:
             self._tool_call_above.pop(run_id, None)
         if (started := self._live_nodes.pop(run_id, None)) is not None:
+            namespace = self._namespaces.pop(run_id)
+            if self._node_runs.get(namespace) == started.run_id:  # else a retry of the node has begun
+                del self._node_runs[namespace]
             ended = NodeEnded(
                 run_id=started.run_id,
-                node_name=started.node_name,
-                path=started.path,
-                step=started.step,
+                **_place_facts(started),
                 **facts,
             )
             self._buffer.put(ended, None)
 
-    def _place(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-        known = metadata or {}
-        if "langgraph_node" not in known:
-            known = {**(_metadata_around() or {}), **known}
+    def _takes(self, place: Place, tags: Collection[str] | None) -> bool:
+        """Whether what happens here is captured; notes which names of the filters it matches."""
+        if self.unmatched:
+            self.unmatched.difference_update(place.names, tags or ())
+        return self._selection.takes(place.names, tags)
+
+    def _facts(self, place: Place, *, is_node: bool = False) -> dict[str, Any]:
+        """Return what an event says of its place."""
+        around = namespaces_around(place.namespace)
+        namespaces = around if is_node else [place.namespace, *around]
+        node_runs = (self._node_runs.get(namespace) for namespace in namespaces)
         return {
-            "node_name": name_of(known.get("langgraph_node")) or self._default_node,
-            "path": path_of(known),
-            "step": step if type(step := known.get("langgraph_step")) is int else None,
+            "node_name": place.node_name,
+            "path": place.path,
+            "step": place.step,
+            "task_id": place.task_id,
+            "node_run_id": next(filter(None, node_runs), None) if self._node_runs else None,
         }
+
+
+def _place_facts(started: ToolStarted | NodeStarted) -> dict[str, Any]:
+    return {name: getattr(started, name) for name in _PLACE}
+
+
+_PLACE = tuple(field.name for field in fields(PlacedEvent) if field.name not in ("origin", "cursor"))
 
 
 def is_control_flow(error: BaseException) -> bool:
     """Whether LangGraph raised to interrupt a graph or to hand over to another node: that is no failure."""
     return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
-
-
-def _metadata_around() -> Mapping[str, Any] | None:
-    """The metadata of the node around a run that was given metadata of its own, and so lost the node's."""
-    around = var_child_runnable_config.get()
-    metadata = (around or {}).get("metadata")
-    return metadata if metadata and "langgraph_node" in metadata else None
 
 
 def _is_node(name: object, metadata: Mapping[str, Any] | None, tags: Sequence[str] | None) -> bool:

@@ -104,7 +104,7 @@ class _TriggerForModel:
         if trigger is None:
             return None
         asking = _getframe(1)
-        frame = _model_frame(asking)
+        frame = model_frame(asking)
         if frame is None:
             return None
         _models_found.set()
@@ -148,7 +148,7 @@ _CONFIGURING = frozenset({"configure", "_configure"})
 _MOST_FOREIGN = 8  # frames of other libraries between the hook and the model
 
 
-def _model_frame(frame: FrameType | None) -> FrameType | None:
+def model_frame(frame: FrameType | None) -> FrameType | None:
     """Return the frame of the model's own call above a frame that asks; None if what asks is no model."""
     foreign = 0
     while frame is not None and foreign <= _MOST_FOREIGN:

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor.capture.json_values import Limit, bounded_values
-from temporal_token_interceptor.capture.names import name_of, names_of
+from temporal_token_interceptor.capture.names import name_of
 
 TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
 """The types of blocks that are tool calls, or parts of one."""
@@ -29,17 +29,6 @@ _MEDIA = frozenset({"image", "audio", "video", "file"})
 
 # Of a block, or of a tool call's arguments: what a frame can hold, and a viewer needs whole or not at all.
 _CONTENT = Limit(nodes=50_000, characters=12 * 1024 * 1024, depth=200, is_exact=True)
-
-
-def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read the subgraph path out of a checkpoint namespace such as `sub:1f0c|1|model:77ab`.
-
-    The number distinguishes the second call of a subgraph within one node from the first; it is no name.
-    """
-    namespace = metadata.get("langgraph_checkpoint_ns") or ""
-    if not isinstance(namespace, str):
-        return ()
-    return names_of([part.partition(":")[0] for part in namespace.split("|")[:-1] if not part.isdigit()])
 
 
 def plain_blocks(message: BaseMessage) -> Sequence[Mapping[str, Any]] | None:

@@ -31,6 +31,8 @@ from temporal_token_interceptor.capture.message_parts import (
     usage_of,
 )
 from temporal_token_interceptor.capture.names import id_of, name_of, names_of
+from temporal_token_interceptor.capture.nesting import calls_around
+from temporal_token_interceptor.capture.places import place_of
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
@@ -236,12 +238,12 @@ class Observer(SurroundingsObserver):
         if self._on_first_call is not None:
             first, self._on_first_call = self._on_first_call, None
             first()
-        place = self._place(metadata)
+        place = place_of(metadata, self._default_node)
         if not NO_STREAM_TAGS.isdisjoint(tags):
             return
         if len(self.called_nodes) < _NAMED_NODES:
-            self.called_nodes.add(place["node_name"])
-        if not self._selection.takes(place["node_name"], tags):
+            self.called_nodes.add(place.node_name)
+        if not self._takes(place, tags):
             return
         self.has_captured = True
         keys = self._selection.metadata_keys
@@ -258,12 +260,20 @@ class Observer(SurroundingsObserver):
                 tool_call_id=self.tool_call_above(parent_run_id),
                 metadata=json_values({key: metadata[key] for key in keys if key in metadata}, _METADATA)
                 or None,
-                **place,
+                parent=self._parent_of(parent_run_id),
+                **self._facts(place),
             )
             if self._on_call is not None:
                 self._on_call(call)
             self._buffer.put(CallStarted(call=call), call)
             self._live[run_id.int] = LiveCall(call)
+
+    def _parent_of(self, parent_run_id: UUID | None) -> int | None:
+        """Return the ordinal of the call that a call begins within, if it is captured and has not ended."""
+        for run_id in (parent_run_id, *calls_around()):
+            if run_id is not None and (live := self._live.get(run_id.int)) is not None:
+                return live.call.ordinal
+        return None
 
     def _end(self, live: LiveCall, **facts: Any) -> None:
         facts["usage"] = json_values(facts.get("usage"), _USAGE)

@@ -20,11 +20,16 @@ class PlacedEvent(AttemptEvent):
         node_name: The LangGraph node, or the activity type outside of a graph.
         path: The subgraph path, outermost first, without the node itself.
         step: LangGraph's superstep, where there is one.
+        task_id: LangGraph's id of the task: of one run of the node, so that branches of `Send` differ.
+        node_run_id: `NodeStarted.run_id` of the node around it, where nodes are captured; of a node in a
+            subgraph, that of the node which runs the subgraph.
     """
 
     node_name: str = ""
     path: tuple[str, ...] = ()
     step: int | None = None
+    task_id: str | None = None
+    node_run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

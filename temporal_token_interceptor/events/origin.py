@@ -72,6 +72,9 @@ class Call:
         provider: The provider's name as LangChain reports it.
         tags: LangChain's tags of the call.
         tool_call_id: The tool call that the model runs under, as a sub-agent does.
+        parent: The `ordinal` of the call within which this one runs: that of a model which calls a model.
+        task_id: LangGraph's id of the task: of one run of the node, so that branches of `Send` differ.
+        node_run_id: The `run_id` of the node that it runs in, where nodes are captured.
         metadata: Your own, of the keys that the worker is configured to send (`metadata_keys`).
     """
 
@@ -86,6 +89,9 @@ class Call:
     provider: str | None = None
     tags: tuple[str, ...] = ()
     tool_call_id: str | None = None
+    parent: int | None = None
+    task_id: str | None = None
+    node_run_id: str | None = None
     metadata: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __repr__(self) -> str:

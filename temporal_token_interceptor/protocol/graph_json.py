@@ -39,6 +39,8 @@ _MEMBERS = {  # of their facts, by the name of the field
     "node_name": ("node", str),
     "path": ("path", list),
     "step": ("step", int),
+    "task_id": ("task", str),
+    "node_run_id": ("nrun", str),
     "run_id": ("run", str),
     "tool_call_id": ("id", str),
     "error": ("error", str),

@@ -104,6 +104,9 @@ def call_to_wire(call: Call) -> dict[str, Any]:
         "provider": call.provider,
         "tags": call.tags,
         "tool": call.tool_call_id,
+        "up": call.parent,
+        "task": call.task_id,
+        "nrun": call.node_run_id,
         "meta": call.metadata,
     }
     return without_empty(facts)
@@ -124,6 +127,9 @@ def call_from_wire(wire: Mapping[str, Any], activity_id: str) -> Call:
         provider=optional(str, wire.get("provider")),
         tags=strings(wire.get("tags", [])),
         tool_call_id=optional(str, wire.get("tool")),
+        parent=None if (parent := wire.get("up")) is None else number(parent),
+        task_id=optional(str, wire.get("task")),
+        node_run_id=optional(str, wire.get("nrun")),
         metadata=optional(dict, wire.get("meta")),
     )
 

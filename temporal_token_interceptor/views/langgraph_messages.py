@@ -268,6 +268,7 @@ class _Drawn:
                     "ls_model_name": call.model,
                     "tags": [tag for tag in call.tags if not tag.startswith("seq:step")],
                     "tool_call_id": call.tool_call_id,
+                    "task_id": call.task_id,
                 }
             ),
             "path": call.path,

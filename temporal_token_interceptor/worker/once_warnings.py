@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from difflib import get_close_matches
 
 from temporalio import activity
 
@@ -22,7 +23,7 @@ class OnceWarnings:
     def __init__(self, options: StreamingOptions) -> None:
         self._options = options
         self._unreachable: set[str] = set()  # activity types; a worker has not many
-        self._is_captured = not options.filters()
+        self._is_checked = not options.filters()
 
     def model_called(self, info: activity.Info) -> None:
         """Warn of an activity type that calls models, and that a cancellation of its workflow does not reach.
@@ -40,11 +41,12 @@ class OnceWarnings:
         )
 
     def attempt_completed(self, activity_type: str, observer: Observer) -> None:
-        """Warn, once, if models were called and the filters have captured none so far."""
-        if self._is_captured or not observer.called_nodes:
+        """Warn, once, if models were called and the filters captured none, or name what was not there."""
+        if self._is_checked or not observer.called_nodes:
             return
-        self._is_captured = True  # or the warning is logged: either way once
+        self._is_checked = True
         if observer.has_captured:
+            self._warn_of_names(activity_type, observer)
             return
         logger.warning(
             "no model call was captured: activity %r called models in %s, and the filters are %s; "
@@ -52,4 +54,18 @@ class OnceWarnings:
             activity_type,
             ", ".join(sorted(observer.called_nodes)),
             ", ".join(f"{name}={selected}" for name, selected in self._options.filters().items()),
+        )
+
+    def _warn_of_names(self, activity_type: str, observer: Observer) -> None:
+        if not observer.unmatched:
+            return
+        hints = (get_close_matches(name, observer.called_nodes, 1) for name in sorted(observer.unmatched))
+        close = sorted({found for matches in hints for found in matches})
+        logger.warning(
+            "the filters name %s, which matched nothing in activity %r: its models were called in %s%s; "
+            "correct the filter, or ignore this if the name is one of another activity (logged once)",
+            ", ".join(sorted(observer.unmatched)),
+            activity_type,
+            ", ".join(sorted(observer.called_nodes)),
+            f" (did you mean {' or '.join(close)}?)" if close else "",
         )

@@ -60,6 +60,8 @@ NAMES = {
     "out": "output",
     "cut": "truncated",
     "open": "unfinished",
+    "task": "task_id",
+    "nrun": "node_run_id",
 }
 CALL_NAMES = {
     "i": "ordinal",
@@ -72,6 +74,9 @@ CALL_NAMES = {
     "provider": "provider",
     "tags": "tags",
     "tool": "tool_call_id",
+    "up": "parent",
+    "task": "task_id",
+    "nrun": "node_run_id",
     "meta": "metadata",
 }
 

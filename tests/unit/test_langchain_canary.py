@@ -61,7 +61,7 @@ async def test_the_asking_model_is_found_above_the_hook(monkeypatch, way, asker)
     managers: list[Any] = []
 
     def get(hook: object) -> None:
-        frame = _langchain._model_frame(sys._getframe(1))
+        frame = _langchain.model_frame(sys._getframe(1))
         if frame is not None:
             above.append(frame)
             managers.append(sys._getframe(1).f_locals.get("callback_manager"))
@@ -74,7 +74,7 @@ async def test_the_asking_model_is_found_above_the_hook(monkeypatch, way, asker)
     else:
         await model.ainvoke("?", config)
 
-    advice = "the model's frame has moved: see _model_frame in langchain_hooks.py"
+    advice = "the model's frame has moved: see model_frame in langchain_hooks.py"
     assert above, advice
     assert above[0].f_code is asker.__code__, advice
     assert isinstance(managers[0], BaseCallbackManager), (
