@@ -1,4 +1,4 @@
-"""The only door to what LangChain may change: two configure hooks, and two answers to its quirks.
+"""The only door to what LangChain may change: its configure hooks, and our answers to its quirks.
 
 The pair of handlers (measured against the test suites of langchain-core, langchain and langgraph):
 
@@ -32,6 +32,7 @@ from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.llms import BaseLLM
 from langchain_core.tracers.context import register_configure_hook
 
 from temporal_token_interceptor.capture.forced_call import ForceStreaming, Trigger
@@ -46,20 +47,56 @@ _getframe = sys._getframe  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] 
 
 
 class InlineHandler(BaseCallbackHandler):
-    """A handler that LangChain calls where the event happens, and that never makes others miss theirs.
+    """A handler that LangChain calls where the event happens.
 
     A sync handler that is not inline is called on a thread pool: 30 times the cost, and without a running
-    loop. But `AsyncCallbackManager.on_llm_start` skips every other handler once one says that it is inline
-    (langchain#39633), so there, and only there, this one denies it; it is called inline all the same.
+    loop. In calls of completion models LangChain sees it through `_BesideOthers`.
     """
 
+    run_inline = True
+
+
+class _BesideOthers:
+    """An inline handler within one call of a completion model, where it must not make others miss its start.
+
+    `AsyncCallbackManager.on_llm_start` skips every other handler once one is inline (langchain#39633), so
+    there, and only there, this one denies it; it is called inline all the same.
+    """
+
+    def __init__(self, handler: InlineHandler) -> None:
+        self.handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.handler, name)
+
     @property
-    def run_inline(self) -> bool:  # type: ignore[override]
+    def run_inline(self) -> bool:
         """Whether to be called inline: yes, but see the class."""
         caller = _getframe(1)
         if id(caller.f_code) not in _ON_LLM_START:
             return True
         return any(_is_foreign_inline(handler) for handler in _handlers_of(caller))
+
+
+class _ForCompletionModel:
+    """Stands in for a ContextVar, and never has a value: LangChain asks it when a call begins.
+
+    Where the call is one of a completion model (`BaseLLM`), our handlers are wrapped in the call's manager.
+    Chat models and all else, which are asked about inline handlers for each token, pay nothing.
+    """
+
+    def get(self) -> None:
+        asking = _getframe(1)
+        if _caller_in(_COMPLETION_MODELS_FILE, asking) is None:
+            return
+        manager = asking.f_locals.get("callback_manager")
+        if isinstance(manager, AsyncCallbackManager):
+            manager.handlers = [
+                cast("BaseCallbackHandler", _BesideOthers(handler))
+                if isinstance(handler, InlineHandler)
+                else handler
+                for handler in manager.handlers
+            ]
 
 
 def _nested_code(code: CodeType) -> Iterator[CodeType]:
@@ -82,7 +119,7 @@ def _handlers_of(frame: FrameType | None) -> list[BaseCallbackHandler]:
 
 
 def _is_foreign_inline(handler: BaseCallbackHandler) -> bool:
-    return not isinstance(handler, InlineHandler) and handler.run_inline
+    return not isinstance(handler, _BesideOthers) and handler.run_inline
 
 
 _observer: ContextVar[BaseCallbackHandler | None] = ContextVar("tti_observer", default=None)
@@ -149,11 +186,16 @@ _MOST_FOREIGN = 8  # frames of other libraries between the hook and the model
 
 
 def model_frame(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of the model's own call above a frame that asks; None if what asks is no model."""
+    """Return the frame of the chat model's call above one that asks; None if no such model asks."""
+    return _caller_in(_CHAT_MODELS_FILE, frame)
+
+
+def _caller_in(models_file: str, frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the model's call above one that asks; None if no such model asks."""
     foreign = 0
     while frame is not None and foreign <= _MOST_FOREIGN:
         name, file = frame.f_code.co_name, frame.f_code.co_filename
-        if file == _CHAT_MODELS_FILE:
+        if file == models_file:
             return frame
         if file.startswith(_LANGCHAIN_FOLDER):
             if name not in _CONFIGURING:
@@ -165,6 +207,7 @@ def model_frame(frame: FrameType | None) -> FrameType | None:
 
 
 _CHAT_MODELS_FILE = inspect.getfile(BaseChatModel)
+_COMPLETION_MODELS_FILE = inspect.getfile(BaseLLM)
 _LANGCHAIN_FOLDER = os.path.dirname(os.path.dirname(_CHAT_MODELS_FILE)) + os.sep  # noqa: PTH120 - code names are text
 
 
@@ -173,10 +216,11 @@ def _tags(found: dict[str, Any], model: BaseChatModel) -> set[str]:
     return {*(found.get("tags") or ()), *(model.tags or ()), *(getattr(callbacks, "tags", None) or ())}
 
 
-# There is no way to unregister a hook, so both are registered once; without an observer they cost a look-up.
+# There is no way to unregister a hook, so each is registered once; without an observer they cost a look-up.
 register_configure_hook(_observer, inheritable=True)
 register_configure_hook(_telemetry, inheritable=True)
 register_configure_hook(cast("ContextVar[Any]", _TriggerForModel()), inheritable=False)
+register_configure_hook(cast("ContextVar[Any]", _ForCompletionModel()), inheritable=False)  # sees all of ours
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackHandler, AsyncCallbackManager, BaseCallbackHandler
+from langchain_core.callbacks import manager as langchain_manager
 from langchain_core.language_models import (
     BaseChatModel,
     FakeListLLM,
@@ -1059,6 +1060,30 @@ async def test_other_handlers_miss_no_start_of_an_async_text_model(handlers):
         observed = await starts()
 
     assert observed == alone
+    assert [call.text for call in calls] == [["a"]]
+
+
+@pytest.mark.parametrize("way", ["ainvoke", "astream", "in a chain"])
+async def test_a_patched_configure_lets_no_handler_miss_a_start(monkeypatch, way):
+    """As above where another library wraps LangChain's `_configure`, and where our handler is inherited."""
+    original = langchain_manager._configure
+
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(langchain_manager, "_configure", patched)
+    model, starts = FakeListLLM(responses=["a"]), AsyncStarts()
+    config: Any = {"callbacks": [starts]}
+    with listening() as calls:
+        if way == "ainvoke":
+            await model.ainvoke("?", config)
+        elif way == "astream":
+            async for _ in model.astream("?", config):
+                pass
+        else:
+            await (RunnableLambda(lambda text: text) | model).ainvoke("?", config)
+
+    assert starts.starts == 1
     assert [call.text for call in calls] == [["a"]]
 
 

@@ -225,14 +225,14 @@ class PlainInline(BaseCallbackHandler):
 
 
 async def test_langchain_still_forgets_handlers_beside_an_inline_one():
-    """The bug that `InlineHandler.run_inline` works around still exists."""
+    """The bug that `_BesideOthers` works around still exists."""
     starts = Starts()
 
     await FakeListLLM(responses=["a"]).ainvoke("?", {"callbacks": [PlainInline(), starts]})
 
     assert starts.starts == 0, (
-        "langchain#39633 is fixed: when the oldest supported langchain-core has the fix, make "
-        "InlineHandler.run_inline plain True and remove _ON_LLM_START, _handlers_of and _is_foreign_inline"
+        "langchain#39633 is fixed: when the oldest supported langchain-core has the fix, remove "
+        "_BesideOthers, _ForCompletionModel, _ON_LLM_START, _handlers_of and _is_foreign_inline"
     )
 
 
