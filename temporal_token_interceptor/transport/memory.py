@@ -15,6 +15,9 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.lifetime import OneLoop, closed_error
 
+# Entries that writers write before they give way to the readers.
+_MOST_AHEAD = 16
+
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -55,6 +58,7 @@ class MemoryStreamBackend:
         self._waiting: dict[StreamKey, set[asyncio.Event]] = {}
         self._loop = OneLoop("MemoryStreamBackend")
         self._closed = False
+        self._ahead = 0  # entries written since a reader ran
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Append an entry."""
@@ -68,7 +72,10 @@ class MemoryStreamBackend:
         _shrink(self._streams, self._max_streams)
         for changed in self._waiting.get(stream, ()):
             changed.set()
-        await asyncio.sleep(0)  # a writer that never waits would let no reader run
+        self._ahead += 1
+        if self._ahead >= _MOST_AHEAD:
+            self._ahead = 0
+            await asyncio.sleep(0)  # a writer that never waits would let no reader run
 
     def keep(self, stream: StreamKey) -> None:
         """Make the stream's run the newest of its workflow. Nothing expires here."""
@@ -90,6 +97,7 @@ class MemoryStreamBackend:
                 changed.clear()
                 if batch := _after(self._streams.get(stream, ()), after):
                     after = batch[-1].id
+                    self._ahead = 0
                     yield batch
                 else:
                     await changed.wait()

@@ -24,7 +24,7 @@ from tests.support.frames import an_origin
 HOME = str(Path(temporal_token_interceptor.__file__).parent)
 
 READER = 14
-WHOLE_WAY = 30
+WHOLE_WAY = 25
 
 
 def module_of(frame: FrameType | None) -> str | None:
