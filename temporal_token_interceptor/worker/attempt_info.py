@@ -44,7 +44,10 @@ def outcome_of(error: BaseException) -> Outcome:
             (details.worker_shutdown, "worker_shutdown"),
             (details.timed_out, "timed_out"),
         )
-        return next((outcome for is_so, outcome in reasons if is_so), "abandoned")
+        for is_so, outcome in reasons:
+            if is_so:
+                return outcome
+        return "abandoned"
     # The SDK's private exception of "I will complete it later". Matched by name, so that a change there costs
     # a wrong outcome in an advisory event and not an import.
     if type(error).__name__ == "_CompleteAsyncError":

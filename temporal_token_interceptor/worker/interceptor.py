@@ -176,5 +176,6 @@ class TokenStreamingInterceptor(Interceptor):
 
 def managed(interceptor: TokenStreamingInterceptor) -> StreamingSetup:
     """Return what runs an interceptor, to a plugin that reports its start and closes it."""
-    interceptor._is_run_by_plugin = True
-    return interceptor._setup
+    # Private to users, who see only the interceptor: the plugin beside it may look.
+    interceptor._is_run_by_plugin = True  # pyright: ignore[reportPrivateUsage]
+    return interceptor._setup  # pyright: ignore[reportPrivateUsage]

@@ -16,7 +16,7 @@ from typing import Any, Self, Unpack
 
 import temporalio.client
 import temporalio.worker
-from temporalio.client import ClientConfig, WorkflowHistory
+from temporalio.client import Client, ClientConfig, WorkflowHistory
 from temporalio.service import ConnectConfig, ServiceClient
 from temporalio.worker import (
     Replayer,
@@ -122,7 +122,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                 "one, or a TokenStreamingInterceptor; keep only one of them"
             )
         if not ours:
-            converter = config["client"].data_converter
+            converter = _client_of(config).data_converter
             interceptor = self._interceptor(data_converter=converter)
             managed(interceptor).startup.warn_of_activities(_names_of(config.get("activities") or ()))
             config["interceptors"] = [*present, interceptor]
@@ -153,7 +153,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
                 await stack.enter_async_context(self._backend.lent())
             for setup in ours:
                 stack.push_async_callback(setup.close)
-                setup.startup.report(config["client"].data_converter, worker.task_queue)
+                setup.startup.report(_client_of(config).data_converter, worker.task_queue)
                 stack.push_async_callback(joined, started(setup.startup.check(), "token-stream check"))
             await next(worker)
 
@@ -180,6 +180,10 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     def __repr__(self) -> str:
         """Describe the state."""
         return f"<TokenStreamingPlugin {'into results' if self._backend is None else repr(self._backend)}>"
+
+
+def _client_of(config: WorkerConfig) -> Client:
+    return config["client"]  # pyright: ignore[reportTypedDictNotRequiredAccess] - a worker always has one
 
 
 def _names_of(activities: Iterable[Callable[..., Any]]) -> list[str]:
