@@ -1,6 +1,6 @@
 """Whether anything grows with the length of a stream: delay, CPU on both sides, bytes in Redis.
 
-One call speaks for long, and each figure is taken for each tenth of it. A ratio compares the best of the last
+One call sends text for long; each figure is taken for each tenth of it. A ratio compares the best of the last
 three tenths with the best of the second to the fourth: what else the machine does only adds to a figure,
 and the first tenth pays for connections.
 """

@@ -1,7 +1,7 @@
 """What an attempt weighs, while Redis takes its tokens and while Redis is away.
 
 Python's own count of bytes (`tracemalloc`), of attempts whose calls have said a second's worth of tokens.
-With Redis away, calls go on speaking until the worker's bound is reached several times over.
+With Redis away, calls go on sending until the worker's bound is reached several times over.
 """
 
 from __future__ import annotations

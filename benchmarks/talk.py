@@ -1,4 +1,4 @@
-"""The speaking processes of the benchmarks: calls that say tokens at a rate, over a road.
+"""The sending processes of the benchmarks: calls that produce tokens at a rate, over a transport.
 
 A token has the time when the callback was called, and each reader looks at the clock when it has the event.
 """
@@ -68,10 +68,10 @@ async def converse(
     received: Sequence[Origin] | None = None,
     url: str | None = None,
 ) -> tuple[Received, Worked]:
-    """Let a process speak and another listen.
+    """Let one process send and another read.
 
     Args:
-        worker: Speaks.
+        worker: Sends.
         reader: Listens.
         talk: What is said.
         size: For the time that readers have to come.

@@ -1,4 +1,4 @@
-"""Watch a deep agent hand work to its sub-agents, and see who speaks: `python -m examples.deep_agent`.
+"""Watch a deep agent hand work to its sub-agents, and see whose text it is: `python -m examples.deep_agent`.
 
 Two sub-agents of `deepagents` work at the same time, so their words arrive interleaved. Every event says
 which agent it comes from, and which tool call of the main agent that one works for.

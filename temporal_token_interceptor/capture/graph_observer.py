@@ -233,7 +233,7 @@ class SurroundingsObserver(InlineHandler):
     # ------------------------------------------------------------------ ends
 
     def close(self) -> None:
-        """End what is open, as unfinished, and turn deaf.
+        """End what is open, as unfinished, and ignore all further events.
 
         What is cancelled may fire no callback at all; a task or a thread may outlive its attempt.
         """

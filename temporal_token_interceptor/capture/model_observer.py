@@ -221,7 +221,7 @@ class Observer(SurroundingsObserver):
     # ------------------------------------------------------------------ the attempt calls this
 
     def close(self) -> None:
-        """End what is open, as unfinished, and turn deaf; calls before the tools and nodes around them."""
+        """End what is open, as unfinished, calls before tools and nodes around them; ignore what follows."""
         with self._starting:  # a call that starts now, on another thread, is either ended here or not begun
             self._closed = True
         for run in list(self._live):

@@ -256,7 +256,7 @@ class TokenSubscriber:
         """Iterate over `(chunk, metadata)`, as over `graph.astream(..., stream_mode="messages")`.
 
         When Temporal retries an activity, a `RemoveMessage` takes back each message of the attempt that
-        failed, as in LangGraph's own state, before the new attempt speaks under new ids.
+        failed, as in LangGraph's own state, before the new attempt sends text under new ids.
 
         The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
         missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at the end.

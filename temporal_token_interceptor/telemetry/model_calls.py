@@ -291,7 +291,7 @@ class ModelTelemetry(InlineHandler):
 
     @never_failing
     def close(self) -> None:
-        """End what is open, as cancelled (a cancelled `ainvoke` fires no callback at all), and turn deaf."""
+        """End what is open, as cancelled: a cancelled `ainvoke` fires no callback. Ignore what follows."""
         self._closed = True
         for run_id in list(self._live):
             run = self._live.pop(run_id, None)

@@ -146,7 +146,7 @@ class _Called(ActivityInboundInterceptor):
 
 
 class _Outbound(ActivityOutboundInterceptor):
-    """Heartbeats of the interceptor's pulse: there is no server to receive them."""
+    """The interceptor's automatic heartbeats: there is no server to receive them."""
 
     def __init__(self) -> None:
         """Have no next one."""

@@ -47,8 +47,8 @@ class ModelCall(AsyncChatModelStream):
         self.superseded = False
 
 
-class Speaking:
-    """Says a call's events in LangChain's protocol, to its stream."""
+class CallAdapter:
+    """Translates the events of one call into LangChain's protocol, for its stream."""
 
     def __init__(self, stream: ModelCall) -> None:
         self.stream = stream
@@ -69,17 +69,17 @@ class Speaking:
             }
         )
 
-    def say(self, event: TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock | CallStarted) -> None:
-        """Pass on what the model says."""
+    def add(self, event: TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock | CallStarted) -> None:
+        """Pass on an event of the call."""
         match event:
             case TokenEvent(token=text):
-                self._say_text("text", text)
+                self._add_text("text", text)
             case ReasoningEvent(token=text):
-                self._say_text("reasoning", text)
+                self._add_text("reasoning", text)
             case ToolCallChunk():
-                self._say_tool_call(event)
+                self._add_tool_call(event)
             case ContentBlock(block=block):
-                self._say_block(block)
+                self._add_block(block)
             case CallStarted():
                 pass
 
@@ -109,7 +109,7 @@ class Speaking:
         if is_ours and gap.origin in (None, self.stream.origin):
             self._missing = gap
 
-    def _say_text(self, kind: TextKind, text: str) -> None:
+    def _add_text(self, kind: TextKind, text: str) -> None:
         if kind != self._kind:
             self._close_text()
             self._kind = kind
@@ -117,7 +117,7 @@ class Speaking:
         self._text.append(text)
         self._part("delta", self._blocks - 1, delta={"type": f"{kind}-delta", kind: text})
 
-    def _say_tool_call(self, chunk: ToolCallChunk) -> None:
+    def _add_tool_call(self, chunk: ToolCallChunk) -> None:
         self._close_text()
         _, known = self._tool_calls.get(chunk.index, (0, None))
         if known is None or (chunk.id and known["id"] and chunk.id != known["id"]):
@@ -133,7 +133,7 @@ class Speaking:
         so_far["args"] += chunk.args
         self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
 
-    def _say_block(self, block: Mapping[str, Any]) -> None:
+    def _add_block(self, block: Mapping[str, Any]) -> None:
         self._close_text()
         number = self._open(block)
         known = block.get("type") in _FINAL

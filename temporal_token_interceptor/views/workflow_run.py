@@ -46,7 +46,7 @@ from temporal_token_interceptor.events import (
     ToolStarted,
 )
 from temporal_token_interceptor.views.ending import Ending
-from temporal_token_interceptor.views.model_call import ModelCall, Speaking
+from temporal_token_interceptor.views.model_call import CallAdapter, ModelCall
 
 _T = TypeVar("_T")
 
@@ -128,9 +128,9 @@ class WorkflowRun:
         self._advanced = asyncio.Event()
         self._finished = False
         self._ending = Ending()
-        self._live: dict[tuple[str, int], Speaking] = {}
+        self._live: dict[tuple[str, int], CallAdapter] = {}
         # By attempt id, of this run of the workflow and of the one before: what a retry has to mark.
-        self._told: list[dict[str, WeakSet[ModelCall]]] = [{}]
+        self._reported: list[dict[str, WeakSet[ModelCall]]] = [{}]
 
     @property
     def output(self) -> Awaitable[Any]:
@@ -196,8 +196,8 @@ class WorkflowRun:
 
     def _finish(self, error: Exception | None) -> None:
         self._finished = True
-        for speaking in self._live.values():
-            speaking.fail(error or CallNotCompleted("unfinished"))
+        for adapter in self._live.values():
+            adapter.fail(error or CallNotCompleted("unfinished"))
         self._live.clear()
         for items in (self.messages, self.tool_calls, self.custom, self.updates):
             items.end(error)
@@ -210,9 +210,9 @@ class WorkflowRun:
         self._ending.note(event)
         match event:
             case TokenEvent() | ReasoningEvent() | ToolCallChunk() | ContentBlock() | CallStarted():
-                self._speaking(event.origin, event.call).say(event)
+                self._adapter(event.origin, event.call).add(event)
             case CallEnded():
-                self._speaking(event.origin, event.call).finish(event)
+                self._adapter(event.origin, event.call).finish(event)
                 del self._live[event.origin.attempt_id, event.call.ordinal]
             case ToolStarted() | ToolEnded():
                 self.tool_calls.push(event)
@@ -227,28 +227,28 @@ class WorkflowRun:
     def _note(self, event: Lifecycle) -> None:
         match event:
             case AttemptStarted(supersedes=Origin(attempt_id=attempt_id)):
-                for run in self._told:
+                for run in self._reported:
                     for call in run.pop(attempt_id, ()):
                         call.superseded = True
                 for key in [key for key in self._live if key[0] == attempt_id]:
                     self._live.pop(key).fail(CallNotCompleted("superseded"))
             case RunContinued():
-                self._told = [self._told[-1], {}]
+                self._reported = [self._reported[-1], {}]
             case Gap():
-                for speaking in self._live.values():
-                    speaking.miss(event)
+                for adapter in self._live.values():
+                    adapter.miss(event)
             case _:
                 pass
 
-    def _speaking(self, origin: Origin, call: Call) -> Speaking:
+    def _adapter(self, origin: Origin, call: Call) -> CallAdapter:
         key = (origin.attempt_id, call.ordinal)
-        speaking = self._live.get(key)
-        if speaking is None:
-            speaking = self._live[key] = Speaking(ModelCall(origin, call))
-            speaking.stream.set_arequest_more(self._feed)
-            self._told[-1].setdefault(origin.attempt_id, WeakSet()).add(speaking.stream)
-            self.messages.push(speaking.stream)
-        return speaking
+        adapter = self._live.get(key)
+        if adapter is None:
+            adapter = self._live[key] = CallAdapter(ModelCall(origin, call))
+            adapter.stream.set_arequest_more(self._feed)
+            self._reported[-1].setdefault(origin.attempt_id, WeakSet()).add(adapter.stream)
+            self.messages.push(adapter.stream)
+        return adapter
 
 
 class _Lazily:

@@ -13,10 +13,10 @@ from temporal_token_interceptor.events import Origin, Outcome
 from temporal_token_interceptor.worker.attempt_info import origin_of_activity, outcome_of, will_retry
 from temporal_token_interceptor.worker.attempt_run import AttemptRun, StreamingSetup
 from temporal_token_interceptor.worker.heartbeat import (
+    AutomaticHeartbeats,
     DetailsHidden,
     HeartbeatRecorder,
-    Pulse,
-    pulse_interval,
+    automatic_interval,
 )
 from temporal_token_interceptor.worker.live_session import (
     HeartbeatSink,
@@ -68,7 +68,7 @@ class StreamingActivity(ActivityInboundInterceptor):
             if not options.captures(info.activity_type):
                 return None
             is_live = self._setup.backend is None and streams_live(info, options.live, options.heartbeat)
-            beats = is_live or pulse_interval(info, options.heartbeat) is not None
+            beats = is_live or automatic_interval(info, options.heartbeat) is not None
             return HeartbeatRecorder(outbound) if beats else None
         except Exception:  # ours: the activity must not fail because of it
             logger.exception("automatic heartbeats are disabled for an activity: could not record its own")
@@ -99,10 +99,10 @@ class ActivityRun(AttemptRun):
         self._info = info
         self._next = next
         self._input = input
-        self._pulse: Pulse | None = None
-        interval, stall = pulse_interval(info, setup.options.heartbeat), setup.options.stall_timeout
+        self._heartbeats: AutomaticHeartbeats | None = None
+        interval, stall = automatic_interval(info, setup.options.heartbeat), setup.options.stall_timeout
         if interval is not None and isinstance(outbound, HeartbeatRecorder):
-            self._pulse = Pulse(
+            self._heartbeats = AutomaticHeartbeats(
                 outbound,
                 interval,
                 captured=lambda: self.session.buffer.received,
@@ -124,15 +124,15 @@ class ActivityRun(AttemptRun):
 
     def alongside(self) -> AbstractAsyncContextManager[object]:
         """Return the automatic heartbeats; they go on while the attempt waits for its last tokens."""
-        return super().alongside() if self._pulse is None else self._pulse
+        return super().alongside() if self._heartbeats is None else self._heartbeats
 
     def model_called(self) -> None:
         """Begin to send heartbeats: until now Temporal could time the activity out, as it does without us."""
-        if self._pulse is not None:
-            self._pulse.begin()
+        if self._heartbeats is not None:
+            self._heartbeats.begin()
         if isinstance(self.session, LiveSession):
             self.session.begin()
-        elif self._pulse is None:
+        elif self._heartbeats is None:
             self.setup.warnings.model_called(self._info)
 
     async def with_summary(self, result: Any) -> Any:

@@ -1,10 +1,9 @@
 """Puts a summary into an activity's result, where the result has a place for it and nothing can break.
 
 The place is a field `custom_data` that is None or a list, as `langgraph-temporal`'s `NodeActivityOutput` has
-it. A workflow decodes a result by the activity's return type; what cannot be decoded fails its task again and
-again.
-So the changed result is decoded here first, and the result that the user returned is kept if it does not come
-out right, or not within Temporal's limit for a payload.
+it. A workflow decodes a result by the activity's return type; one that cannot be decoded fails its task, and
+each retry of it. So the changed result is decoded here first, and the one that the user returned is kept if
+it does not come out right, or not within Temporal's limit for a payload.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ Heartbeat = Literal["auto", "off"] | timedelta
 """Which activities heartbeat automatically; see `TokenStreamingInterceptor`."""
 
 
-def pulse_interval(info: activity.Info, heartbeat: Heartbeat) -> float | None:
+def automatic_interval(info: activity.Info, heartbeat: Heartbeat) -> float | None:
     """Return the seconds between two heartbeats; None for an activity that gets no automatic ones.
 
     A third of the timeout leaves room for the SDK, which sends a heartbeat at most every 0.8 timeouts.
@@ -115,7 +115,7 @@ def _encoded(converter: PayloadConverter, details: Sequence[Any]) -> Sequence[An
     return raw if converter.to_payloads(raw) == payloads else tuple(details)
 
 
-class Pulse:
+class AutomaticHeartbeats:
     """Sends heartbeats while an activity runs, as `async with`: one task, one timer, no cost per token.
 
     It sends none before `begin`: an activity that calls no model, and hangs, times out as without us.

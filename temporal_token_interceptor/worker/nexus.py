@@ -36,7 +36,7 @@ def operation_type(context: StartOperationContext) -> str:
 def origin_of(context: StartOperationContext) -> Origin | None:
     """Return the origin of an attempt of an operation's handler; None if no workflow called it."""
     for link in context.inbound_links:
-        # Not urlsplit: it raises on some URLs, and a link may be anybody's.
+        # Not urlsplit: it raises on some URLs, and a link may come from any program.
         scheme, _, path = link.url.partition("://")
         if scheme == "temporal" and (caller := _CALLER.fullmatch(path.partition("?")[0])):
             return Origin(

@@ -42,7 +42,7 @@ FRAMES_BYTES: Final = 128 * 1024
 # The form of a gap in a frame, generously.
 _GAP_BYTES = 64
 
-# What is left out where there is no room; all else says who speaks, and stays.
+# What is left out where there is no room; all else names the attempt and its calls, and stays.
 _SAID = TextRun | ToolCallChunk | ContentBlock | CustomEvent | GraphEvent
 
 Item = dict[str, Any]

@@ -48,7 +48,7 @@ nothing else is promised to stay. The page is made from the code (`python -m tes
 
 EVENTS = """\
 All are frozen dataclasses. Each has a `cursor: str`, which resumes right after it, an `origin` (`Origin`, or
-None where no attempt speaks), and `from_history: bool`: whether it came from Temporal's history, because no
+None where it is of no attempt), and `from_history: bool`: whether it came from Temporal's history, because no
 transport had it.
 """
 

@@ -12,7 +12,11 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityOutboundInterceptor
 
 from temporal_token_interceptor import ConfigurationError, TokenStreamingInterceptor
-from temporal_token_interceptor.worker.heartbeat import HeartbeatRecorder, Pulse, pulse_interval
+from temporal_token_interceptor.worker.heartbeat import (
+    AutomaticHeartbeats,
+    HeartbeatRecorder,
+    automatic_interval,
+)
 
 
 class Wire(ActivityOutboundInterceptor):
@@ -95,14 +99,14 @@ async def test_a_converter_that_knows_no_raw_values_gets_the_details_themselves(
     assert await inside.run(work) == [["half"], ["half"]]
 
 
-async def test_the_pulse_beats_only_where_the_user_does_not():
+async def test_automatic_heartbeats_come_only_where_the_user_does_not():
     """An activity that beats often enough by itself gets no beat of ours."""
 
     async def work() -> list[list[Any]]:
         wire = Wire()
         recorder = HeartbeatRecorder(wire)
-        async with Pulse(recorder, 0.2, captured=lambda: 0) as pulse:
-            pulse.begin()
+        async with AutomaticHeartbeats(recorder, 0.2, captured=lambda: 0) as heartbeats:
+            heartbeats.begin()
             for number in range(8):
                 recorder.heartbeat(number)
                 await asyncio.sleep(0.04)
@@ -114,7 +118,7 @@ async def test_the_pulse_beats_only_where_the_user_does_not():
     assert await environment().run(work) == [[number] for number in range(8)] + [[7]]
 
 
-async def test_a_stalled_pulse_is_silent_until_something_is_captured():
+async def test_a_stalled_activity_is_silent_until_something_is_captured():
     """Nothing captured for `stall_timeout`: silence. A token, and it goes on."""
     captured = 0
 
@@ -130,8 +134,10 @@ async def test_a_stalled_pulse_is_silent_until_something_is_captured():
             silent.set()
 
         recorder.skip = tell_of_skip  # type: ignore[method-assign]
-        async with Pulse(recorder, 0.02, captured=lambda: captured, stall_timeout=0.5) as pulse:
-            pulse.begin()
+        async with AutomaticHeartbeats(
+            recorder, 0.02, captured=lambda: captured, stall_timeout=0.5
+        ) as heartbeats:
+            heartbeats.begin()
             async with asyncio.timeout(5):
                 await silent.wait()
                 before = len(wire.sent)
@@ -151,10 +157,10 @@ async def test_no_heartbeat_is_sent_before_a_model_is_called():
     async def work() -> tuple[list[list[Any]], list[list[Any]]]:
         wire = Wire()
         recorder = HeartbeatRecorder(wire)
-        async with Pulse(recorder, 0.01, captured=lambda: 0) as pulse:
+        async with AutomaticHeartbeats(recorder, 0.01, captured=lambda: 0) as heartbeats:
             await asyncio.sleep(recorder.due_in(0.1))  # ten intervals
             before = list(wire.sent)
-            await asyncio.to_thread(pulse.begin)
+            await asyncio.to_thread(heartbeats.begin)
             async with asyncio.timeout(5):
                 await wire.beaten.wait()
         return before, wire.sent
@@ -165,12 +171,12 @@ async def test_no_heartbeat_is_sent_before_a_model_is_called():
     assert after
 
 
-async def test_a_pulse_that_ends_before_any_call_leaves_no_task():
+async def test_an_activity_that_ends_before_any_call_leaves_no_task():
     """An activity without models costs one idle task, which is gone with it."""
 
     async def work() -> set[asyncio.Task[Any]]:
         before = asyncio.all_tasks()
-        async with Pulse(HeartbeatRecorder(Wire()), 0.01, captured=lambda: 0):
+        async with AutomaticHeartbeats(HeartbeatRecorder(Wire()), 0.01, captured=lambda: 0):
             await asyncio.sleep(0)
         return asyncio.all_tasks() - before
 
@@ -193,7 +199,7 @@ def test_how_often_it_beats(heartbeat, timeout, is_local, interval):
     """A third of the timeout, or my own interval if that is shorter; never for a local activity."""
     inside = environment(heartbeat_timeout=timeout and timedelta(seconds=timeout), is_local=is_local)
 
-    assert pulse_interval(inside.info, heartbeat) == interval
+    assert automatic_interval(inside.info, heartbeat) == interval
 
 
 @pytest.mark.parametrize("options", [{"heartbeat": "on"}, {"heartbeat": timedelta(0)}, {"stall_timeout": 5}])

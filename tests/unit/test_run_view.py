@@ -264,7 +264,7 @@ async def test_the_streams_may_be_read_one_after_another():
         assert await _all(run.custom) == [custom]
 
 
-async def test_what_nobody_reads_is_bounded_and_told():
+async def test_what_nobody_reads_is_bounded_and_reported():
     """A stream that I come back to much too late says so, and goes on with what is left."""
     events = [CustomEvent(name=f"{n}", origin=FIRST) for n in range(1_500)]
     async with a_run(*events, DONE) as run:
@@ -407,4 +407,4 @@ async def test_a_run_keeps_no_call_that_its_reader_has_let_go():
         del call
         gc.collect()
 
-        assert [len(told) for told in run._told[-1].values()] == [0]
+        assert [len(told) for told in run._reported[-1].values()] == [0]
