@@ -865,7 +865,10 @@ async def test_what_outlives_the_capture_is_not_recorded():
 
 
 async def test_closing_while_threads_begin_and_end_calls_loses_none():
-    """Threads of a cancelled activity run on: closing neither raises nor leaves a call open."""
+    """Threads of a cancelled activity run on: closing neither raises nor leaves a call open.
+
+    A call that ends by itself at that moment may have its end in the buffer a little later.
+    """
     buffer = Buffer(Budget(2**26), lambda: None)
     busy, enough = threading.Barrier(5, timeout=20), threading.Event()
 
@@ -881,8 +884,9 @@ async def test_closing_while_threads_begin_and_end_calls_loses_none():
     enough.set()
     await asyncio.gather(*asking_on)
 
-    heard_in([record for record in records if not isinstance(record, TextRun)])
-    assert [record for record in buffer.take(2**60) if isinstance(record, CallStarted)] == []
+    late = buffer.take(2**60)
+    heard_in([record for record in (*records, *late) if not isinstance(record, TextRun)])
+    assert [record for record in late if isinstance(record, CallStarted)] == []
 
 
 # ------------------------------------------------------------------ nothing else changes
