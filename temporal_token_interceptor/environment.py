@@ -78,9 +78,13 @@ INTERCEPTOR: Mapping[str, Variable] = {
         "kinds", "some of `text,reasoning,tool_call,block,tool,node,custom`, separated by commas", _names
     ),
     "TTI_CAPTURE": Variable(
-        "capture", "some of `tool_input,tool_output,node_output,media`, separated by commas", _names
+        "capture",
+        "some of `tool_input,tool_output,node_output,retriever_input,retriever_output,media`, separated by "
+        "commas",
+        _names,
     ),
     "TTI_METADATA_KEYS": Variable("metadata_keys", _NAMES, _names),
+    "TTI_RETRIEVERS": Variable("retrievers", "`true` or `false`", _switch),
     "TTI_FORCE_STREAMING": Variable("force_streaming", "`auto`, `true` or `false`", _forced),
     "TTI_HEARTBEAT": Variable("heartbeat", "`auto`, `off`, or seconds above 0", _beats),
     "TTI_STALL_TIMEOUT_SECONDS": Variable("stall_timeout", "seconds above 0", _seconds),

@@ -23,6 +23,8 @@ from temporal_token_interceptor.events import (
     NodeEnded,
     NodeStarted,
     Record,
+    RetrieverEnded,
+    RetrieverStarted,
     TextKind,
     TextRun,
     ToolEnded,
@@ -36,7 +38,16 @@ _JOIN_AT = 512
 # what they carry, in a reserve beyond the budget. That is bounded, too: for the worker, and for an attempt.
 _RESERVE_BYTES = 4 * 1024 * 1024
 _STRUCTURAL_BOUND = 4096
-_STRUCTURAL = (CallStarted, CallEnded, ToolStarted, ToolEnded, NodeStarted, NodeEnded)
+_STRUCTURAL = (
+    CallStarted,
+    CallEnded,
+    ToolStarted,
+    ToolEnded,
+    RetrieverStarted,
+    RetrieverEnded,
+    NodeStarted,
+    NodeEnded,
+)
 
 _LEASE_BYTES = 16 * 1024
 
@@ -301,11 +312,11 @@ def _bare(record: Record) -> Record:
             return CallStarted(call=replace(call, tags=(), metadata=None))
         case CallEnded():
             return replace(record, additional_kwargs=None)
-        case ToolStarted(input=str()):
+        case ToolStarted(input=str()) | RetrieverStarted(input=str()):
             return replace(record, input=None, truncated=True)
         case ToolEnded(output=str()):
             return replace(record, output=None, truncated=True)
-        case NodeEnded() if record.output is not None:
+        case NodeEnded() | RetrieverEnded() if record.output is not None:
             return replace(record, output=None, truncated=True)
         case _:
             return record

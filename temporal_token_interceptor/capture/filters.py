@@ -11,7 +11,7 @@ from temporal_token_interceptor.errors import ConfigurationError
 Kind = Literal["text", "reasoning", "tool_call", "block", "tool", "node", "custom"]
 """What `kinds` may name."""
 
-Content = Literal["tool_input", "tool_output", "node_output", "media"]
+Content = Literal["tool_input", "tool_output", "node_output", "retriever_input", "retriever_output", "media"]
 """What `capture` may name."""
 
 KINDS: frozenset[str] = frozenset(get_args(Kind))
@@ -34,6 +34,7 @@ class Selection:
         kinds: Some of `KINDS`.
         contents: Some of `CONTENTS`.
         metadata_keys: What to send of the user's own metadata with each model call.
+        retrievers: Whether retrievers are reported.
     """
 
     nodes: frozenset[str] | None = None
@@ -41,6 +42,7 @@ class Selection:
     kinds: frozenset[str] = KINDS
     contents: frozenset[str] = frozenset()
     metadata_keys: tuple[str, ...] = ()
+    retrievers: bool = False
 
     @classmethod
     def of(
@@ -51,6 +53,7 @@ class Selection:
         kinds: Collection[str] | None = None,
         capture: Collection[str] = (),
         metadata_keys: Collection[str] = (),
+        retrievers: bool = False,
     ) -> Selection:
         """Return the selection that the arguments of the interceptor describe.
 
@@ -63,6 +66,7 @@ class Selection:
             kinds=KINDS if kinds is None else _known("kinds", kinds, KINDS),
             contents=_known("capture", capture, CONTENTS),
             metadata_keys=tuple(sorted(names("metadata_keys", metadata_keys) or ())),
+            retrievers=retrievers,
         )
 
     def takes(self, names: Collection[str], tags: Collection[str] | None) -> bool:

@@ -51,7 +51,6 @@ class SurroundingsObserver(InlineHandler):
         guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
 
-    ignore_retriever = True
     ignore_retry = True
 
     # LangChain swallows what a callback raises, unless `raise_error` is set. It may be none of ours:
@@ -252,7 +251,7 @@ class SurroundingsObserver(InlineHandler):
                 name=started.name,
                 run_id=started.run_id,
                 tool_call_id=started.tool_call_id,
-                **_place_facts(started),
+                **place_facts(started),
                 **facts,
             )
             self._buffer.put(ended, None)
@@ -266,7 +265,7 @@ class SurroundingsObserver(InlineHandler):
                 del self._node_runs[namespace]
             ended = NodeEnded(
                 run_id=started.run_id,
-                **_place_facts(started),
+                **place_facts(started),
                 **facts,
             )
             self._buffer.put(ended, None)
@@ -291,7 +290,8 @@ class SurroundingsObserver(InlineHandler):
         }
 
 
-def _place_facts(started: ToolStarted | NodeStarted) -> dict[str, Any]:
+def place_facts(started: PlacedEvent) -> dict[str, Any]:
+    """Return what the end of something says of its place: what its start said."""
     return {name: getattr(started, name) for name in _PLACE}
 
 

@@ -21,7 +21,6 @@ from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.call_records import HASHED_TOGETHER, CallRecords, LiveCall, take_hash
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
-from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver
 from temporal_token_interceptor.capture.json_values import Limit, json_values
 from temporal_token_interceptor.capture.langchain_hooks import observed_by, warn_of_hidden_model
 from temporal_token_interceptor.capture.message_parts import (
@@ -33,6 +32,7 @@ from temporal_token_interceptor.capture.message_parts import (
 from temporal_token_interceptor.capture.names import id_of, name_of, names_of
 from temporal_token_interceptor.capture.nesting import calls_around
 from temporal_token_interceptor.capture.places import place_of
+from temporal_token_interceptor.capture.retriever_observer import RetrieverObserver
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
@@ -47,7 +47,7 @@ _USAGE = Limit(nodes=200, characters=4 * 1024)
 _NAMED_NODES = 8
 
 
-class Observer(SurroundingsObserver):
+class Observer(RetrieverObserver):
     """Writes every model call of one activity attempt, and what happens around it, into a buffer.
 
     A call's callbacks come one after another, those of different calls at any time and on any thread.

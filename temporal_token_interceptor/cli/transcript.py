@@ -19,6 +19,8 @@ from temporal_token_interceptor.events import (
     NodeStarted,
     Origin,
     ReasoningEvent,
+    RetrieverEnded,
+    RetrieverStarted,
     RunContinued,
     StreamEnded,
     TokenEvent,
@@ -177,7 +179,11 @@ def _line_of(event: Event) -> Block | None:
         case ToolEnded():
             how = f"failed: {event.error}" if event.error else "unfinished" if event.unfinished else "ended"
             return _note(f"tool {event.name} {how}", event.origin)
-        case NodeStarted() | NodeEnded():
+        case RetrieverEnded(document_count=int(found)):
+            return _note(f"retriever {event.name} found {found} documents", event.origin)
+        case RetrieverEnded():
+            return _note(f"retriever {event.name} {event.error or 'unfinished'}", event.origin)
+        case RetrieverStarted() | NodeStarted() | NodeEnded():
             return None
         case CustomEvent():
             return _note(f"event {event.name}", event.origin)

@@ -11,6 +11,8 @@ from temporal_token_interceptor.events.graph import (
     GraphEvent,
     NodeEnded,
     NodeStarted,
+    RetrieverEnded,
+    RetrieverStarted,
     ToolEnded,
     ToolStarted,
 )
@@ -64,6 +66,8 @@ __all__ = [
     "Outcome",
     "ReasoningEvent",
     "Record",
+    "RetrieverEnded",
+    "RetrieverStarted",
     "RunContinued",
     "Status",
     "StreamEnded",
@@ -85,6 +89,8 @@ Event = (
     | CallEnded
     | ToolStarted
     | ToolEnded
+    | RetrieverStarted
+    | RetrieverEnded
     | NodeStarted
     | NodeEnded
     | CustomEvent

@@ -16,6 +16,8 @@ from temporal_token_interceptor.events.graph import (
     GraphEvent,
     NodeEnded,
     NodeStarted,
+    RetrieverEnded,
+    RetrieverStarted,
     ToolEnded,
     ToolStarted,
 )
@@ -70,6 +72,8 @@ Record = (
     | CallEnded
     | ToolStarted
     | ToolEnded
+    | RetrieverStarted
+    | RetrieverEnded
     | NodeStarted
     | NodeEnded
     | CustomEvent

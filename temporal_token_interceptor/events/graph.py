@@ -78,6 +78,50 @@ class ToolEnded(PlacedEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieverStarted(PlacedEvent):
+    """A retriever began to search; only with `retrievers=True`.
+
+    Attributes:
+        name: The retriever's name.
+        run_id: LangChain's run id; the same in `RetrieverEnded`.
+        tool_call_id: The tool call that it searches for, where there is one.
+        input: The query; only with `capture={"retriever_input"}`, and at most 4 KiB.
+        truncated: Whether `input` was longer.
+    """
+
+    name: str
+    run_id: str = ""
+    tool_call_id: str | None = None
+    input: str | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieverEnded(PlacedEvent):
+    """A retriever returned documents, or failed; only with `retrievers=True`.
+
+    Attributes:
+        name: The retriever's name.
+        run_id: LangChain's run id.
+        tool_call_id: The tool call that it searched for.
+        document_count: How many documents it found; None if it did not return.
+        error: The exception's class name if it failed.
+        output: The documents, as JSON values; only with `capture={"retriever_output"}`, and at most 64 KiB.
+        truncated: Whether `output` was too long to be sent.
+        unfinished: Whether it was still searching when its attempt ended.
+    """
+
+    name: str
+    run_id: str = ""
+    tool_call_id: str | None = None
+    document_count: int | None = None
+    error: str | None = None
+    output: Any = None
+    truncated: bool = False
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted(PlacedEvent):
     """A graph began a node.
 

@@ -16,16 +16,29 @@ from temporal_token_interceptor.events import (
     NodeEnded,
     NodeStarted,
     Origin,
+    RetrieverEnded,
+    RetrieverStarted,
     ToolEnded,
     ToolStarted,
 )
 from temporal_token_interceptor.protocol.origin_json import strings, typed
 
-Around = ToolStarted | ToolEnded | NodeStarted | NodeEnded | CustomEvent | GraphEvent
+Around = (
+    ToolStarted
+    | ToolEnded
+    | RetrieverStarted
+    | RetrieverEnded
+    | NodeStarted
+    | NodeEnded
+    | CustomEvent
+    | GraphEvent
+)
 
 AROUND: dict[str, type[Around]] = {
     "tool": ToolStarted,
     "tool_end": ToolEnded,
+    "retriever": RetrieverStarted,
+    "retriever_end": RetrieverEnded,
     "node": NodeStarted,
     "node_end": NodeEnded,
     "custom": CustomEvent,
@@ -46,6 +59,7 @@ _MEMBERS = {  # of their facts, by the name of the field
     "error": ("error", str),
     "input": ("in", str),
     "output": ("out", object),
+    "document_count": ("count", int),
     "data": ("data", object),
     "truncated": ("cut", bool),
     "unfinished": ("open", bool),

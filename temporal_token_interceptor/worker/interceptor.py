@@ -49,8 +49,10 @@ class TokenStreamingInterceptor(Interceptor):
         kinds: Some of `text`, `reasoning`, `tool_call`, `block`, `tool`, `node`, `custom`; None for all.
             The start and end of a model call are always sent.
         capture: What is left out unless asked for, because it is large or was never meant for a viewer:
-            `tool_input`, `tool_output`, `node_output`, `media` (the bytes of images, audio and files).
+            `tool_input`, `tool_output`, `node_output`, `retriever_input`, `retriever_output`, `media` (the
+            bytes of images, audio and files).
         metadata_keys: Of your own metadata, what to send with each model call.
+        retrievers: Whether retrievers are reported: that they search, and how many documents they found.
         force_streaming: `"auto"`: calls of `invoke` and `ainvoke` stream where streaming the model runs
             the same code of its author as not streaming it. True: wherever the model can stream. False:
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
@@ -98,6 +100,7 @@ class TokenStreamingInterceptor(Interceptor):
         kinds: Collection[Kind] | None = None,
         capture: Collection[Content] = (),
         metadata_keys: Collection[str] = (),
+        retrievers: bool = False,
         force_streaming: Literal["auto"] | bool = "auto",
         data_converter: DataConverter | None = None,
         heartbeat: Heartbeat = "auto",
@@ -121,6 +124,7 @@ class TokenStreamingInterceptor(Interceptor):
             kinds=kinds,
             capture=capture,
             metadata_keys=metadata_keys,
+            retrievers=retrievers,
             force_streaming=force_streaming,
             data_converter=data_converter,
             heartbeat=heartbeat,

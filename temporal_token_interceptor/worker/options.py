@@ -26,6 +26,7 @@ class StreamingKeywords(TypedDict, total=False):
     kinds: Collection[Kind] | None
     capture: Collection[Content]
     metadata_keys: Collection[str]
+    retrievers: bool
     force_streaming: Literal["auto"] | bool
     data_converter: DataConverter | None
     heartbeat: Heartbeat
@@ -42,7 +43,7 @@ class StreamingOptions:
     """The options of `TokenStreamingInterceptor`, checked; its docstring says what each means.
 
     Attributes:
-        selection: What `nodes`, `tags`, `kinds`, `capture` and `metadata_keys` select together.
+        selection: What `nodes`, `tags`, `kinds`, `capture`, `metadata_keys` and `retrievers` select together.
 
     Raises:
         ConfigurationError: an option cannot be used; the message names it.
@@ -54,6 +55,7 @@ class StreamingOptions:
     kinds: Collection[Kind] | None = None
     capture: Collection[Content] = ()
     metadata_keys: Collection[str] = ()
+    retrievers: bool = False
     force_streaming: Literal["auto"] | bool = "auto"
     data_converter: DataConverter | None = None
     heartbeat: Heartbeat = "auto"
@@ -67,6 +69,7 @@ class StreamingOptions:
 
     def __post_init__(self) -> None:
         """Check every option."""
+        one_of("retrievers", self.retrievers, (True, False))
         one_of("force_streaming", self.force_streaming, ("auto", True, False))
         if self.data_converter is not None and not isinstance(self.data_converter, DataConverter):
             raise ConfigurationError(
@@ -95,6 +98,7 @@ class StreamingOptions:
             kinds=self.kinds,
             capture=self.capture,
             metadata_keys=self.metadata_keys,
+            retrievers=self.retrievers,
         )
         object.__setattr__(self, "selection", selection)
 

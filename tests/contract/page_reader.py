@@ -12,6 +12,8 @@ MINUTES_10 = 600_000_000  # microseconds
 AROUND = {
     "tool": "ToolStarted",
     "tool_end": "ToolEnded",
+    "retriever": "RetrieverStarted",
+    "retriever_end": "RetrieverEnded",
     "node": "NodeStarted",
     "node_end": "NodeEnded",
     "custom": "CustomEvent",

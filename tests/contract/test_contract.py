@@ -62,6 +62,7 @@ NAMES = {
     "open": "unfinished",
     "task": "task_id",
     "nrun": "node_run_id",
+    "count": "document_count",
 }
 CALL_NAMES = {
     "i": "ordinal",
@@ -299,6 +300,8 @@ def test_the_document_shows_every_form():
         "block",
         "tool",
         "tool_end",
+        "retriever",
+        "retriever_end",
         "node",
         "node_end",
         "custom",

@@ -50,6 +50,8 @@ from temporal_token_interceptor import (
     ReaderStatistics,
     ReasoningEvent,
     RedisStreamBackend,
+    RetrieverEnded,
+    RetrieverStarted,
     RunContinued,
     Snapshot,
     Status,
@@ -276,6 +278,9 @@ def show(event: Event) -> str | int | None:  # noqa: C901, PLR0912 - one case a 
         case ToolStarted() | ToolEnded():
             assert_type(event.tool_call_id, str | None)
             return event.name
+        case RetrieverStarted() | RetrieverEnded():
+            assert_type(event.name, str)
+            return event.document_count if isinstance(event, RetrieverEnded) else event.input
         case NodeStarted() | NodeEnded():
             assert_type(event.step, int | None)
             return event.node_name

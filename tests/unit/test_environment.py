@@ -141,6 +141,7 @@ def test_every_variable_reaches_its_constructor():
         "TTI_SUMMARY": "off",
         "TTI_GENAI_SPANS": "on",
         "TTI_ACCEPT_PLAIN_FRAMES": "true",
+        "TTI_RETRIEVERS": "true",
     }
     for of, variables in OF.items():
         environ = {name: values.get(name, "7") for name in variables}
@@ -190,6 +191,7 @@ UNUSABLE = {
     "TEMPORAL_NAMESPACE": [],  # any name may be one
     "TTI_START_TIMEOUT_SECONDS": SECONDS,
     "TTI_ACCEPT_PLAIN_FRAMES": ["s3cret", "1"],
+    "TTI_RETRIEVERS": ["s3cret", "1"],
 }
 
 
