@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 from temporal_token_interceptor.errors import StreamNotFound, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.protocol.cursor import Position
-from temporal_token_interceptor.protocol.frames import Packet
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache, SilentCodec
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
 from temporal_token_interceptor.reader.entry_parts import parts, skimmed
+from temporal_token_interceptor.reader.lost_entries import LostEntries
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
@@ -80,7 +80,7 @@ class RunStream:
         self._heartbeats = heartbeats if source is None and history is not None else None
         self._cache = cache
         self._statistics = statistics
-        self._is_new = place is None or not (place.entry or place.position)
+        self._reads_all = not (request.skips if place is None else place.entry or place.position)
         self._where = ReadPosition(stream.run_id, place)
         self._decoder = EntryDecoder(
             stream,
@@ -92,6 +92,7 @@ class RunStream:
             stored_time=source.stored_time if isinstance(source, TimedSource) else None,
         )
         self._is_away = False
+        self._is_gone = False
         if self._heartbeats is not None and place is not None and place.transport.startswith(LIVE):
             # Heartbeats keep no order among activities, and not for long: what the cursor is in comes again.
             self._where.transport = Reach()
@@ -112,7 +113,7 @@ class RunStream:
         """Whether nothing was found, in either place, and nothing was out of reach."""
         transport, history = self._where.transport, self._where.history
         found = transport.furthest or history.furthest
-        return not (found or self._is_away or transport.is_short or history.is_short)
+        return not (found or self._is_away or self._is_gone or transport.is_short or history.is_short)
 
     @property
     def standing(self) -> Sequence[Origin]:
@@ -189,7 +190,7 @@ class RunStream:
             logger.warning(
                 "reading stream %r from Temporal's history: the transport does not answer", self._stream.name
             )
-            yield self._missing_transport()
+            yield self._missing_transport()  # what it has, and cannot deliver now, is not in history
         if history is None:
             return
         if self._source is None or self._is_away:
@@ -202,7 +203,6 @@ class RunStream:
             yield self._heal(history)
 
     async def _missing_transport(self) -> Batches:
-        # What the transport has and cannot deliver now is not in history.
         yield [self._gap("transport", self._where.start)]
 
     # ------------------------------------------------------------------ the transport
@@ -213,23 +213,18 @@ class RunStream:
         """Iterate over what workers sent."""
         reach = self._where.transport
         recalls = self._history if self._where.has_read_history else None
+        lost = LostEntries(source, self._stream, reach, self._cache, reads_all=self._reads_all)
         try:
-            if await self._has_lost_its_place(source):
-                reach.resume("", Position.GAP)
-                self._decoder.attempts.again = True
-                yield [self._gap("transport", self._where.behind("", Position.GAP))]
+            yield await self._placed(lost)
             before = ""
             async with UntilClosed(source, self._stream, reach, closing) as reading:
                 while (batch := await reading.next()) is not None:
                     if not before or reading.doubt:
-                        yield await self._cut(source, before, batch[0], reading.doubt or "trimmed")
+                        yield await self._cut(lost, before, batch[0], reading.doubt or "trimmed")
                     before = batch[-1].id
-                    if recalls is not None and batch[-1].id > reach.mark:
-                        # History had this before the transport was read on, and it is read on from there.
+                    if recalls is not None and before > reach.mark:
                         old = [entry for entry in batch if entry.id <= reach.mark]
-                        yield await self._read(reach, old)
-                        recalled = self._results(recalls, up_to=self._where.history.mark)
-                        async with aclosing(recalled):
+                        async with aclosing(self._recalled(recalls, old)) as recalled:
                             async for events in recalled:
                                 yield events
                         recalls, batch = None, batch[len(old) :]
@@ -237,10 +232,39 @@ class RunStream:
                         decoded = self._cache.decoded(part) or await self._cache.opened(part)
                         if events := self._decoder.read(reach, part, decoded):
                             yield events
+            if not before:
+                yield await self._gone(lost)
         except TransportUnavailable as error:
             if reach.furthest or history is None or isinstance(error, SilentCodec):
                 raise
             self._is_away = True
+
+    async def _placed(self, lost: LostEntries) -> list[Event]:
+        """Begin from the start, and report that, where the stream has lost the place of the cursor."""
+        if not await lost.cursor():
+            return []
+        self._where.transport.resume("", Position.GAP)
+        self._decoder.attempts.again = True
+        return [self._gap("transport", self._where.behind("", Position.GAP))]
+
+    async def _recalled(self, history: RunHistory, old: Sequence[Entry]) -> Batches:
+        """Iterate over what history had before the transport was read on: it is read on from there."""
+        yield await self._read(self._where.transport, old)
+        async with aclosing(self._results(history, up_to=self._where.history.mark)) as results:
+            async for events in results:
+                yield events
+
+    async def _gone(self, lost: LostEntries) -> list[Event]:
+        """Return a `Gap` where the stream that is empty was not."""
+        self._is_gone = await lost.all()
+        return [self._gap("trimmed", self._where.behind("", Position.GAP))] if self._is_gone else []
+
+    async def _cut(self, lost: LostEntries, before: str, first: Entry, reason: Cut) -> list[Event]:
+        """Return a `Gap` if there were entries between two, or before the first, that were not read."""
+        if not await lost.between(before, first):
+            return []
+        self._decoder.attempts.cut(reason)
+        return [self._gap(reason, self._where.behind(before, Position.READ if before else Position.GAP))]
 
     def _parts(self, batch: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
         if not self._where.transport.has_passed:
@@ -253,30 +277,6 @@ class RunStream:
         else:
             decoded = self._cache.decoded(batch) or await self._cache.opened(batch)
         return self._decoder.read(reach, batch, decoded)
-
-    async def _has_lost_its_place(self, source: TokenSource) -> bool:
-        """Whether the entry of the cursor is ahead of the whole stream: the transport began again."""
-        mark = self._where.transport.mark
-        return bool(mark) and await source.last_id(self._stream) < mark
-
-    async def _cut(self, source: TokenSource, before: str, first: Entry, reason: Cut) -> list[Event]:
-        """Return a `Gap` if there were entries between two, or before the first, that were not read."""
-        if before:
-            is_cut = await source.first_id(self._stream) > before
-        else:
-            is_cut = await self._starts_late(first)
-        if not is_cut:
-            return []
-        self._decoder.attempts.cut(reason)
-        return [self._gap(reason, self._where.behind(before, Position.READ if before else Position.GAP))]
-
-    async def _starts_late(self, first: Entry) -> bool:
-        """Whether the stream's first entry shows that there were others, which this reader has not read."""
-        mark = self._where.transport.mark
-        if mark or not self._is_new:
-            return bool(mark) and mark < first.id
-        (decoded,) = self._cache.decoded([first]) or await self._cache.opened([first])
-        return isinstance(decoded, Packet) and decoded.seq > 0
 
     # ------------------------------------------------------------------ the history
 

@@ -81,6 +81,21 @@ class TimedSource(Protocol):
 
 
 @runtime_checkable
+class RememberingSource(Protocol):
+    """What a source may offer beside `TokenSource`: to remember that there was a stream that is gone."""
+
+    async def begun(self, stream: StreamKey) -> str:
+        """Return the id of the first entry that the stream ever had; empty if that is not known (any more).
+
+        A stream whose oldest entry is a later one, or that has none, has lost what was before.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+        """
+        ...
+
+
+@runtime_checkable
 class TokenSource(Protocol):
     """Where readers read. One source serves all subscribers of a process, from one event loop."""
 

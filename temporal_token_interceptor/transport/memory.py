@@ -18,6 +18,9 @@ from temporal_token_interceptor.transport.lifetime import OneLoop, closed_error
 # Entries that writers write before they give way to the readers.
 _MOST_AHEAD = 16
 
+# Of so many times as many streams as are kept, it is known that there were some.
+_REMEMBERED = 24
+
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -54,6 +57,7 @@ class MemoryStreamBackend:
         # One count for all: a stream that was dropped and begins again must not give out its ids twice.
         self._ids = count(1)
         self._streams: dict[StreamKey, deque[Entry]] = {}  # the one written last is last
+        self._begun: dict[StreamKey, str] = {}  # longer than the streams
         self._newest: dict[tuple[str, str], str] = {}  # the one kept last is last
         self._waiting: dict[StreamKey, set[asyncio.Event]] = {}
         self._loop = OneLoop("MemoryStreamBackend")
@@ -67,7 +71,9 @@ class MemoryStreamBackend:
         if self._closed:
             raise closed_error()
         entries = self._streams.pop(stream, None) or deque(maxlen=self._stream_maxlen)
-        entries.append(Entry(f"{next(self._ids):015d}", data))
+        entries.append(entry := Entry(f"{next(self._ids):015d}", data))
+        if self._begun.setdefault(stream, entry.id) is entry.id:
+            _shrink(self._begun, self._max_streams * _REMEMBERED)
         self._streams[stream] = entries
         _shrink(self._streams, self._max_streams)
         for changed in self._waiting.get(stream, ()):
@@ -117,6 +123,11 @@ class MemoryStreamBackend:
         self._loop.check()
         entries = self._streams.get(stream)
         return entries[0].id if entries else ""
+
+    async def begun(self, stream: StreamKey) -> str:
+        """Return the id of the first entry that the stream ever had; see `RememberingSource`."""
+        self._loop.check()
+        return self._begun.get(stream, "")
 
     def stored_time(self, entry_id: str) -> None:
         """Refuse what is no id of an entry; no id here shows a time."""

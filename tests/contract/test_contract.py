@@ -252,6 +252,7 @@ def test_keys_are_named_as_the_contract_says(key):
 
     assert Keys("tti:v1:").stream(stream) == key["stream"]
     assert Keys("tti:v1:").pointer(stream) == key["pointer"]
+    assert Keys("tti:v1:").begun(stream) == key["begun"]
     assert load("keys.json")["field"] == FIELD
 
 

@@ -112,10 +112,51 @@ async def test_every_key_expires(server, scripts):
         backend.keep(streams[0])
         await until(lambda: named(backend, streams[0]))
 
-        keys = await redis.keys(f"{PREFIX}*")
+        keys = [key async for key in redis.scan_iter(f"{PREFIX}*")]
+        begun = [key for key in keys if key.endswith(b":begun")]
 
-        assert len(keys) == 21
-        assert {await redis.ttl(key) for key in keys} <= {99, 100}
+        assert len(keys) == 20 + 20 + 1
+        assert {await redis.ttl(key) for key in {*keys} - {*begun}} <= {99, 100}
+        assert {await redis.ttl(key) for key in begun} <= {2_399, 2_400}
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["by script", "by pipeline"])
+async def test_a_stream_that_is_gone_is_remembered(server, scripts):
+    """The id of its first entry is known for much longer, by whichever worker it goes on."""
+    url = server.url if scripts else await restricted(server, "+@all", "-eval", "-evalsha")
+    stream = new_stream()
+    async with RedisStreamBackend(url) as backend, Redis.from_url(server.url) as redis:
+        assert await backend.begun(stream) == ""
+        await asyncio.gather(*(backend.write(stream, b"entry") for _ in range(3)))
+        first = await backend.first_id(stream)
+        await redis.delete(key_of(stream))
+
+        for _ in range(2):  # one that knows the stream, one that does not
+            async with RedisStreamBackend(url) as other:
+                other.keep(stream)
+                await other.write(stream, b"entry")
+                await backend.write(stream, b"entry")
+
+                assert await other.begun(stream) == first
+                assert await other.first_id(stream) > first
+
+
+async def test_what_another_program_put_there_is_not_believed(backend, redis_client):
+    """It is no id: nothing is known."""
+    stream = new_stream()
+    await redis_client.set(f"{key_of(stream)}:begun", "yesterday")
+
+    assert await backend.begun(stream) == ""
+
+
+async def test_a_writer_with_a_smaller_ttl_leaves_the_sign_of_others_alone(redis_url, redis_client):
+    stream = new_stream()
+    for ttl in (1_000, 100):
+        async with RedisStreamBackend(redis_url, stream_ttl_seconds=ttl) as backend:
+            backend.keep(stream)
+            await backend.write(stream, b"entry")
+
+    assert await redis_client.ttl(f"{key_of(stream)}:begun") > 23_000
 
 
 async def test_keep_puts_expiry_off(backend, redis_client):

@@ -168,6 +168,11 @@ class RedisStreamBackend:
         self._loop.check()
         return await self._reader.first_id(stream)
 
+    async def begun(self, stream: StreamKey) -> str:
+        """Return the id of the first entry that the stream ever had; see `RememberingSource`."""
+        self._loop.check()
+        return await self._reader.begun(stream)
+
     def stored_time(self, entry_id: str) -> datetime | None:
         """Return when Redis stored an entry, by its own clock; see `TimedSource`."""
         return stored_time(entry_id)
@@ -236,7 +241,8 @@ class RedisStreamBackend:
         stream = hand_stream(workflow_id)
         self._by_hand.forget(workflow_id)
         try:
-            for key in (self._keys.stream(stream), self._keys.pointer(stream)):  # two slots of a cluster
+            keys = (self._keys.stream(stream), self._keys.begun(stream), self._keys.pointer(stream))
+            for key in keys:  # two slots of a cluster
                 await self._client.delete(key)
         except FAILURES as error:
             raise TransportUnavailable(

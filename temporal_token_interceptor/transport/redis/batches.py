@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -21,26 +21,35 @@ from temporal_token_interceptor.transport.redis.refusals import FAILURES, classi
 
 logger = logging.getLogger(__name__)
 
-# KEYS: streams, then pointers. ARGV: maxlen, ttl, number of streams, a run id for each pointer, then pairs
-# (index of a stream, entry). Returns an error or an empty string for each entry. pcall, because one
-# stream that cannot be written to must not take the others with it, and TTL may be forbidden.
+REMEMBERED: Final = 24
+"""How many times as long as a stream its `begun` key lives: the sign that there was one."""
+
+# KEYS: streams, then pointers, then `begun` keys. ARGV: maxlen, ttl, ttl of `begun`, number of streams, of
+# pointers, a run id for each pointer, the index of its stream for each `begun`, then pairs (index of a
+# stream, entry). Returns an error or an empty string for each entry. pcall, because one stream that cannot
+# be written to must not take the others with it, and TTL may be forbidden.
 _SCRIPT: Final = f"""
-local ttl = tonumber(ARGV[2])
-local streams = tonumber(ARGV[3])
-local pointers = #KEYS - streams
-local results = {{}}
-for i = 4 + pointers, #ARGV, 2 do
-  local reply = redis.pcall('XADD', KEYS[tonumber(ARGV[i])], 'MAXLEN', '~', ARGV[1], '*',
-                            '{FIELD}', ARGV[i + 1])
-  results[#results + 1] = type(reply) == 'table' and reply.err or ''
+local streams = tonumber(ARGV[4])
+local named = streams + tonumber(ARGV[5])
+local results, first = {{}}, {{}}
+for i = 6 + #KEYS - streams, #ARGV, 2 do
+  local place = tonumber(ARGV[i])
+  local reply = redis.pcall('XADD', KEYS[place], 'MAXLEN', '~', ARGV[1], '*', '{FIELD}', ARGV[i + 1])
+  local is_refused = type(reply) == 'table'
+  results[#results + 1] = is_refused and reply.err or ''
+  if not is_refused and not first[place] then first[place] = reply end
 end
 for i = 1, #KEYS do
+  local life = tonumber(i > named and ARGV[3] or ARGV[2])
   local left = redis.pcall('TTL', KEYS[i])
-  if type(left) ~= 'number' or left < ttl then left = ttl end
-  if i > streams then
-    redis.pcall('SET', KEYS[i], ARGV[3 + i - streams], 'EX', left)
-  elseif left == ttl then
-    redis.pcall('EXPIRE', KEYS[i], ttl)
+  if type(left) ~= 'number' or left < life then left = life end
+  local word = i > streams and ARGV[5 + i - streams]
+  if i <= streams or i > named then
+    local began = i > named and first[tonumber(word)]
+    if began then redis.pcall('SET', KEYS[i], began, 'NX', 'EX', left) end
+    if left == life then redis.pcall('EXPIRE', KEYS[i], life) end
+  else
+    redis.pcall('SET', KEYS[i], word, 'EX', left)
   end
 end
 return results
@@ -49,6 +58,9 @@ _SCRIPT_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdi
 
 _BROKEN_SCRIPTS: Final = 4
 """So many scripts in a row that are not answered: a pipeline shows whether it is because of them."""
+
+_MARKED: Final = 4_096
+"""Streams that are known to have a `begun` key, at most: for others it is asked again."""
 
 _SCRIPTS_AGAIN: Final = 300.0
 """Seconds after which a server that refused scripts is asked again: permissions are reloaded."""
@@ -75,6 +87,7 @@ class BatchSender:
         self._broken = 0  # scripts in a row that were not answered
         self._logged = False
         self._has_ttl = True
+        self._marked: dict[StreamKey, None] = {}  # have a `begun` key
 
     async def send(
         self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey], now: float
@@ -125,25 +138,37 @@ class BatchSender:
         self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]
     ) -> list[Exception | None]:
         places = {stream: place for place, stream in enumerate(_streams(batch, kept), 1)}
-        keys = [*map(self._keys.stream, places), *map(self._keys.pointer, kept)]
-        words: list[str | int | bytes] = [len(keys), *keys, self._maxlen, self._ttl, len(places)]
+        begun = dict.fromkeys([*self._to_mark(stream for stream, _ in batch), *kept])
+        keys = [
+            *map(self._keys.stream, places),
+            *map(self._keys.pointer, kept),
+            *map(self._keys.begun, begun),
+        ]
+        words: list[str | int | bytes] = [len(keys), *keys, self._maxlen, self._ttl, self._ttl * REMEMBERED]
+        words += [len(places), len(kept)]
         words += [stream.run_id for stream in kept]
+        words += [places[stream] for stream in begun]
         for stream, data in batch:
             words += (places[stream], data)
         try:
             errors = await self._queries.ask("EVALSHA", _SCRIPT_SHA, *words)
         except NoScriptError:  # the first time, and after a restart of Redis; EVAL makes it known
             errors = await self._queries.ask("EVAL", _SCRIPT, *words)
-        return [ResponseError(_text(error)) if error else None for error in errors]
+        results: list[Exception | None] = [ResponseError(_text(error)) if error else None for error in errors]
+        self._mark(stream for (stream, _), error in zip(batch, results, strict=True) if error is None)
+        return results
 
     async def _as_pipeline(
         self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]
     ) -> list[Exception | None]:
         touched = list(_streams(batch, kept))
-        keys = [*map(self._keys.stream, touched), *map(self._keys.pointer, kept)]
+        lives = {
+            **dict.fromkeys([*map(self._keys.stream, touched), *map(self._keys.pointer, kept)], self._ttl),
+            **dict.fromkeys(map(self._keys.begun, kept), self._ttl * REMEMBERED),
+        }
         # What is left of each is asked first, and what was shortened is set again: a key must have an expiry
         # from its first moment, also if the second part never arrives.
-        commands: list[Command] = [("TTL", key) for key in keys] if self._has_ttl else []
+        commands: list[Command] = [("TTL", key) for key in lives] if self._has_ttl else []
         asked = len(commands)
         commands += [
             ("XADD", self._keys.stream(stream), "MAXLEN", "~", self._maxlen, "*", FIELD, data)
@@ -151,19 +176,39 @@ class BatchSender:
         ]
         commands += [("EXPIRE", self._keys.stream(stream), self._ttl) for stream in touched]
         commands += [("SET", self._keys.pointer(stream), stream.run_id, "EX", self._ttl) for stream in kept]
+        commands += [("EXPIRE", self._keys.begun(stream), self._ttl * REMEMBERED) for stream in kept]
         replies = await self._queries.ask_many(commands)
-        longer = [
+        results = replies[asked : asked + len(batch)]
+        further: list[Command] = [
             ("EXPIRE", key, left)
-            for key, left in zip(keys, replies[:asked], strict=False)
-            if isinstance(left, int) and left > self._ttl
+            for (key, life), left in zip(lives.items(), replies[:asked], strict=False)
+            if isinstance(left, int) and left > life
         ]
-        if longer:
-            await self._queries.ask_many(longer)
+        began = {
+            stream: _text(reply)
+            for (stream, _), reply in reversed(list(zip(batch, results, strict=True)))
+            if not isinstance(reply, Exception)
+        }
+        further += [
+            ("SET", self._keys.begun(stream), began[stream], "NX", "EX", self._ttl * REMEMBERED)
+            for stream in self._to_mark(began)
+        ]
+        if further:
+            await self._queries.ask_many(further)
+        self._mark(began)
         if asked and isinstance(replies[0], ResponseError) and classify(replies[0]).wait == "patience":
             self._has_ttl = False
-        return [
-            reply if isinstance(reply, Exception) else None for reply in replies[asked : asked + len(batch)]
-        ]
+        return [reply if isinstance(reply, Exception) else None for reply in results]
+
+    def _to_mark(self, streams: Iterable[StreamKey]) -> list[StreamKey]:
+        """Return the streams of which it is not known that they have a `begun` key."""
+        return [stream for stream in streams if stream not in self._marked]
+
+    def _mark(self, streams: Iterable[StreamKey]) -> None:
+        for stream in self._to_mark(streams):
+            self._marked[stream] = None
+            if len(self._marked) > _MARKED:
+                del self._marked[next(iter(self._marked))]
 
 
 def _streams(batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]) -> dict[StreamKey, None]:

@@ -30,3 +30,7 @@ class Keys:
     def pointer(self, stream: StreamKey) -> str:
         """`<prefix>{<namespace>/<workflow_id>}:newest`: the run id of the workflow's newest run."""
         return f"{self.prefix}{{{stream.workflow}}}:newest"
+
+    def begun(self, stream: StreamKey) -> str:
+        """`<prefix>{<namespace>/<workflow_id>/<run_id>}:begun`: the id of the first entry of a run."""
+        return f"{self.stream(stream)}:begun"

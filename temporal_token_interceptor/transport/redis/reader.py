@@ -10,16 +10,18 @@ reader goes back to `XRANGE`. Redis holds the entries anyway.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from temporal_token_interceptor._tasks import ProgressTimeout
-from temporal_token_interceptor.errors import TokenStreamError
+from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.redis.connection import (
     Queries,
     entries,
+    entry_id,
     range_after,
 )
 from temporal_token_interceptor.transport.redis.follower import Follower
@@ -112,6 +114,13 @@ class RedisReader:
         """Return the id of the oldest entry that is still there, or an empty string."""
         oldest = entries(await self._ask("XRANGE", self._keys.stream(stream), "-", "+", "COUNT", 1))
         return oldest[0].id if oldest else ""
+
+    async def begun(self, stream: StreamKey) -> str:
+        """Return the id of the first entry that the stream ever had; empty if Redis does not know it."""
+        noted: bytes | str | None = await self._ask("GET", self._keys.begun(stream))
+        with suppress(InvalidCursor):  # whatever another program has put there
+            return entry_id(noted.decode() if isinstance(noted, bytes) else noted or "")
+        return ""
 
     @property
     def failures(self) -> int:
