@@ -47,6 +47,9 @@ class MemoryStreamBackend:
     last_progress: float = 0.0
     """Nothing comes in parts."""
 
+    is_entered = False
+    """Whether it is used by `async with`: that closes it, and a plugin does not."""
+
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("max_streams", max_streams)):
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -148,6 +151,7 @@ class MemoryStreamBackend:
 
     async def __aenter__(self) -> Self:
         """Return itself."""
+        self.is_entered = True
         return self
 
     async def __aexit__(

@@ -46,7 +46,8 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
 
     It adds the interceptor once, gives it the data converter of the client (with a payload codec, frames are
     sealed), lets workflow files import LangChain through the sandbox, and closes the backend when the last
-    worker of the process has stopped. A `Replayer` never touches the backend.
+    worker of the process has stopped; one that is used by `async with` stays open, for readers of the same
+    process, until its own end. A `Replayer` never touches the backend.
 
     All workers that share a plugin run on one event loop.
 
@@ -246,7 +247,8 @@ class _SharedSink:
             self._workers -= 1
             if not self._workers:
                 sink, self._sink = self._sink, None
-                await sink.close()
+                if not _has_owner(sink):
+                    await sink.close()
 
     @property
     def location(self) -> str:
@@ -278,17 +280,23 @@ class _SharedSink:
         return f"for {self._workers} workers, to {self._sink or 'a backend that is not open yet'!r}"
 
 
+def _has_owner(sink: TokenSink) -> bool:
+    """Whether the backend is used by `async with`, which closes it."""
+    return bool(getattr(sink, "is_entered", False))
+
+
 class _Once:
-    """Hands a backend out, once: after the last worker it is closed for good."""
+    """Hands a backend out, once if it has no owner: after the last worker it is closed for good."""
 
     def __init__(self, backend: TokenSink) -> None:
-        self._backend: TokenSink | None = backend
+        self._backend = backend
+        self._is_lent = False
 
     def __call__(self) -> TokenSink:
-        backend, self._backend = self._backend, None
-        if backend is None:
+        if self._is_lent and not _has_owner(self._backend):
             raise ConfigurationError(
                 "the backend was closed when the last worker stopped; to start workers again, pass "
                 "TokenStreamingPlugin a function that makes it, such as lambda: RedisStreamBackend(url)"
             )
-        return backend
+        self._is_lent = True
+        return self._backend

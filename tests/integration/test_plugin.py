@@ -18,9 +18,11 @@ from temporal_token_interceptor import (
     MemoryStreamBackend,
     RedisStreamBackend,
     TokenEvent,
+    TokenStreamError,
     TokenStreamingInterceptor,
     TokenStreamingPlugin,
 )
+from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, standing_text, unique
 from tests.support.workflows import RunActivity
@@ -106,6 +108,24 @@ async def test_workers_that_start_again_need_a_backend_that_can_be_made_again(cl
 
     with pytest.raises(ConfigurationError, match="function that makes it"):
         await a_worker(ours).run()
+
+
+@pytest.mark.parametrize("kind", ["redis", "memory"])
+async def test_a_backend_that_is_used_by_async_with_stays_open(client, redis_url, kind):
+    """Readers of the same process go on with it when the worker stops; and workers may start again."""
+    backend = MemoryStreamBackend() if kind == "memory" else RedisStreamBackend(redis_url)
+    async with backend:
+        ours = with_plugins(client, TokenStreamingPlugin(backend))
+        for _ in range(2):
+            workflow_id = unique("owned")
+            async with a_worker(ours) as worker:
+                await ours.execute_workflow(
+                    RunActivity.run, args=["answer"], id=workflow_id, task_queue=worker.task_queue
+                )
+            assert standing_text(await read_all(ours, backend, workflow_id)) == TEXT
+
+    with pytest.raises(TokenStreamError, match="closed"):
+        await backend.write(StreamKey("default", "owned", "run"), b"entry")
 
 
 async def test_fifty_starts_and_stops_leave_nothing_behind(client, redis_url, redis_client):

@@ -141,6 +141,17 @@ async def test_a_stream_that_is_gone_is_remembered(server, scripts):
                 assert await other.first_id(stream) > first
 
 
+async def test_an_examination_leaves_no_key_behind_that_lasts(server):
+    """Also where EXPIRE is refused: what it writes to try the rights of a worker would stay."""
+    url = await restricted(server, "+@all", "-expire")
+    async with RedisStreamBackend(url) as backend, Redis.from_url(server.url) as redis:
+        answers = {answer.subject: answer.verdict async for answer in backend.examine()}
+        keys = [key async for key in redis.scan_iter("*tti-doctor*")]
+
+        assert answers["right to write (XADD, EXPIRE)"] != "fine"
+        assert all([0 < await redis.ttl(key) <= 60 for key in keys])
+
+
 async def test_what_another_program_put_there_is_not_believed(backend, redis_client):
     """It is no id: nothing is known."""
     stream = new_stream()

@@ -1,6 +1,6 @@
 """Questions to a Redis that an operator asks: is it there, new enough, allowed, and will it keep the streams?
 
-Everything is tried on keys of its own under the prefix, which expire within a minute where EXPIRE is granted.
+Everything is tried on keys of its own under the prefix, which expire within a minute; none is left behind.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def _attempts(client: Redis | RedisCluster, keys: Keys) -> list[tuple[str, Calla
     key, pointer = keys.stream(stream), keys.pointer(stream)
 
     async def write() -> None:
+        await client.expire(key, _SECONDS)  # first: where it is refused, no key is left that lasts
         await client.xadd(key, {"f": b"{}"}, maxlen=10, approximate=True)
         await client.expire(key, _SECONDS)
 
