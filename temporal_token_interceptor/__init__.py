@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from temporal_token_interceptor.capture.call_gate import TextTransform
     from temporal_token_interceptor.capture.manual_handler import TokenCapturingHandler, create_token_handler
     from temporal_token_interceptor.capture.stream_graph import stream_graph
     from temporal_token_interceptor.errors import (
@@ -85,6 +86,8 @@ def _found_in(home: str) -> None:
     _HOME_OF.update(dict.fromkeys(__all__[len(_HOME_OF) :], home))
 
 
+__all__ += ["TextTransform"]
+_found_in("capture.call_gate")
 __all__ += ["TokenCapturingHandler", "create_token_handler"]
 _found_in("capture.manual_handler")
 __all__ += ["stream_graph"]

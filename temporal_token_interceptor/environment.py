@@ -55,6 +55,10 @@ def _switch(text: str) -> bool:
     return {"true": True, "false": False}[text.lower()]
 
 
+def _held(text: str) -> bool | list[str]:
+    return _switch(text) if text.lower() in ("true", "false") else _names(text)
+
+
 def _beats(text: str) -> str | timedelta:
     return text.lower() if text.lower() in ("auto", "off") else _seconds(text)
 
@@ -85,6 +89,7 @@ INTERCEPTOR: Mapping[str, Variable] = {
     ),
     "TTI_METADATA_KEYS": Variable("metadata_keys", _NAMES, _names),
     "TTI_RETRIEVERS": Variable("retrievers", "`true` or `false`", _switch),
+    "TTI_HOLD_CALLS": Variable("hold_calls", "`true`, `false`, or names, separated by commas", _held),
     "TTI_FORCE_STREAMING": Variable("force_streaming", "`auto`, `true` or `false`", _forced),
     "TTI_HEARTBEAT": Variable("heartbeat", "`auto`, `off`, or seconds above 0", _beats),
     "TTI_STALL_TIMEOUT_SECONDS": Variable("stall_timeout", "seconds above 0", _seconds),

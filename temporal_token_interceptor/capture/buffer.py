@@ -47,6 +47,7 @@ _STRUCTURAL = (
     RetrieverEnded,
     NodeStarted,
     NodeEnded,
+    Gap,
 )
 
 _LEASE_BYTES = 16 * 1024
@@ -212,6 +213,24 @@ class Buffer:
                 self._items.append(kept)
         if was_empty:
             self._wake()
+
+    def hold(self, size: int) -> bool:
+        """Count bytes that wait elsewhere; return whether there was room for them."""
+        with self._lock:
+            self.received += 1
+            if self._closed:
+                return False
+            if self._size + size > self._leased and not self._lease(size):
+                self._budget.count_dropped(1)
+                return False
+            self._size += size
+            return True
+
+    def unhold(self, size: int) -> None:
+        """Count them no more."""
+        with self._lock:
+            if not self._closed:
+                self._release(size)
 
     def take(self, max_bytes: int) -> tuple[Record, ...]:
         """Take the oldest records, at least one if there is any; what was taken before is now released.

@@ -8,7 +8,6 @@ from zlib import crc32
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.message_parts import (
     TOOL_CALLS,
@@ -19,6 +18,7 @@ from temporal_token_interceptor.capture.message_parts import (
     tool_calls_of,
 )
 from temporal_token_interceptor.capture.names import id_of, name_of
+from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.events import Call, ContentBlock, Gap, TextKind, ToolCallChunk
 
 HASHED_TOGETHER = 63
@@ -87,7 +87,7 @@ class CallRecords:
         selection: Which kinds are wanted.
     """
 
-    def __init__(self, buffer: Buffer, selection: Selection) -> None:
+    def __init__(self, buffer: Outlet, selection: Selection) -> None:
         kinds = selection.kinds
         self.takes_text, self._takes_reasoning = "text" in kinds, "reasoning" in kinds
         self._takes_tool_calls, self._takes_blocks = "tool_call" in kinds, "block" in kinds

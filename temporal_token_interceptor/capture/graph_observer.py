@@ -18,11 +18,11 @@ from typing import Any
 from uuid import UUID
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
-from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
 from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text
 from temporal_token_interceptor.capture.names import id_of, name_of, names_of
+from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.capture.places import Place, namespaces_around, place_of
 from temporal_token_interceptor.events import (
     CustomEvent,
@@ -61,7 +61,7 @@ class SurroundingsObserver(InlineHandler):
 
     def __init__(
         self,
-        buffer: Buffer,
+        buffer: Outlet,
         *,
         default_node: str,
         selection: Selection | None = None,

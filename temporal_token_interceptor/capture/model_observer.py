@@ -17,7 +17,6 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
-from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.call_records import HASHED_TOGETHER, CallRecords, LiveCall, take_hash
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
@@ -31,6 +30,7 @@ from temporal_token_interceptor.capture.message_parts import (
 )
 from temporal_token_interceptor.capture.names import id_of, name_of, names_of
 from temporal_token_interceptor.capture.nesting import calls_around
+from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.capture.places import place_of
 from temporal_token_interceptor.capture.retriever_observer import RetrieverObserver
 from temporal_token_interceptor.events import (
@@ -63,7 +63,7 @@ class Observer(RetrieverObserver):
 
     def __init__(
         self,
-        buffer: Buffer,
+        buffer: Outlet,
         *,
         default_node: str,
         selection: Selection | None = None,

@@ -12,10 +12,10 @@ from uuid import UUID
 from langchain_core.documents import Document
 
 from temporal_token_interceptor._guard import never_failing
-from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver, place_facts
 from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text
 from temporal_token_interceptor.capture.names import name_of
+from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.capture.places import place_of
 from temporal_token_interceptor.events import RetrieverEnded, RetrieverStarted
 
@@ -23,7 +23,7 @@ from temporal_token_interceptor.events import RetrieverEnded, RetrieverStarted
 class RetrieverObserver(SurroundingsObserver):
     """Writes the retrievers of one activity attempt into a buffer, besides what happens around the calls."""
 
-    def __init__(self, buffer: Buffer, **options: Any) -> None:
+    def __init__(self, buffer: Outlet, **options: Any) -> None:
         super().__init__(buffer, **options)
         self._live_retrievers: dict[UUID, RetrieverStarted] = {}
 

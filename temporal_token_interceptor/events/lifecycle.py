@@ -27,7 +27,9 @@ reset, or its workflow has closed.
 Status = Literal["completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 """How a workflow closed, by Temporal's own names; `unknown` where no Temporal client was there to ask."""
 
-GapReason = Literal["overflow", "lost", "trimmed", "mismatch", "unreadable", "transport", "unended"]
+GapReason = Literal[
+    "overflow", "lost", "trimmed", "mismatch", "unreadable", "transport", "unended", "withheld"
+]
 """Why something is missing.
 
 `overflow`: the worker's buffer was full. `lost`: frames never arrived. `trimmed`: the stream was cut or
@@ -35,7 +37,8 @@ expired before this reader came. `mismatch`: the call has ended, and its text, a
 worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost what
 it had taken, such as a restart that emptied Redis; or it, or the history, could not be read to its end.
 `unended`: the reading is over, and the attempt has not said how it ended: it is still talking, or its worker
-died, or cannot deliver its last words.
+died, or cannot deliver its last words. `withheld`: the worker's `transform` failed, and what it had not seen
+did not leave.
 """
 
 

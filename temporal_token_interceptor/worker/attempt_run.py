@@ -14,6 +14,7 @@ from temporalio.exceptions import CancelledError
 
 from temporal_token_interceptor._guard import Guard
 from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.call_gate import gated
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.events import Origin, Outcome
@@ -94,14 +95,17 @@ class AttemptRun(ABC):
     def __init__(self, setup: StreamingSetup, session: Session | OfflineSession) -> None:
         self.setup = setup
         self.session = session
+        options = setup.options
         self.observer = Observer(
-            session.buffer,
+            gated(session.buffer, hold=options.hold_calls, transform=options.transform, guard=setup.guard),
             default_node=session.origin.activity_type,
             selection=setup.options.selection,
             on_call=session.telemetry.call_started,
             on_first_call=self.model_called,
             guard=setup.guard,
         )
+        if not isinstance(options.hold_calls, bool):
+            self.observer.unmatched.update(options.hold_calls)
 
     async def run(self) -> Any:
         """Return or raise what the user's code does, once its last tokens are stored or given up."""

@@ -14,6 +14,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
+from temporal_token_interceptor.capture.call_gate import HoldCalls, MakeTransform
 from temporal_token_interceptor.capture.filters import Content, Kind
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.telemetry.model_calls import GenAISpans
@@ -53,6 +54,12 @@ class TokenStreamingInterceptor(Interceptor):
             bytes of images, audio and files).
         metadata_keys: Of your own metadata, what to send with each model call.
         retrievers: Whether retrievers are reported: that they search, and how many documents they found.
+        hold_calls: Which calls are sent only once they have ended, and not at all if they failed: True for
+            all, or names of tags and nodes. For content that a check within the call may still refuse.
+        transform: Given a call, returns what changes its text before it leaves (`TextTransform`), or None;
+            called once for the answer and once for the reasoning. It runs in the model's callback. If it
+            fails, the rest of the text is withheld, and readers see a `Gap`. Tool calls, blocks, node
+            outputs and custom events do not go through it; `CallEnded.additional_kwargs` is left out.
         force_streaming: `"auto"`: calls of `invoke` and `ainvoke` stream where streaming the model runs
             the same code of its author as not streaming it. True: wherever the model can stream. False:
             never; only calls that stream by themselves arrive in pieces, all others when they end. The
@@ -101,6 +108,8 @@ class TokenStreamingInterceptor(Interceptor):
         capture: Collection[Content] = (),
         metadata_keys: Collection[str] = (),
         retrievers: bool = False,
+        hold_calls: HoldCalls = False,
+        transform: MakeTransform | None = None,
         force_streaming: Literal["auto"] | bool = "auto",
         data_converter: DataConverter | None = None,
         heartbeat: Heartbeat = "auto",
@@ -125,6 +134,8 @@ class TokenStreamingInterceptor(Interceptor):
             capture=capture,
             metadata_keys=metadata_keys,
             retrievers=retrievers,
+            hold_calls=hold_calls,
+            transform=transform,
             force_streaming=force_streaming,
             data_converter=data_converter,
             heartbeat=heartbeat,

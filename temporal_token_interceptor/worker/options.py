@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 from temporalio.converter import DataConverter
 
 from temporal_token_interceptor._arguments import duration, one_of, positive_duration, positive_number
+from temporal_token_interceptor.capture.call_gate import HoldCalls, MakeTransform
 from temporal_token_interceptor.capture.filters import Content, Kind, Selection, names
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.telemetry.model_calls import GenAISpans
@@ -27,6 +28,8 @@ class StreamingKeywords(TypedDict, total=False):
     capture: Collection[Content]
     metadata_keys: Collection[str]
     retrievers: bool
+    hold_calls: HoldCalls
+    transform: MakeTransform | None
     force_streaming: Literal["auto"] | bool
     data_converter: DataConverter | None
     heartbeat: Heartbeat
@@ -56,6 +59,8 @@ class StreamingOptions:
     capture: Collection[Content] = ()
     metadata_keys: Collection[str] = ()
     retrievers: bool = False
+    hold_calls: HoldCalls = False
+    transform: MakeTransform | None = None
     force_streaming: Literal["auto"] | bool = "auto"
     data_converter: DataConverter | None = None
     heartbeat: Heartbeat = "auto"
@@ -70,6 +75,13 @@ class StreamingOptions:
     def __post_init__(self) -> None:
         """Check every option."""
         one_of("retrievers", self.retrievers, (True, False))
+        if not isinstance(self.hold_calls, bool):
+            names("hold_calls", self.hold_calls)
+        if self.transform is not None and not callable(self.transform):
+            raise ConfigurationError(
+                "transform must be a function that returns a TextTransform for a call, or None; not "
+                f"{type(self.transform).__name__}"
+            )
         one_of("force_streaming", self.force_streaming, ("auto", True, False))
         if self.data_converter is not None and not isinstance(self.data_converter, DataConverter):
             raise ConfigurationError(
@@ -109,4 +121,6 @@ class StreamingOptions:
     def filters(self) -> dict[str, list[str]]:
         """Return the filters that are set, for logs: the option and what it selects."""
         chosen = {"nodes": self.nodes, "activities": self.activities, "tags": self.tags, "kinds": self.kinds}
+        if not isinstance(self.hold_calls, bool):
+            chosen["hold_calls"] = self.hold_calls
         return {name: sorted(given) for name, given in chosen.items() if given is not None}

@@ -11,6 +11,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
+from temporal_token_interceptor.capture.call_gate import gated
 from temporal_token_interceptor.worker.offline_session import OfflineSession
 from temporal_token_interceptor.worker.options import StreamingOptions
 from temporal_token_interceptor.worker.process_pool import Capture, Parent
@@ -60,13 +61,14 @@ class ProcessPools:
             max_buffered_bytes=options.max_buffered_bytes,
             flush_timeout=options.flush_timeout.total_seconds(),
         )
+        outlet = gated(session.buffer, hold=options.hold_calls, transform=options.transform)
         function = input.fn
         async with AsyncExitStack() as stack:
             # Code that looks at the activity afterwards, as at its return type, gets the user's function.
             stack.callback(setattr, input, "fn", function)
             try:
                 parent = await stack.enter_async_context(
-                    Parent(session.buffer, capture, session.telemetry, on_first_call)
+                    Parent(outlet, capture, session.telemetry, on_first_call)
                 )
                 input.fn = parent.wrap(input.fn)
             except Exception as error:  # noqa: BLE001 - ours: the activity must not fail because of it

@@ -29,6 +29,7 @@ from temporal_token_interceptor.capture.buffer import Budget, Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
+from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.events import CallStarted, Gap, Record, TextRun
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry
 
@@ -73,7 +74,7 @@ class Parent:
 
     def __init__(
         self,
-        buffer: Buffer,
+        buffer: Outlet,
         capture: Capture,
         telemetry: NoTelemetry = NO_TELEMETRY,
         on_first_call: Callable[[], None] | None = None,

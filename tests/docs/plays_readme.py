@@ -1,9 +1,11 @@
 """What the README shows."""
 
 import asyncio
+import re
 import sys
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenStreamingInterceptor
+from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 from tests.support.pages import Block
 from tests.support.snippets import Stage, play
 from tests.support.streams import unique
@@ -42,3 +44,19 @@ async def four_files_stream(stage: Stage, *programs: Block) -> None:
 async def every_filter_is_an_option(stage: Stage, block: Block) -> None:
     """Each of the filters is one that the interceptor takes."""
     await block.run(TokenStreamingInterceptor=TokenStreamingInterceptor, backend=MemoryStreamBackend())
+
+
+@play("docs/reading.md", "class Redacted:")
+async def a_card_number_does_not_leave(stage: Stage, block: Block) -> None:
+    """The transform of the page blanks a number that comes in pieces, and holds the drafts."""
+    kept = await block.run(
+        TokenStreamingInterceptor=TokenStreamingInterceptor, backend=MemoryStreamBackend(), re=re
+    )
+    environment = StreamingActivityEnvironment(transform=lambda call: kept["Redacted"]())
+
+    async def activity() -> None:
+        await ScriptedChatModel.saying("Card 4111 or 41111", "11111111111 now").ainvoke("?")
+
+    await environment.run(activity)
+
+    assert environment.text == "Card 4111 or [card] now"

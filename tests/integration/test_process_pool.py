@@ -35,7 +35,7 @@ def pool():
 
 
 @asynccontextmanager
-async def pool_worker(client, backend, pool):
+async def pool_worker(client, backend, pool, **options):
     executor, shared = pool
     queue = unique("pool")
     async with Worker(
@@ -46,7 +46,7 @@ async def pool_worker(client, backend, pool):
         activities=[answer_in_process, fail_in_process],
         activity_executor=executor,
         shared_state_manager=shared,
-        interceptors=[TokenStreamingInterceptor(backend)],
+        interceptors=[TokenStreamingInterceptor(backend, **options)],
     ):
         yield queue
 
@@ -144,3 +144,25 @@ async def test_a_pool_that_cannot_report_is_named_once(client, pool, monkeypatch
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     (warning,) = [text for text in warnings if "process pool" in text]
     assert "'answer_in_process'" in warning
+
+
+class _Upper:
+    def feed(self, text: str) -> str:
+        return text.upper()
+
+    def flush(self) -> str:
+        return "!"
+
+
+async def test_text_of_a_process_pool_goes_through_the_worker_s_transform(client, pool):
+    """It runs in the worker's process, where nothing has left yet, and need not be picklable."""
+    backend, workflow_id = MemoryStreamBackend(), unique("pool-transform")
+
+    async with pool_worker(client, backend, pool, transform=lambda call: _Upper(), hold_calls=True) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["answer_in_process", None, *PATIENT], id=workflow_id, task_queue=queue
+        )
+        events = await read_all(client, backend, workflow_id)
+
+    said = "".join(event.token for event in events if isinstance(event, TokenEvent))
+    assert said == "".join(WORDS).upper() + "!"

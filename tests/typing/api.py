@@ -58,6 +58,7 @@ from temporal_token_interceptor import (
     StreamEnded,
     StreamKey,
     StreamNotFound,
+    TextTransform,
     TokenCapturingHandler,
     TokenEvent,
     TokenSink,
@@ -102,6 +103,18 @@ async def work(client: Client) -> None:
         await Worker(client, task_queue="queue", activities=[], interceptors=[interceptor]).run()
 
 
+class Redacting:
+    def feed(self, text: str) -> str:
+        return text
+
+    def flush(self) -> str:
+        return ""
+
+
+def redacting(call: Call) -> TextTransform | None:
+    return Redacting() if call.tags else None
+
+
 def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
     return [
         TokenStreamingInterceptor(
@@ -112,6 +125,9 @@ def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
             kinds=["text", "tool_call"],
             capture={"tool_output", "media"},
             metadata_keys=["tenant"],
+            retrievers=True,
+            hold_calls=["draft"],
+            transform=redacting,
             genai_spans="off",
             force_streaming="auto",
             heartbeat="auto",
@@ -129,6 +145,7 @@ def every_option(redis: Redis) -> list[TokenStreamingInterceptor]:
         TokenStreamingInterceptor(None, ["planner"]),  # type: ignore[call-arg]
         TokenStreamingInterceptor(node=["planner"]),  # type: ignore[call-arg]
         TokenStreamingInterceptor(flush_timeout=2),  # type: ignore[arg-type]
+        TokenStreamingInterceptor(transform=str.upper),  # type: ignore[arg-type]
         TokenStreamingInterceptor(summary=False),  # type: ignore[arg-type]
         TokenStreamingInterceptor(MemoryStreamBackend(), force_streaming="always"),  # type: ignore[arg-type]
     ]

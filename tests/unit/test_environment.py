@@ -41,6 +41,7 @@ OBJECTS = {
     (RedisStreamBackend, "client"): "of a Sentinel or a cluster: from_environment(client=...)",
     (TokenStreamingInterceptor, "backend"): "what the variables of the backend make",
     (TokenStreamingInterceptor, "data_converter"): "has keys and code; the plugin takes the client's",
+    (TokenStreamingInterceptor, "transform"): "is code",
     (TokenStreamingPlugin, "backend"): "what the variables of the backend make",
     (TokenStreamingPlugin, "options"): "those of the interceptor",
     (TokenSubscriber, "client"): "what the SDK makes of TEMPORAL_*",
@@ -192,6 +193,7 @@ UNUSABLE = {
     "TTI_START_TIMEOUT_SECONDS": SECONDS,
     "TTI_ACCEPT_PLAIN_FRAMES": ["s3cret", "1"],
     "TTI_RETRIEVERS": ["s3cret", "1"],
+    "TTI_HOLD_CALLS": [","],
 }
 
 
