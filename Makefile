@@ -5,7 +5,8 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick docs docs-test faults fuzz check lowest newest bench leak clean
+.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz check lowest newest bench leak \
+    clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
@@ -18,6 +19,12 @@ test: .venv/.installed  ## Run the tests against a real Temporal and a real Redi
 
 test-quick: .venv/.installed  ## Run the tests that need no server, with fewer generated examples: half a minute
 	@$(PY) -m pytest -n 2 tests/unit tests/contract
+
+providers: .venv-providers/.installed  ## Run real packages of providers against a server on loopback, in .venv-providers
+	@.venv-providers/bin/python -m pytest -n 0 tests/providers
+
+providers-quick: .venv-providers/.installed  ## The same for OpenAI and Anthropic alone
+	@TTI_PROVIDERS=quick .venv-providers/bin/python -m pytest -n 0 tests/providers
 
 docs: .venv/.installed  ## Build the pages as a site in build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
@@ -50,7 +57,7 @@ lowest: .venv/.installed  ## Run unit and contract tests with the oldest allowed
 
 newest: .venv/.installed  ## Run unit, contract and docs tests with the newest of everything, in .venv-newest
 	@$(PY) -m uv venv -q --clear --python $(PY) .venv-newest
-	@$(PY) -m uv pip install -q --python .venv-newest -e '.[dev]'
+	@$(PY) -m uv pip install -q --python .venv-newest -e '.[dev,providers]'
 	@.venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/docs
 
 bench: .venv/.installed  ## Measure the budgets
@@ -60,7 +67,7 @@ leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one pr
 	@TTI_TEST_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py
 
 clean:  ## Remove the environment and every cache
-	rm -rf .venv .venv-lowest .venv-newest .nox .hypothesis .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-lowest .venv-newest .venv-providers .nox .hypothesis .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted installation is taken up again by the next run.
@@ -77,4 +84,10 @@ clean:  ## Remove the environment and every cache
 	echo "Installing into .venv with $$($$python --version); this happens once"; \
 	$$python -m venv .venv
 	@$(PY) -m pip install $(PIP_FLAGS) -e '.[dev]' -c constraints.txt
+	@touch $@
+
+.venv-providers/.installed: .venv/.installed
+	@echo 'Installing the packages of providers into .venv-providers; this happens once'
+	@$(PY) -m uv venv -q --clear --python $(PY) .venv-providers
+	@$(PY) -m uv pip install -q --python .venv-providers -e '.[test,providers]' -c constraints.txt
 	@touch $@

@@ -8,7 +8,14 @@ import nox
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 QUICK = ("tests/unit", "tests/contract")
 
-nox.options.sessions = ["check", *(f"tests-{python}" for python in PYTHONS), "lowest", "newest", "docs"]
+nox.options.sessions = [
+    "check",
+    *(f"tests-{python}" for python in PYTHONS),
+    "lowest",
+    "newest",
+    "providers",
+    "docs",
+]
 
 
 @nox.session(python=PYTHONS)
@@ -30,6 +37,13 @@ def newest(session: nox.Session) -> None:
     """Run the unit, contract and docs tests with the newest release of everything."""
     session.install("-e", ".[dev]")
     session.run("pytest", *(session.posargs or (*QUICK, "tests/docs")))
+
+
+@nox.session(python="3.11")
+def providers(session: nox.Session) -> None:
+    """Run the real packages of all providers against a server on loopback."""
+    session.install("-e", ".[test,providers]", "-c", "constraints.txt")
+    session.run("pytest", "-n", "0", *(session.posargs or ("tests/providers",)))
 
 
 @nox.session(python="3.11")

@@ -20,7 +20,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard
-from temporal_token_interceptor.capture.forcing import REFUSALS, check_end, may_be_refusal, mend
+from temporal_token_interceptor.capture.forced_result import check_end, mend
+from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
 
 ForceStreaming = Literal["auto"] | bool
 
@@ -83,6 +84,13 @@ class ForcedCall(Trigger):
         guard: Guard = getattr(self.observer, "guard", NO_INJECTION)
         return not self.has_begun and not guard.is_injected(error) and may_be_refusal(error)
 
+    def streams_anyway(self, model: BaseChatModel) -> bool:
+        """Whether the call would have streamed without us: its answer then has the traces of a stream."""
+        others = (handler for handler in self._manager.handlers if handler is not self)
+        return getattr(model, "streaming", False) is True or any(
+            hasattr(handler, "tap_output_aiter") for handler in others
+        )
+
     def release(self) -> None:
         """Let the rest of the call run as it would without us, still observed."""
         self._replace(self, self.observer)
@@ -100,7 +108,8 @@ def _forced(options: Mapping[str, Any]) -> ForcedCall | None:
 
 def _checked(model: BaseChatModel, call: ForcedCall, result: ChatResult) -> ChatResult:
     if call.has_begun:  # neither a cache hit nor a model that may not stream
-        mend(result)
+        if not call.streams_anyway(model):
+            mend(model, result)
         check_end(model, result)
     return result
 

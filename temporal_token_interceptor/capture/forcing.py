@@ -1,4 +1,4 @@
-"""Whether a call of a model may be made to stream, and whether its streamed answer may pass for a plain one.
+"""Whether a call of a model may be made to stream, and whether one that failed may be repeated without.
 
 A result must be the one of a run without us. So the decision is made for each call: by what would run, by
 what the call asks for, and by what this model has refused before. Knowledge about providers is data at the
@@ -16,9 +16,6 @@ from functools import cache
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
-from langchain_core.outputs import ChatGeneration, ChatResult
-
-from temporal_token_interceptor.errors import IncompleteAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -161,106 +158,7 @@ _NETWORK = re.compile(
     r"Timeout|TimedOut|Connect|Network|Throttl|RateLimit|Overload|Unavailable|Auth|Permission"
 )
 
-# ------------------------------------------------------------------ after the call
-
-
-def check_end(model: BaseChatModel, result: ChatResult) -> None:
-    """Raise if a streamed answer ended without the end that its provider always sends.
-
-    Raises:
-        IncompleteAnswer: the body ended early, however cleanly. A plain call would have raised, too.
-    """
-    package = _package_of(type(model))
-    if package not in _ALWAYS_ENDS or _has_own_endpoint(model):
-        return
-    if not any(_has_end(generation) for generation in result.generations):
-        raise IncompleteAnswer(
-            f"the stream of {type(model).__name__} ended without a finish reason: the answer is cut off; "
-            "Temporal retries the activity"
-        )
-
-
-def mend(result: ChatResult) -> None:
-    """Undo what LangChain's merge of chunks makes of a finish reason that came twice: `stopstop`."""
-    for generation in result.generations:
-        for facts in (generation.generation_info, generation.message.response_metadata):
-            if facts:
-                _mend_ends(facts)
-
-
-def _mend_ends(facts: dict[str, Any]) -> None:
-    for name in _ENDS:
-        value = facts.get(name)
-        if isinstance(value, str) and (repeated := _REPEATED.fullmatch(value)):
-            facts[name] = repeated[1]
-
-
-def _has_end(generation: ChatGeneration) -> bool:
-    facts = {**generation.message.response_metadata, **(generation.generation_info or {})}
-    return any(facts.get(name) for name in _ENDS)
-
-
-@cache
-def _package_of(model: type[BaseChatModel]) -> str:
-    """The partner package that the streaming method comes from, however often a user has subclassed it."""
-    packages = (cls.__module__.partition(".")[0] for cls in model.__mro__)
-    return next((package for package in packages if package in _ALWAYS_ENDS), "")
-
-
-def _has_own_endpoint(model: BaseChatModel) -> bool:
-    """Whether the model talks to a server of the user's choice: a compatible one may leave the end out."""
-    fields = type(model).model_fields
-    for name in _ENDPOINTS:
-        if name in fields and (value := getattr(model, name, None)) is not None:
-            if value in _PROVIDERS_OWN:  # a default that comes from a factory, as from the environment
-                continue
-            default = fields[name].get_default(call_default_factory=False)
-            if not isinstance(default, str) or value != default:
-                return True
-    return False
-
-
-_REPEATED = re.compile(r"([A-Za-z_]{3,}?)\1+")
-
 # ------------------------------------------------------------------ what is known of providers
 
 _HOW_MANY = ("n", "best_of", "candidate_count", "num_return_sequences", "num_completions", "num_generations")
 _OPTIONS_WITHIN = ("model_kwargs", "generation_config", "extra_body", "params", "kwargs")
-
-_ENDS = (
-    "finish_reason",
-    "stop_reason",
-    "done_reason",
-    "stopReason",
-    "finishReason",
-    "status",
-    "incomplete_details",
-)
-"""The names under which providers say why a model stopped."""
-
-_ALWAYS_ENDS = frozenset(
-    {
-        "langchain_anthropic",
-        "langchain_deepseek",
-        "langchain_google_genai",
-        "langchain_groq",
-        "langchain_mistralai",
-        "langchain_ollama",
-        "langchain_openai",
-        "langchain_openrouter",
-        "langchain_xai",
-    }
-)
-"""The packages whose provider ends every complete stream with a reason."""
-
-_ENDPOINTS = (
-    "openai_api_base",
-    "anthropic_api_url",
-    "groq_api_base",
-    "mistral_api_url",
-    "endpoint",
-    "base_url",
-)
-
-_PROVIDERS_OWN = ("https://api.anthropic.com",)
-"""Endpoints that a model fills in by itself, by a factory, where the user names none."""

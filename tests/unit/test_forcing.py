@@ -15,8 +15,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from pydantic import Field
 
 from temporal_token_interceptor import IncompleteAnswer, TokenEvent
-from temporal_token_interceptor.capture import forcing
-from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, may_be_refusal, mend
+from temporal_token_interceptor.capture import forced_result, forcing
+from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, may_be_refusal
 from temporal_token_interceptor.capture.forcing import streams_as_it_generates as forced
 from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 
@@ -192,14 +192,14 @@ def provider(package: str, finish: dict[str, Any], **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("package", sorted(forcing._ALWAYS_ENDS))
+@pytest.mark.parametrize("package", sorted(forced_result._ALWAYS_ENDS))
 async def test_half_an_answer_does_not_pass_for_whole(way, package):
     """The body ends early but cleanly: the activity fails, and Temporal retries it."""
     with pytest.raises(IncompleteAnswer):
         await ask(provider(f"{package}.chat_models", {}), way)
 
 
-@pytest.mark.parametrize("name", forcing._ENDS)
+@pytest.mark.parametrize("name", forced_result._ENDS)
 async def test_an_answer_with_its_end_is_whole(name):
     message, _ = await ask(provider("langchain_openai.chat_models", {name: "stop"}), "ainvoke")
 
@@ -238,9 +238,85 @@ def test_a_finish_reason_that_came_twice_is_one(reason, times):
     message = AIMessage("x", response_metadata={"finish_reason": reason * times, "model_name": "aa"})
     result = ChatResult(generations=[ChatGeneration(message=message)])
 
-    mend(result)
+    forced_result.mend(Own(), result)
 
     assert message.response_metadata == {"finish_reason": reason, "model_name": "aa"}
+
+
+def streaming(package: str, *chunks: AIMessageChunk, **options: Any) -> Any:
+    """A model of a partner package that streams some chunks."""
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        for chunk in chunks:
+            yield ChatGenerationChunk(message=chunk.model_copy(deep=True))
+
+    methods: dict[str, Any] = {"_stream": _stream, "_generate": Own._generate}
+    methods |= {"__module__": f"{package}.chat_models", "__annotations__": {"streaming": bool}}
+    return type("Chat", (Own,), {**methods, "streaming": False})(**options)
+
+
+END = AIMessageChunk("", response_metadata={"stop_reason": "end_turn"})
+CLAUDE: list[tuple[list[Any], Any]] = [
+    (["a", "b"], "ab"),
+    ([[{"type": "text", "text": "a", "index": 0}], [{"type": "text", "text": "b", "index": 0}]], "ab"),
+    (
+        [[{"type": "text", "text": "a", "citations": [{"url": "x"}], "index": 0}]],
+        [{"type": "text", "text": "a", "citations": [{"url": "x"}]}],
+    ),
+    (
+        [
+            [{"type": "thinking", "thinking": "hm", "index": 0}],
+            [{"type": "thinking", "signature": "s", "index": 0}],
+            "so",
+        ],
+        [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "so"}],
+    ),
+    (
+        [
+            [{"type": "tool_use", "id": "1", "name": "f", "input": {}, "partial_json": "", "index": 0}],
+            [{"type": "input_json_delta", "partial_json": '{"a": ', "index": 0}],
+            [{"type": "input_json_delta", "partial_json": "1}", "index": 0}],
+        ],
+        [{"type": "tool_use", "id": "1", "name": "f", "input": {"a": 1}}],
+    ),
+    (
+        [[{"type": "tool_use", "id": "1", "name": "f", "input": {}, "partial_json": '{"a', "index": 0}]],
+        [{"type": "tool_use", "id": "1", "name": "f", "input": {}, "partial_json": '{"a'}],
+    ),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("contents", "plain"), CLAUDE)
+async def test_content_has_the_shape_of_a_plain_answer(way, contents, plain):
+    """`message.content` stays a `str` where it is one without us, and tools keep their `input`."""
+    model = streaming("langchain_anthropic", *map(AIMessageChunk, contents), END)
+
+    message, _ = await ask(model, way)
+
+    assert message.content == plain
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_answer_that_streams_anyway_keeps_its_shape(way):
+    """Who says `streaming=True` has LangChain's sum of the chunks without us, too."""
+    pieces = [AIMessageChunk([{"type": "text", "text": text, "index": 0}]) for text in "ab"]
+    model = streaming("langchain_anthropic", *pieces, END, streaming=True)
+
+    message, _ = await ask(model, way)
+
+    assert message.content == [{"type": "text", "text": "ab", "index": 0}]
+
+
+@pytest.mark.parametrize("package", ["langchain_google_genai", "my_own"])
+async def test_blocks_are_not_numbered_where_a_package_numbers_only_streams(package):
+    """A model of one's own may number the blocks of plain answers, so its numbers stay."""
+    model = streaming(package, AIMessageChunk([{"type": "text", "text": "a", "index": 0}]), END)
+
+    message, _ = await ask(model, "ainvoke")
+
+    assert ("index" in message.content[0]) is (package == "my_own")
 
 
 # ------------------------------------------------------------------ what would really run

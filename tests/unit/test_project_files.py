@@ -66,5 +66,15 @@ def test_no_file_has_marks_of_a_merge_conflict():
     assert [path.name for path in texts if _CONFLICT.search(path.read_text(encoding="utf-8"))] == []
 
 
+def test_the_providers_suite_is_run_by_its_own_target_alone():
+    """Plain `make test` does not have its packages; `make providers` names the folder, so it is run."""
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    assert "tests/providers" in configuration["tool"]["pytest"]["norecursedirs"]
+    assert makefile.count("-m pytest -n 0 tests/providers\n") == 2
+    assert "make providers-quick\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
 def _normalized(name):
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,181 @@
+"""The answer of a call that was made to stream: whether it is whole, and what makes it that of a plain call.
+
+LangChain adds up the chunks of a stream. The sum has what the plain answer has, and traces of its pieces;
+these are taken out where streaming was our idea. docs/providers.md has what remains. Knowledge about
+providers is data at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from temporal_token_interceptor.errors import IncompleteAnswer
+
+
+def check_end(model: BaseChatModel, result: ChatResult) -> None:
+    """Raise if a streamed answer ended without the end that its provider always sends.
+
+    Raises:
+        IncompleteAnswer: the body ended early, however cleanly. A plain call would have raised, too.
+    """
+    package = _package_of(type(model))
+    if package not in _ALWAYS_ENDS or _has_own_endpoint(model):
+        return
+    if not any(_has_end(generation) for generation in result.generations):
+        raise IncompleteAnswer(
+            f"the stream of {type(model).__name__} ended without a finish reason: the answer is cut off; "
+            "Temporal retries the activity"
+        )
+
+
+def mend(model: BaseChatModel, result: ChatResult) -> None:
+    """Take the traces of a stream out of an answer: repeated finish reasons, numbers of blocks, pieces."""
+    package = _package_of(type(model))
+    is_claude = package == "langchain_anthropic" and model.output_version != "v1"
+    for generation in result.generations:
+        message = generation.message
+        for facts in (generation.generation_info, message.response_metadata):
+            if facts:
+                _mend_ends(facts)
+        if package and isinstance(
+            message.content, list
+        ):  # other models may number the blocks of plain answers
+            message.content = [_without_index(block) for block in message.content]
+        if is_claude and isinstance(message, AIMessage):
+            message.content = _claude_content(message)
+        elif package == "langchain_openai" and message.response_metadata.get("object") == "response":
+            _complete_items(message)
+
+
+def _mend_ends(facts: dict[str, Any]) -> None:
+    for name in _ENDS:
+        value = facts.get(name)
+        if isinstance(value, str) and (repeated := _REPEATED.fullmatch(value)):
+            facts[name] = repeated[1]
+
+
+def _without_index(block: Any) -> Any:
+    """Return a block without the number by which LangChain merges chunks; so for parts of a summary."""
+    if not isinstance(block, dict):
+        return block
+    parts = {name: [_without_index(part) for part in block[name]] for name in _PARTS & block.keys()}
+    return {name: parts.get(name, value) for name, value in block.items() if name != "index"}
+
+
+def _complete_items(message: BaseMessage) -> None:
+    """Add what the items of OpenAI's Responses have in a plain answer, even where it says nothing."""
+    is_complete = message.response_metadata.get("status") == "completed"
+    for block in message.content:
+        if isinstance(block, dict) and block.get("type") == "text" and "id" in block:
+            block.setdefault("annotations", [])
+        elif isinstance(block, dict) and block.get("type") == "function_call" and is_complete:
+            block.setdefault("status", "completed")
+
+
+def _claude_content(message: AIMessage) -> str | list[str | dict[Any, Any]]:
+    """Return content as ChatAnthropic makes it of a whole answer.
+
+    Its stream begins a list of blocks by an empty text, and keeps the arguments of a tool as pieces of JSON.
+    It has a list wherever tools are bound; the plain answer is a `str` if there is nothing but text.
+    """
+    content = message.content
+    pieces = [content] if isinstance(content, str) else content
+    blocks = [
+        {"type": "text", "text": piece} if isinstance(piece, str) else _with_input(piece)
+        for piece in pieces
+        if piece
+    ]
+    match blocks:
+        case [{"type": "text", "text": str(text), **more}] if not more.get("citations"):
+            return text
+        case _:
+            return list(blocks)
+
+
+def _with_input(block: dict[Any, Any]) -> dict[Any, Any]:
+    pieces = block.get("partial_json")
+    if not isinstance(pieces, str):
+        return block
+    try:
+        arguments = json.loads(pieces or "{}")
+    except ValueError:
+        return block
+    return {name: arguments if name == "input" else block[name] for name in block if name != "partial_json"}
+
+
+def _has_end(generation: ChatGeneration) -> bool:
+    facts = {**generation.message.response_metadata, **(generation.generation_info or {})}
+    return any(facts.get(name) for name in _ENDS)
+
+
+@cache
+def _package_of(model: type[BaseChatModel]) -> str:
+    """The partner package that the streaming method comes from, however often a user has subclassed it."""
+    packages = (cls.__module__.partition(".")[0] for cls in model.__mro__)
+    return next((package for package in packages if package in _ALWAYS_ENDS), "")
+
+
+def _has_own_endpoint(model: BaseChatModel) -> bool:
+    """Whether the model talks to a server of the user's choice: a compatible one may leave the end out."""
+    fields = type(model).model_fields
+    for name in _ENDPOINTS:
+        if name in fields and (value := getattr(model, name, None)) is not None:
+            if value in _PROVIDERS_OWN:  # a default that comes from a factory, as from the environment
+                continue
+            default = fields[name].get_default(call_default_factory=False)
+            if not isinstance(default, str) or value != default:
+                return True
+    return False
+
+
+_REPEATED = re.compile(r"([A-Za-z_]{3,}?)\1+")
+
+# ------------------------------------------------------------------ what is known of providers
+
+_ENDS = (
+    "finish_reason",
+    "stop_reason",
+    "done_reason",
+    "stopReason",
+    "finishReason",
+    "status",
+    "incomplete_details",
+)
+"""The names under which providers say why a model stopped."""
+
+_PARTS = frozenset({"summary"})
+"""The members of a block that are lists of numbered parts."""
+
+_ALWAYS_ENDS = frozenset(
+    {
+        "langchain_anthropic",
+        "langchain_deepseek",
+        "langchain_google_genai",
+        "langchain_groq",
+        "langchain_mistralai",
+        "langchain_ollama",
+        "langchain_openai",
+        "langchain_openrouter",
+        "langchain_xai",
+    }
+)
+"""The packages whose provider ends every complete stream with a reason."""
+
+_ENDPOINTS = (
+    "openai_api_base",
+    "anthropic_api_url",
+    "groq_api_base",
+    "mistral_api_url",
+    "endpoint",
+    "base_url",
+)
+
+_PROVIDERS_OWN = ("https://api.anthropic.com",)
+"""Endpoints that a model fills in by itself, by a factory, where the user names none."""

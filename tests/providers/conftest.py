@@ -1,0 +1,46 @@
+"""One wire for the session. The suite runs where the extra `providers` is installed: `make providers`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.providers.page import Stage
+from tests.providers.providers import PROVIDERS, QUICK
+from tests.providers.wire import serving
+
+HERE = Path(__file__).parent
+RUN = os.environ.get("TTI_PROVIDERS", "all")
+"""Which providers: `all`, `quick`, or names."""
+
+
+def chosen() -> list[str]:
+    """Return the names of the providers to be run; an unknown one is an error."""
+    names = {"all": list(PROVIDERS), "quick": list(QUICK)}.get(RUN) or RUN.split(",")
+    return [PROVIDERS[name].name for name in names]
+
+
+def pytest_collection_modifyitems(items):
+    """Let packages warn: of what they are made of, and not of us."""
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.filterwarnings("ignore:::(?!temporal_token_interceptor)"))
+            item.add_marker(pytest.mark.timeout(120))
+
+
+def pytest_generate_tests(metafunc):
+    if "provider" in metafunc.fixturenames:
+        names = chosen()
+        metafunc.parametrize("provider", [PROVIDERS[name] for name in names], ids=names)
+
+
+@pytest.fixture(scope="session")
+def wire(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("wire"), sorted({p.host for p in PROVIDERS.values()})) as wire:
+        yield wire
+
+
+@pytest.fixture(scope="session")
+def stage(wire):
+    """Runs each thing once, for the tests and for the page."""
+    return Stage(wire)
