@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.filterwarnings("ignore:::(?!temporal_token_interceptor)"))
-            item.add_marker(pytest.mark.timeout(120))
+            item.add_marker(pytest.mark.timeout(30))
 
 
 def pytest_generate_tests(metafunc):

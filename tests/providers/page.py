@@ -9,13 +9,13 @@ from pathlib import Path
 
 from langchain_core.messages import AIMessage
 
-from temporal_token_interceptor.capture.forcing import streams_as_it_generates
+from temporal_token_interceptor.capture.forcing import REFUSALS, streams_as_it_generates
 from temporal_token_interceptor.events import Event, ReasoningEvent, TokenEvent, ToolCallChunk
 from tests.providers.answers import ANSWERS
 from tests.providers.compare import differences, reason
 from tests.providers.play import PLAIN, WAYS, Outcome, answers_to, plain, run, saying
 from tests.providers.providers import Provider
-from tests.providers.wire import Wire
+from tests.providers.wire import Reply, Request, Wire
 
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
 
@@ -31,6 +31,11 @@ What a message says never differs: its text, reasoning, tool calls, number of to
 a reader gets adds up to the message, and so do `.messages()` and `.run()`. What differs beside that comes
 from one thing: a model that is asked to stream answers through its own streaming path. With
 `force_streaming=False`, or the tag `tti:noforce` on a call, nothing differs.
+
+The last table of each provider has its failures, with the client's own retries off: an answer that is not
+whole never passes for one, and what is refused only as a stream is asked for plainly. A client that retries
+(`max_retries`) does so for the whole of a plain call; a stream that breaks after its first chunk fails the
+activity, which Temporal retries.
 """
 
 
@@ -55,6 +60,27 @@ class Stage:
             self._seen[key] = bare, captured
         return self._seen[key]
 
+    async def failing(self, provider: Provider, failure: str) -> tuple[Outcome, Outcome]:
+        """Return the outcomes of a failure without and with us."""
+        from tests.providers.failures import FAILURES
+
+        key = provider.name, "failing", failure
+        if key not in self._seen:
+
+            def reply(request: Request) -> Reply:
+                return FAILURES[failure](provider, request)
+
+            REFUSALS.clear()
+            outcomes = [
+                await run(
+                    provider, WAYS["ainvoke"], self.wire, captured=captured, answer=reply, **provider.timeout
+                )
+                for captured in (False, True)
+            ]
+            REFUSALS.clear()
+            self._seen[key] = outcomes[0], outcomes[1]
+        return self._seen[key]
+
 
 def cases(provider: Provider) -> list[tuple[str, str]]:
     """Return the pairs of way and answer that a provider is asked in."""
@@ -77,8 +103,16 @@ async def section(provider: Provider, stage: Stage) -> str:
         *[f"| {name} | {value} |" for name, value in (await _facts(provider, stage)).items()],
         "",
         *await _rows(provider, stage),
+        *await _failures(provider, stage),
     ]
     return "\n".join(lines)
+
+
+async def _failures(provider: Provider, stage: Stage) -> list[str]:
+    from tests.providers.failures import FAILURES, verdict
+
+    rows = [f"| {name} | {verdict(*await stage.failing(provider, name))[1]} |" for name in FAILURES]
+    return ["| the provider | without us | with us |", "|---|---|---|", *rows, ""]
 
 
 async def _facts(provider: Provider, stage: Stage) -> dict[str, str]:
@@ -93,6 +127,9 @@ async def _facts(provider: Provider, stage: Stage) -> dict[str, str]:
     return {
         "made to stream": " and ".join(forced) or "neither `invoke` nor `ainvoke`",
         "streams": _streamed(events),
+        "Stop": "closes the connection"
+        if provider.stops
+        else "leaves the connection open: the client is sync, and runs on a thread until it ends",
     }
 
 

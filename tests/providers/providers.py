@@ -28,6 +28,7 @@ class Provider:
         form: How the provider answers.
         options: What a user gives to make the model.
         reasons: Whether its models send their reasoning.
+        stops: Whether cancelling an async call closes its connection at once.
         timeout: The name, and the value in the package's own unit, of a timeout of half a second.
     """
 
@@ -39,6 +40,7 @@ class Provider:
     form: Form
     options: Mapping[str, Any]
     reasons: bool = False
+    stops: bool = True
     timeout: Mapping[str, Any] = field(default_factory=lambda: {"timeout": 0.5})
 
     def model(self, **options: Any) -> BaseChatModel:

@@ -12,6 +12,7 @@ from temporal_token_interceptor.events import CallStarted, Event, Gap
 from temporal_token_interceptor.views.workflow_run import WorkflowRun
 from tests.providers.answers import ANSWERS
 from tests.providers.compare import folded, messages_of, reason, said
+from tests.providers.failures import FAILURES, verdict
 from tests.providers.page import PAGE, cases, differing, messages_in, page, section, sections_of
 from tests.providers.play import WAYS
 from tests.providers.providers import PROVIDERS
@@ -108,6 +109,14 @@ async def test_run_has_no_invalid_tool_call_that_the_message_has_not(provider, a
 async def _replayed(events: list[Event]) -> AsyncGenerator[Event]:
     for event in events:
         yield event
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_failure_is_no_worse_than_without_us(provider, failure, stage):
+    """Where it fails without us, it fails; where it answers, it answers the same."""
+    is_as_good, outcomes = verdict(*await stage.failing(provider, failure))
+
+    assert is_as_good, outcomes
 
 
 async def test_the_page_shows_what_was_seen(provider, stage):

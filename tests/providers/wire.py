@@ -109,8 +109,10 @@ class Wire:
                 writer.transport.abort()
             case "hang":
                 self.hangs.set()
-                await reader.read()
-                self.hung_up.set()
+                try:
+                    await reader.read()
+                finally:  # also where it is reset
+                    self.hung_up.set()
 
 
 async def _request_of(reader: asyncio.StreamReader) -> Request:

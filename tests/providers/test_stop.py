@@ -1,0 +1,37 @@
+"""Stop: the activity is cancelled in mid-answer, and the connection to the provider is closed."""
+
+import asyncio
+
+import pytest
+
+from temporal_token_interceptor.testing import StreamingActivityEnvironment
+from tests.providers.answers import TEXT
+from tests.providers.failures import hanging
+from tests.providers.play import QUESTION
+
+
+async def test_stop_hangs_up_on_the_provider(provider, wire):
+    """No more tokens are paid for."""
+    wire.reset()
+    wire.answer = lambda request: hanging(provider, request)
+    environment, model = StreamingActivityEnvironment(), provider.model()
+
+    async def activity() -> None:
+        await model.ainvoke(QUESTION)
+
+    running = asyncio.ensure_future(environment.run(activity))
+    assert await asyncio.to_thread(wire.hangs.wait, 10)
+    # Again until it ends: langchain-openai waits for chunks by `asyncio.wait_for`, which in Python 3.11
+    # loses a cancellation that comes together with a chunk.
+    for _ in range(20):
+        running.cancel()
+        await asyncio.wait({running}, timeout=0.25)
+        if running.done():
+            break
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    closed = await asyncio.to_thread(wire.hung_up.wait, 5)
+
+    assert closed is provider.stops
+    assert "".join(TEXT.text).startswith(environment.text)
