@@ -1,0 +1,1 @@
+"""Events over HTTP: one reader for each workflow, any number of clients."""

@@ -1,0 +1,181 @@
+"""Streams over HTTP, from real Temporal and Redis: retries, reloads, refusals and a server that stops."""
+
+import json
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from temporalio import activity
+
+from temporal_token_interceptor import ConfigurationError, RedisStreamBackend, TokenSubscriber
+from temporal_token_interceptor.gateway.access import Allow, Deny, anyone
+from temporal_token_interceptor.gateway.app import gateway
+from temporal_token_interceptor.testing import ScriptedChatModel
+from temporal_token_interceptor.views.changes import Change, View
+from temporal_token_interceptor.views.projector import Projector
+from tests.support.streams import streaming_worker, unique
+from tests.support.workflows import RunActivity
+
+WORDS = ["Paris ", "has ", "2.1 ", "million."]
+
+
+@pytest.fixture
+async def backend(redis_url):
+    async with RedisStreamBackend(redis_url) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def served(client, backend, authorize=anyone):
+    app = gateway(
+        TokenSubscriber(client, backend),
+        authorize=authorize,
+        keep_alive=timedelta(seconds=0.5),
+        linger=timedelta(seconds=0.1),
+    )
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        try:
+            yield app, http
+        finally:
+            await app.aclose()
+
+
+@asynccontextmanager
+async def finished(client, backend):
+    """The id of a workflow whose first attempt died in mid-sentence."""
+
+    @activity.defn
+    async def flaky(argument: Any) -> str:
+        pieces = [*WORDS[:2], RuntimeError("lost")] if activity.info().attempt == 1 else WORDS
+        return (await ScriptedChatModel.saying(*pieces).ainvoke("?")).text
+
+    workflow_id = unique("gateway/with a slash")
+    async with streaming_worker(client, backend, [flaky]) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["flaky", None, False, 2], id=workflow_id, task_queue=queue
+        )
+        yield workflow_id
+
+
+def events_of(body):
+    """Server-sent events: name, id, data."""
+    events = []
+    for block in body.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "data" in fields:
+            events.append((fields["event"], fields.get("id", ""), json.loads(fields["data"])))
+    return events
+
+
+def folded(events, view=None):
+    view = view or View()
+    for name, _, data in events:
+        if name == "snapshot":
+            view = View()
+            for item in data["items"]:
+                view.fold(Change("open", item["id"], item["kind"], item["parent"], data=item["data"]))
+                view.fold(Change("grow", item["id"], data=item["text"]))
+            view.status = data["status"]
+        else:
+            view.fold(Change(name, **data))
+    return view
+
+
+def text_of(view):
+    return "".join(item.text for item in view.items.values() if item.kind == "text")
+
+
+async def test_a_retry_is_taken_back_and_a_reload_goes_on(client, backend):
+    """The screen has the answer once; a browser that comes again, with any id, arrives at the same."""
+    async with finished(client, backend) as workflow_id:
+        async with served(client, backend) as (_, http):
+            first = await http.get(f"/v1/workflows/{workflow_id}/events")
+        events = events_of(first.text)
+
+        assert first.headers["cache-control"] == "no-store, no-transform"
+        assert first.headers["content-type"].startswith("text/event-stream")
+        assert (text_of(folded(events)), folded(events).status) == ("".join(WORDS), "completed")
+        assert "remove" in [name for name, _, _ in events]
+
+        read = [event async for event in TokenSubscriber(client, backend).subscribe(workflow_id)]
+        # Another process: its hub has to find the place in the stream.
+        async with served(client, backend) as (_, http):
+            seen, place = Projector(), len(read) // 2
+            for event in read[:place]:
+                seen.read(event)
+            rest = await http.get(
+                f"/v1/workflows/{workflow_id}/events", headers={"last-event-id": read[place - 1].cursor}
+            )
+            from_end = await http.get(
+                f"/v1/workflows/{workflow_id}/events", headers={"last-event-id": events[-1][1]}
+            )
+        assert "snapshot" not in [name for name, _, _ in events_of(rest.text)]
+        assert text_of(folded(events_of(rest.text), seen.view)) == "".join(WORDS)
+        assert from_end.status_code == 204
+
+
+async def test_a_cursor_is_no_right_and_has_to_be_one(client, backend):
+    """With the cursor of another workflow a client is shown the whole of its own, and no more."""
+    async with (
+        finished(client, backend) as one,
+        finished(client, backend) as other,
+        served(client, backend) as (_, http),
+    ):
+        cursors = [event.cursor async for event in TokenSubscriber(client, backend).subscribe(one)]
+        foreign = await http.get(f"/v1/workflows/{other}/events", params={"cursor": cursors[2]})
+        broken = await http.get(f"/v1/workflows/{other}/events", params={"cursor": "forged"})
+
+    assert text_of(folded(events_of(foreign.text))) == "".join(WORDS)
+    assert cursors[2].split("~")[1] not in foreign.text
+    assert broken.status_code == 400
+    assert broken.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("answer", "status"), [(Deny(), 403), (Deny(401), 401), (Deny(hide=True), 404)])
+async def test_who_may_not_read_is_refused(client, backend, answer, status):
+    """Before anything is read; a hidden workflow looks like none."""
+
+    async def authorize(request, target):
+        assert (target.workflow_id, target.action) == ("any", "read")
+        return answer
+
+    async with served(client, backend, authorize) as (_, http):
+        response = await http.get("/v1/workflows/any/events")
+
+    assert response.status_code == status
+    assert response.json()["status"] == status
+
+
+async def test_a_client_sees_what_it_is_allowed_to(client, backend):
+    """Without content there are messages, and no text."""
+
+    async def authorize(request, target):
+        return Allow(content=False)
+
+    async with finished(client, backend) as workflow_id, served(client, backend, authorize) as (_, http):
+        body = (await http.get(f"/v1/workflows/{workflow_id}/events")).text
+
+    assert "message" in body
+    assert "million" not in body
+
+
+async def test_a_server_that_stops_sends_its_clients_away(client, backend):
+    """An EventSource never comes back after another status than 200, so it gets that, and a time."""
+    async with served(client, backend) as (app, http):
+        assert (await http.get("/readyz")).status_code == 204
+        app.drain()
+        ready = await http.get("/readyz")
+        response = await http.get("/v1/workflows/any/events")
+
+    assert ready.status_code == 503
+    assert response.status_code == 200
+    assert [name for name, _, _ in events_of(response.text)] == ["reconnect"]
+
+
+def test_authorize_is_required(client, backend):
+    """Whom a stream is for has to be written out."""
+    with pytest.raises(ConfigurationError, match="authorize"):
+        gateway(TokenSubscriber(client, backend), authorize=None)

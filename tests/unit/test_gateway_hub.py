@@ -1,0 +1,109 @@
+"""A hub gives each client, however slow, the whole state; and keeps no more of it than its bound."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from temporal_token_interceptor.gateway import hub as hub_module
+from temporal_token_interceptor.gateway.hub import Hub, Hubs
+from temporal_token_interceptor.views.changes import View
+from temporal_token_interceptor.views.projector import Projector
+from tests.support.projected import a_stream, flat, folded
+
+
+async def yielded(events, gate=None):
+    for event in events:
+        if gate is not None:
+            await gate.wait()
+        await asyncio.sleep(0)
+        yield event
+
+
+async def read_slowly(hub, client, pauses):
+    """What a client has at the end, and how often it got the state."""
+    shown, states = View(), 0
+    while True:
+        await client.wait(5)
+        is_over = hub.has_ended
+        taken = client.take()
+        if isinstance(taken, tuple):
+            states += 1
+            shown = folded(taken[0].reopen())
+        else:
+            folded(taken, shown)
+        if is_over:
+            return shown, states
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_slow_clients_are_exact(monkeypatch, seed):
+    """Clients of four speeds, and a queue of five changes: all end with the same state."""
+    monkeypatch.setattr(hub_module, "WAITING", 5)
+    events = a_stream(Random(seed))
+    projector = Projector()
+    for event in events:
+        projector.read(event)
+
+    hub = Hub(yielded(events))
+    clients = [read_slowly(hub, hub.client(None), pauses) for pauses in (0, 2, 10, 100)]
+    shown = await asyncio.gather(*clients)
+    await hub.close()
+
+    assert [view.to_json() for view, _ in shown] == [projector.view.to_json()] * 4
+
+
+async def test_a_client_that_falls_behind_gets_the_state(monkeypatch):
+    """Its backlog is dropped, so a slow client costs no memory."""
+    monkeypatch.setattr(hub_module, "WAITING", 5)
+    events = a_stream(Random(1))
+
+    hub = Hub(yielded(events))
+    _, states = await read_slowly(hub, hub.client(None), 1_000)
+    await hub.close()
+
+    assert states == 2
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new hub", "a hub that has it"])
+async def test_a_client_resumes_right_after_its_cursor(monkeypatch, is_new):
+    """Nothing comes twice and nothing is left out, also where the client comes to another process."""
+    events = a_stream(Random(3))
+    projector = Projector()
+    changes = flat([projector.read(event) for event in events])
+    assert len(changes) < hub_module.WAITING
+    place = next(place for place in range(len(changes) // 2, len(changes)) if changes[place - 1].cursor)
+
+    hub = Hub(yielded(events))
+    if not is_new:
+        await asyncio.wait({hub._reading})
+    client = hub.client(changes[place - 1].cursor)
+    await asyncio.wait({hub._reading})
+    taken = client.take()
+    await hub.close()
+
+    assert taken == changes[place:]
+
+
+async def test_a_hub_ends_after_its_last_client():
+    """And not before: a client that comes within the time finds the same one."""
+    gate = asyncio.Event()
+    made = []
+
+    def subscribe(key):
+        made.append(key)
+        return yielded(a_stream(Random(1)), gate)
+
+    hubs = Hubs(subscribe, 0.05)
+    async with hubs.client(("wf", None), None) as (first, _):
+        pass
+    async with hubs.client(("wf", None), None) as (second, _):
+        assert second is first
+    await asyncio.wait_for(asyncio.wait({first._reading}), 5)
+    async with hubs.client(("wf", None), None) as (third, _):
+        assert third is not first
+    await hubs.close()
+
+    assert made == [("wf", None)] * 2
