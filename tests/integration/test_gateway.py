@@ -3,6 +3,8 @@
 import json
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -173,6 +175,18 @@ async def test_a_server_that_stops_sends_its_clients_away(client, backend):
     assert ready.status_code == 503
     assert response.status_code == 200
     assert [name for name, _, _ in events_of(response.text)] == ["reconnect"]
+
+
+async def test_the_script_for_browsers_is_served(client, backend):
+    """Under its name, and always under one that changes with its content."""
+    script = Path(gateway.__code__.co_filename).with_name("tti.js").read_bytes()
+    async with served(client, backend) as (_, http):
+        newest = await http.get("/tti.js")
+        kept = await http.get(f"/tti.{sha256(script).hexdigest()[:12]}.js")
+
+    assert newest.content == kept.content == script
+    assert newest.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in kept.headers["cache-control"]
 
 
 def test_authorize_is_required(client, backend):
