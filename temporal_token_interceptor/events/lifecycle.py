@@ -34,11 +34,12 @@ GapReason = Literal[
 
 `overflow`: the worker's buffer was full. `lost`: frames never arrived. `trimmed`: the stream was cut or
 expired before this reader came. `mismatch`: the call has ended, and its text, as read, is not what the
-worker sent. `unreadable`: an event that is not what the protocol says. `transport`: the transport lost what
-it had taken, such as a restart that emptied Redis; or it, or the history, could not be read to its end.
-`unended`: the reading is over, and the attempt has not said how it ended: it is still talking, or its worker
-died, or cannot deliver its last words. `withheld`: the worker's `transform` failed, and what it had not seen
-did not leave.
+worker sent; or Temporal has the result of another, older attempt than the one that stands here.
+`unreadable`: an event that is not what the protocol says. `transport`: the transport lost what it had taken,
+such as a restart that emptied Redis; or it, or the history, could not be read to its end; or Temporal has the
+result of a later attempt than the one that stands here. `unended`: the reading is over, and the attempt has
+not said how it ended: it is still talking, or its worker died, or cannot deliver its last words.
+`withheld`: the worker's `transform` failed, and what it had not seen did not leave.
 """
 
 

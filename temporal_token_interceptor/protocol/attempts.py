@@ -96,6 +96,7 @@ class Attempts:
         self._attempts: dict[str, _Attempt] = {}
         self._newest: dict[Activity, _Attempt] = {}
         self._superseded: deque[str] = deque()
+        self._others: dict[Origin, GapReason] = {}  # stand here, and not at Temporal
 
     def read(self, entry: str, packet: Packet, *, is_known: bool = False) -> list[Event]:
         """Return the events that a packet adds, each with its cursor; empty if it adds none.
@@ -206,6 +207,26 @@ class Attempts:
             for (known_id, known_time), newest in self._newest.items()
             if known_id == activity_id and (scheduled == known_time or None in (scheduled, known_time))
         )
+
+    def compare(self, activity: Activity, attempt: int, started_time: datetime | None) -> None:
+        """Note which attempt of an activity Temporal has a result of: `doubtful` has another one that stands.
+
+        Args:
+            activity: The activity.
+            attempt: The number of the attempt that completed.
+            started_time: When it began; None if only its number is known, and then nothing is.
+        """
+        newest = self._newest.get(activity)
+        if newest is None or started_time is None or activity[1] is None:
+            return
+        origin = newest.origin
+        if (origin.started_time, origin.attempt) != (started_time, attempt):
+            # An older one stands where the transport lost, or never took, all of the one that completed.
+            self._others[origin] = "transport" if origin.started_time < started_time else "mismatch"
+
+    def doubtful(self) -> dict[Origin, GapReason]:
+        """Return the newest attempts that have not said how they ended, or are not those that completed."""
+        return {**dict.fromkeys(self.unended(), "unended"), **self._others}
 
     def unsettled(self) -> bool:
         """Whether an activity's newest attempt has not said that it completed: another may have followed."""

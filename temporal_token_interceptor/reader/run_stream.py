@@ -318,10 +318,11 @@ class RunStream:
                 batch = await self._missing(result, counts=counts)
                 if events := await self._read(self._where.history, batch):
                     yield events
+                self._decoder.attempts.compare(*result.named)
 
     async def _missing(self, result: Result, *, counts: bool) -> Sequence[Entry]:
         """Return what a result holds of an attempt that did not report here how it completed."""
-        if self._decoder.attempts.is_settled(result.activity, result.attempt, result.started_time):
+        if self._decoder.attempts.is_settled(*result.named):
             return ()
         held = await result.contents()
         return [*held.frames, *(held.counted if counts else ())]
@@ -332,9 +333,9 @@ class RunStream:
         """Return what only the end of the stream shows, but for what the cursor is behind."""
         # Of a run that goes on, a reader that resumes gets what is held once it has succeeded: whole.
         tail = self._decoder.rest(Position.TAIL) if has_closed else []
-        for origin in self._decoder.attempts.unended():
+        for origin, reason in self._decoder.attempts.doubtful().items():
             cursor = self._where.here(Position.TAIL + len(tail))
-            tail.append(Gap(missing=None, reason="unended", origin=origin, cursor=cursor))
+            tail.append(Gap(missing=None, reason=reason, origin=origin, cursor=cursor))
         if self._where.transport.is_short or self._where.history.is_short:
             cursor = self._where.here(Position.TAIL + len(tail))
             tail.append(Gap(missing=None, reason="transport", cursor=cursor))

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import assert_never
 
 from temporal_token_interceptor.errors import TokensMissing, WorkflowNotCompleted
-from temporal_token_interceptor.events import AttemptStarted, Event, Gap, Origin, StreamEnded
+from temporal_token_interceptor.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallStarted,
+    ContentBlock,
+    CustomEvent,
+    Event,
+    Gap,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
+    Origin,
+    ReasoningEvent,
+    RetrieverEnded,
+    RetrieverStarted,
+    RunContinued,
+    StreamEnded,
+    TokenEvent,
+    ToolCallChunk,
+    ToolEnded,
+    ToolStarted,
+)
 
 # Of gaps, an error at the end names this many.
 _GAPS_KEPT = 100
@@ -27,8 +50,28 @@ class Ending:
                 self._gaps = deque((gap for gap in self._gaps if gap.origin != superseded), _GAPS_KEPT)
             case StreamEnded():
                 self._ended = event
-            case _:
+            case (
+                TokenEvent()
+                | ReasoningEvent()
+                | ToolCallChunk()
+                | ContentBlock()
+                | CallStarted()
+                | CallEnded()
+                | ToolStarted()
+                | ToolEnded()
+                | RetrieverStarted()
+                | RetrieverEnded()
+                | NodeStarted()
+                | NodeEnded()
+                | CustomEvent()
+                | GraphEvent()
+                | AttemptStarted()
+                | AttemptEnded()
+                | RunContinued()
+            ):
                 pass
+            case _:
+                assert_never(event)
 
     def check(self) -> None:
         """Raise if the stream did not end well.

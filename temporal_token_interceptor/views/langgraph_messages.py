@@ -13,23 +13,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, assert_never
 
 from langchain_core.messages import AIMessageChunk, RemoveMessage
 from langchain_core.messages.tool import tool_call_chunk
 
 from temporal_token_interceptor.events import (
+    AttemptEnded,
     AttemptStarted,
     Call,
     CallEnded,
+    CallStarted,
     ContentBlock,
+    CustomEvent,
     Event,
     Gap,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
     Origin,
     ReasoningEvent,
+    RetrieverEnded,
+    RetrieverStarted,
     RunContinued,
+    StreamEnded,
     TokenEvent,
     ToolCallChunk,
+    ToolEnded,
+    ToolStarted,
 )
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
@@ -102,6 +113,14 @@ class Chunks:
 
     def read(self, event: Event) -> list[Message]:
         """Return what an event adds: a chunk, removals, or nothing."""
+        if isinstance(event, Gap) and event.call is not None and not self._shows(event.call):
+            return []  # no call of this reader misses it
+        said = self._said(event)
+        self._ending.note(event)
+        self._cursor = event.cursor
+        return said
+
+    def _said(self, event: Event) -> list[Message]:
         said: list[Message] = []
         match event:
             case TokenEvent(token=text):
@@ -115,19 +134,28 @@ class Chunks:
                 said = self._chunk(event, content=[dict(block)])
             case CallEnded():
                 said = self._last(event)
-            case AttemptStarted(origin=origin, supersedes=superseded):
-                said = [] if superseded is None else self._removals(superseded, event)
-                self._runs[-1][origin.attempt_id] = _Attempt(is_whole=True)
-            case Gap(call=Call() as call) if not self._shows(call):
-                return []  # no call of this reader misses it
+            case AttemptStarted():
+                said = self._begun(event)
             case Gap():
                 said = self._gap(event)
             case RunContinued():
                 self._runs = [self._runs[-1], {}]
-            case _:
+            case (
+                CallStarted()
+                | ToolStarted()
+                | ToolEnded()
+                | RetrieverStarted()
+                | RetrieverEnded()
+                | NodeStarted()
+                | NodeEnded()
+                | CustomEvent()
+                | GraphEvent()
+                | AttemptEnded()
+                | StreamEnded()
+            ):
                 pass
-        self._ending.note(event)
-        self._cursor = event.cursor
+            case _:
+                assert_never(event)
         return said
 
     def recall(self, event: Event) -> None:
@@ -146,6 +174,11 @@ class Chunks:
         self._ending.check()
 
     # ------------------------------------------------------------------ one event
+
+    def _begun(self, event: AttemptStarted) -> list[Message]:
+        said = [] if event.supersedes is None else self._removals(event.supersedes, event)
+        self._runs[-1][event.origin.attempt_id] = _Attempt(is_whole=True)
+        return said
 
     def _chunk(self, event: _SAYS | CallEnded, **content: Any) -> list[Message]:
         if not self._shows(event.call):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, assert_never
 
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
 
@@ -82,6 +82,8 @@ class CallAdapter:
                 self._add_block(block)
             case CallStarted():
                 pass
+            case _:
+                assert_never(event)
 
     def finish(self, end: CallEnded) -> None:
         """End the stream with its message, or with the reason that it has none."""

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from temporal_token_interceptor.events import (
+    AttemptEnded,
     AttemptStarted,
     Call,
     CallEnded,
     CallStarted,
+    ContentBlock,
+    CustomEvent,
     Event,
     Gap,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
     Origin,
     ReasoningEvent,
+    RetrieverEnded,
+    RetrieverStarted,
+    RunContinued,
+    StreamEnded,
     TokenEvent,
+    ToolCallChunk,
+    ToolEnded,
+    ToolStarted,
 )
 
 
@@ -104,8 +118,25 @@ class Fold:
                 self._of(origin, call)
             case CallEnded(call=call, origin=origin):
                 self._of(origin, call).end = event
-            case _:
+            case (
+                ToolCallChunk()
+                | ContentBlock()
+                | ToolStarted()
+                | ToolEnded()
+                | RetrieverStarted()
+                | RetrieverEnded()
+                | NodeStarted()
+                | NodeEnded()
+                | CustomEvent()
+                | GraphEvent()
+                | AttemptStarted()
+                | AttemptEnded()
+                | RunContinued()
+                | StreamEnded()
+            ):
                 pass
+            case _:
+                assert_never(event)
 
     def snapshot(self, run_id: str, cursor: str) -> Snapshot:
         """Return what stands."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, assert_never
 from weakref import WeakSet
 
 from temporal_token_interceptor._tasks import joined
@@ -36,8 +36,11 @@ from temporal_token_interceptor.events import (
     Gap,
     GraphEvent,
     NodeEnded,
+    NodeStarted,
     Origin,
     ReasoningEvent,
+    RetrieverEnded,
+    RetrieverStarted,
     RunContinued,
     StreamEnded,
     TokenEvent,
@@ -223,6 +226,10 @@ class WorkflowRun:
             case AttemptStarted() | AttemptEnded() | Gap() | RunContinued() | StreamEnded():
                 self._note(event)
                 self.lifecycle.push(event)
+            case NodeStarted() | GraphEvent() | RetrieverStarted() | RetrieverEnded():
+                pass  # no channel has them; `subscribe` does
+            case _:
+                assert_never(event)
 
     def _note(self, event: Lifecycle) -> None:
         match event:

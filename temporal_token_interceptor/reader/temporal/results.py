@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from temporalio.api.common.v1 import Payload
@@ -13,7 +14,7 @@ from temporalio.converter import DataConverter
 
 from temporal_token_interceptor.errors import ProtocolError, TransportUnavailable
 from temporal_token_interceptor.events.origin import HISTORY, Origin
-from temporal_token_interceptor.protocol.attempts import activity_of
+from temporal_token_interceptor.protocol.attempts import Activity, activity_of
 from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.result_items import MARK, counts_in, frames_in, lacking
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -68,6 +69,11 @@ class Result:
         self._converter = converter
         self._turn = asyncio.Lock()
         self._contents: Contents | None = None
+
+    @property
+    def named(self) -> tuple[Activity, int, datetime | None]:
+        """What names the attempt that completed: its activity, its number, when it began."""
+        return self.activity, self.attempt, self.started_time
 
     async def contents(self) -> Contents:
         """Return what the result holds: mostly nothing.
