@@ -29,12 +29,14 @@ class Fault:
         strike: Starts runs on a stage, does it, and has them judged.
         temporal: Needs a Temporal server of its own, because it kills it.
         cluster: The tokens go through a Redis Cluster.
+        heartbeats: The tokens go through heartbeats: there is no Redis.
     """
 
     name: str
     strike: Callable[..., Awaitable[None]]
     temporal: bool = False
     cluster: bool = False
+    heartbeats: bool = False
 
 
 async def worker_killed(stage: Stage, *, skew: float = 0.0) -> None:
@@ -342,6 +344,25 @@ FAULTS = [
     Fault("Redis Cluster: a slot moves", redis_faults.slot_migrated, cluster=True),
     Fault("codec: key service down", redis_faults.key_service_down),
     Fault("workers without the interceptor", redis_faults.workers_without),
+    *(
+        Fault(f"heartbeats: {name}", strike, temporal=strike is temporal_restarted, heartbeats=True)
+        for name, strike in (
+            ("worker SIGKILL", worker_killed),
+            ("worker SIGKILL, no retry", worker_lost),
+            ("graceful shutdown", worker_shut_down),
+            ("zombie", zombie),
+            ("activity reset", activity_reset),
+            ("workflow reset", workflow_reset),
+            ("Temporal restart", temporal_restarted),
+            ("viewer resumes", viewer_killed),
+            ("viewer first", viewer_first),
+            ("continue-as-new x 5", continued),
+            ("terminate", partial(stopped, how="terminated")),
+            ("cancel", partial(stopped, how="canceled")),
+            ("64 calls", many_calls),
+            ("some without interceptor", redis_faults.workers_without),
+        )
+    ),
 ]
 
 

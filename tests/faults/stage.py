@@ -49,7 +49,7 @@ class Viewer:
     def __init__(
         self,
         client: Client | None,
-        backend: RedisStreamBackend,
+        backend: RedisStreamBackend | None,
         workflow_id: str,
         *,
         pause: float = 0.0,
@@ -163,6 +163,8 @@ class Stage:
         width: How many runs suffer each strike, each at a random point of its own.
         long: Whether faults last as long as the issue wants, or as short as shows the same.
         cluster: Carries the tokens, instead of a Redis of the stage's own.
+        has_redis: Whether something carries the tokens beside Temporal; else they go through heartbeats, and
+            results have a place for what those do not show.
     """
 
     def __init__(
@@ -173,8 +175,10 @@ class Stage:
         width: int,
         long: bool,
         cluster: Cluster | None = None,
+        has_redis: bool = True,
     ) -> None:
         self.client = client
+        self.has_redis = has_redis
         self.rng = rng
         self.width = width
         self.long = long
@@ -185,11 +189,11 @@ class Stage:
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        if self._cluster is None:
+        if self.has_redis and self._cluster is None:
             await self.redis.start()
             self._exits.push_async_callback(self.redis.stop)
         await self.view_through(None)
-        self._admin = self._viewers._client
+        self._admin = self._viewers._client if self.has_redis else None
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -266,7 +270,7 @@ class Stage:
         """Start a worker of its own process, and return once it serves. It ends with the stage."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.worker",
-            self.address, self.redis.url, self.queue, "--skew", str(skew),
+            self.address, self.redis.url if self.has_redis else "", self.queue, "--skew", str(skew),
             cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
@@ -279,6 +283,7 @@ class Stage:
     async def start(self, script: Script | None = None, *, first_viewer: bool = False, **viewer: Any) -> Run:
         """Start a workflow and a viewer of it."""
         script = script or Script()
+        script.speech.has_place = not self.has_redis
         workflow_id = f"fault-{uuid.uuid4().hex[:12]}"
         options = {key: viewer.pop(key) for key in ("execution_timeout",) if key in viewer}
         watching = (
@@ -335,15 +340,19 @@ class Stage:
     async def verdict(self) -> Verdict:
         """Everything that was judged, and what is left in Redis."""
         total = Verdict()
-        async for key in self.redis_client.scan_iter():
-            total.immortal += await self.redis_client.ttl(key) < 0
+        if self.has_redis:
+            async for key in self.redis_client.scan_iter():
+                total.immortal += await self.redis_client.ttl(key) < 0
         for run in self.runs:
             total += run.verdict
         return total
 
     @asynccontextmanager
     async def _backend(self, redis_url: str | None = None, **options: Any) -> AsyncIterator[Any]:
-        """A backend of one's own, for what carries the tokens."""
+        """A backend of one's own, for what carries the tokens; None where Temporal does."""
+        if not self.has_redis:
+            yield None
+            return
         async with AsyncExitStack() as stack:
             if self._cluster is None:
                 backend = RedisStreamBackend(redis_url or self.redis.url, **options)

@@ -54,7 +54,14 @@ async def strike(
             client = await temporal.start()
             arguments.append(temporal)
         stage = await stack.enter_async_context(
-            Stage(client, random.Random(seed), width=width, long=long, cluster=cluster)
+            Stage(
+                client,
+                random.Random(seed),
+                width=width,
+                long=long,
+                cluster=cluster,
+                has_redis=not fault.heartbeats,
+            )
         )
         await fault.strike(stage, *arguments)
         return Outcome(await stage.verdict(), len(stage.runs), max(run.recovery for run in stage.runs))

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -25,15 +25,16 @@ from tests.faults.verdict import UNSEEN
 
 
 @activity.defn(name="speak")
-async def speak_unseen(speech: Speech) -> dict[str, str]:
+async def speak_unseen(speech: Speech) -> dict[str, Any]:
     """Speak on a worker without the interceptor, and say so: no viewer is promised any of it."""
-    return await _spoken(f"{UNSEEN}{uuid.uuid4().hex[:8]}", speech)
+    return {**await _spoken(f"{UNSEEN}{uuid.uuid4().hex[:8]}", speech)}
 
 
 @activity.defn
-async def speak(speech: Speech) -> dict[str, str]:
+async def speak(speech: Speech) -> dict[str, Any]:
     """Speak; return the text of each call, as the activity's own code saw it."""
-    return await _spoken(uuid.uuid4().hex[:8], speech)
+    texts = await _spoken(uuid.uuid4().hex[:8], speech)
+    return {**texts, "custom_data": None} if speech.has_place else {**texts}
 
 
 async def _spoken(name: str, speech: Speech) -> dict[str, str]:
@@ -81,9 +82,13 @@ async def serving_unseen(client: Client, queue: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def serving(
-    client: Client, backend: RedisStreamBackend, queue: str, **options: Any
+    client: Client, backend: RedisStreamBackend | None, queue: str, **options: Any
 ) -> AsyncIterator[TokenStreamingInterceptor]:
-    """Run a worker as long as the block lasts; it has 0.3 s for a graceful end."""
+    """Run a worker as long as the block lasts; it has 0.3 s for a graceful end.
+
+    Without a backend, its tokens go through heartbeats, which it lets through as the plugin would.
+    """
+    often = timedelta(seconds=60 if backend is not None else 0.2)
     interceptor = TokenStreamingInterceptor(backend, **options)
     async with Worker(
         client,
@@ -95,6 +100,8 @@ async def serving(
         graceful_shutdown_timeout=timedelta(seconds=0.3),
         max_cached_workflows=0,  # the workflow task may go to any worker: some of them are dead
         max_concurrent_activities=200,
+        max_heartbeat_throttle_interval=often,
+        default_heartbeat_throttle_interval=min(often, timedelta(seconds=30)),
     ):
         yield interceptor
 
@@ -108,7 +115,9 @@ def _set_clock(skew: float) -> None:
 
 async def _main(address: str, redis_url: str, queue: str) -> None:
     client = await Client.connect(address)
-    async with RedisStreamBackend(redis_url) as backend, serving(client, backend, queue):
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(RedisStreamBackend(redis_url)) if redis_url else None
+        await stack.enter_async_context(serving(client, backend, queue))
         print("serving", flush=True)
         await asyncio.to_thread(sys.stdin.read)  # ends with whoever started us, however that happens
 
