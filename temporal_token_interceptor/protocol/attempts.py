@@ -98,7 +98,9 @@ class Attempts:
         self._superseded: deque[str] = deque()
         self._others: dict[Origin, GapReason] = {}  # stand here, and not at Temporal
 
-    def read(self, entry: str, packet: Packet, *, is_known: bool = False) -> list[Event]:
+    def read(
+        self, entry: str, packet: Packet, *, is_known: bool = False, may_repeat: bool = False
+    ) -> list[Event]:
         """Return the events that a packet adds, each with its cursor; empty if it adds none.
 
         Args:
@@ -106,6 +108,8 @@ class Attempts:
             packet: The packet. Packets must come in the stream's order.
             is_known: Whether its events are of no interest, because they were shown before: then it is only
                 noted what they do to those that follow.
+            may_repeat: Whether it comes from a place that also has what was read elsewhere: then it is no
+                duplicate that anything has gone wrong.
         """
         prefix = f"{self.prefix}{entry}~"
         attempt = self._attempts.get(packet.attempt_id)
@@ -121,7 +125,7 @@ class Attempts:
             return added
         if packet.seq != attempt.next_seq:
             if packet.seq < attempt.next_seq:
-                self.statistics.duplicates += 1
+                self.statistics.duplicates += not may_repeat
                 return added
             added.append(self._jump(attempt, packet.seq - attempt.next_seq, prefix))
         attempt.cut = None
@@ -227,6 +231,13 @@ class Attempts:
     def doubtful(self) -> dict[Origin, GapReason]:
         """Return the newest attempts that have not said how they ended, or are not those that completed."""
         return {**dict.fromkeys(self.unended(), "unended"), **self._others}
+
+    def has_begun(self, time: int) -> bool:
+        """Whether one of the attempts began at a time, in microseconds since 1970."""
+        return any(
+            round(attempt.origin.started_time.timestamp() * 1_000_000) == time
+            for attempt in self._attempts.values()
+        )
 
     def unsettled(self) -> bool:
         """Whether an activity's newest attempt has not said that it completed: another may have followed."""

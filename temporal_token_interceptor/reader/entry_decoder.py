@@ -134,7 +134,7 @@ class EntryDecoder:
                 stored = self._stored_time(entry.id)
                 if stored is not None:
                     check_time(packet, stored)
-            found = self.attempts.read(place, packet, is_known=is_known)
+            found = self.attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
         except ProtocolError as error:
             return self._skip(entry, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader

@@ -30,7 +30,7 @@ from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.asking import Closed
 from temporal_token_interceptor.reader.temporal.heartbeats import BEHIND_LIVE, LIVE, RunHeartbeats
-from temporal_token_interceptor.reader.temporal.live_entries import LiveEntries, is_live
+from temporal_token_interceptor.reader.temporal.live_entries import LiveEntries, is_live, started_time_in
 from temporal_token_interceptor.reader.temporal.results import Result
 from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed, has_closed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
@@ -93,8 +93,10 @@ class RunStream:
         )
         self._is_away = False
         self._is_gone = False
+        self._left: int | None = None  # when the attempt began that a cursor is in
         if self._heartbeats is not None and place is not None and place.transport.startswith(LIVE):
             # Heartbeats keep no order among activities, and not for long: what the cursor is in comes again.
+            self._left = started_time_in(place.transport) if place.position < Position.TAIL else None
             self._where.transport = Reach()
             self._decoder.attempts.again = True
 
@@ -336,7 +338,8 @@ class RunStream:
         for origin, reason in self._decoder.attempts.doubtful().items():
             cursor = self._where.here(Position.TAIL + len(tail))
             tail.append(Gap(missing=None, reason=reason, origin=origin, cursor=cursor))
-        if self._where.transport.is_short or self._where.history.is_short:
+        is_lost = self._left is not None and not self._decoder.attempts.has_begun(self._left)
+        if is_lost or self._where.transport.is_short or self._where.history.is_short:
             cursor = self._where.here(Position.TAIL + len(tail))
             tail.append(Gap(missing=None, reason="transport", cursor=cursor))
         new = [event for event in tail if not self._where.is_known(event.cursor)]

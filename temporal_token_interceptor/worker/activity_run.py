@@ -69,7 +69,7 @@ class StreamingActivity(ActivityInboundInterceptor):
                 return None
             is_live = self._setup.backend is None and streams_live(info, options.live, options.heartbeat)
             beats = is_live or automatic_interval(info, options.heartbeat) is not None
-            return HeartbeatRecorder(outbound) if beats else None
+            return HeartbeatRecorder(outbound, is_live=is_live) if beats else None
         except Exception:  # ours: the activity must not fail because of it
             logger.exception("automatic heartbeats are disabled for an activity: could not record its own")
             return None

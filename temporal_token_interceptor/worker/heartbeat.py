@@ -24,7 +24,8 @@ from temporalio.converter import PayloadConverter
 from temporalio.worker import ActivityOutboundInterceptor
 
 from temporal_token_interceptor._tasks import started
-from temporal_token_interceptor.transport.heartbeat import without_ours
+from temporal_token_interceptor.events import Frame
+from temporal_token_interceptor.transport.heartbeat import Ring, attempts_in, without_ours
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +63,23 @@ class HeartbeatRecorder(DetailsHidden):
 
     Args:
         next: The next interceptor towards the server.
+        is_live: Whether the attempt streams through its heartbeats.
+
+    Attributes:
+        before: Names the attempts before this one that have streamed so.
     """
 
-    def __init__(self, next: ActivityOutboundInterceptor) -> None:  # noqa: A002 - Temporal's name
+    def __init__(self, next: ActivityOutboundInterceptor, *, is_live: bool = False) -> None:  # noqa: A002
         super().__init__(next)
         self._wire = next
         self._converter = activity.payload_converter()
+        info = activity.info()
         # A retry that dies before its first checkpoint passes on the details that it received.
-        self._latest = self._frozen(without_ours(activity.info().heartbeat_details))
+        self._latest = self._frozen(without_ours(info.heartbeat_details))
         self._carried: Sequence[Any] = ()
+        self.before: tuple[Frame, ...] = ()
+        if is_live and info.workflow_run_id:
+            self._name(attempts_in(info.heartbeat_details, info.workflow_run_id, info.activity_id))
         self._last_beat = time.monotonic()
 
     def heartbeat(self, *details: Any) -> None:
@@ -99,6 +108,12 @@ class HeartbeatRecorder(DetailsHidden):
     def skip(self) -> None:
         """Leave one heartbeat out."""
         self._last_beat = time.monotonic()
+
+    def _name(self, before: tuple[Frame, ...]) -> None:
+        if before:
+            with suppress(Exception):  # the user's converter: what it cannot encode now, it could not before
+                self.carry(Ring(before=before).detail())
+                self.before = before
 
     def _frozen(self, details: Sequence[Any]) -> Sequence[Any]:
         try:

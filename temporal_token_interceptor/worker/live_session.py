@@ -63,9 +63,12 @@ class HeartbeatSink:
         self.keep_interval = timedelta(hours=1)  # nothing expires
         self.new_bytes = 0
         """Of frames that no heartbeat has carried yet."""
+        self.before = recorder.before
+        """Names the attempts before this one that have streamed so."""
         self._recorder = recorder
-        self._has_begun = False
-        self._ring = Ring()
+        # A retry takes back at once what readers have of the attempts before it.
+        self._has_begun = bool(recorder.before)
+        self._ring = Ring(before=recorder.before)
 
     def begin(self) -> None:
         """Send heartbeats from the next frame on: the attempt has called a model. On any thread."""
@@ -129,7 +132,7 @@ class LiveSession(Session):
         self.begin: Callable[[], None] = sink.begin
         self._heartbeats = sink
         self._interval = interval.total_seconds()
-        self._kept: list[Frame] = []
+        self._kept: list[Frame] = list(sink.before)
         self._kept_bytes = 0
 
     async def send(self, records: tuple[Record, ...]) -> None:
@@ -142,7 +145,7 @@ class LiveSession(Session):
 
     def note_sent(self, frame: Frame) -> None:
         """Keep a frame; of one beyond the bound, all but the text."""
-        frame = replace(frame, header=not self._kept)
+        frame = replace(frame, header=len(self._kept) == len(self._heartbeats.before))
         size = len(encode(frame))
         if self._kept_bytes + size > _KEPT_BYTES:
             frame = hollow(frame)
@@ -153,7 +156,8 @@ class LiveSession(Session):
     def take_undelivered(self) -> tuple[Frame, ...]:
         """Return, once the attempt has ended, all its frames. A second call returns none."""
         kept, self._kept = tuple(self._kept), []
-        return (*kept, *super().take_undelivered())
+        left = super().take_undelivered()
+        return (*kept, *left) if len(kept) > len(self._heartbeats.before) or left else ()
 
 
 def _parts(records: tuple[Record, ...]) -> Iterator[tuple[Record, ...]]:

@@ -58,8 +58,13 @@ def item_of(undelivered: Sequence[Frame], origin: Origin, tally: Tally, room: in
         room: Bytes that the item may have.
     """
     said = (record for frame in undelivered for record in frame.records)
+    is_retry = len({frame.origin.attempt_id for frame in undelivered}) > 1  # and names the attempts before it
     # The end alone, too, after words that were delivered: who has those would miss it.
-    if (tally.call_count and undelivered) or any(not isinstance(record, AttemptEnded) for record in said):
+    if (
+        is_retry
+        or (tally.call_count and undelivered)
+        or any(not isinstance(record, AttemptEnded) for record in said)
+    ):
         return enclosed(undelivered, room)
     return counted(origin, tally, room) if tally.call_count else None
 

@@ -62,11 +62,11 @@ async def worker_lost(stage: Stage) -> None:
         await stage.all_finished("failed")
 
 
-async def worker_shut_down(stage: Stage) -> None:
+async def worker_shut_down(stage: Stage, **viewer: int) -> None:
     """A deployment: the worker stops gracefully, the next one has already begun."""
     async with AsyncExitStack() as old, AsyncExitStack() as new:
         await old.enter_async_context(stage.worker())
-        await stage.start_all()
+        await stage.start_all(**viewer)
         await stage.at_random_points(stage.runs)
         await new.enter_async_context(stage.worker())
         await old.aclose()
@@ -355,6 +355,7 @@ FAULTS = [
             ("workflow reset", workflow_reset),
             ("Temporal restart", temporal_restarted),
             ("viewer resumes", viewer_killed),
+            ("viewer resumes, shutdown", partial(worker_shut_down, killed_every=10)),
             ("viewer first", viewer_first),
             ("continue-as-new x 5", continued),
             ("terminate", partial(stopped, how="terminated")),

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +39,13 @@ WORDS = [f"live{number} " for number in range(12)]
 TEXT = "".join(WORDS)
 DEADLINE = 30
 OFTEN = timedelta(seconds=0.2)
+
+
+@dataclass
+class Kept:
+    """A result with a place for what the last heartbeat of a busy machine does not show."""
+
+    custom_data: list[Any] | None = None
 
 
 def a_worker(client: Client, *activities: Any, **options: Any) -> Worker:
@@ -130,8 +138,9 @@ async def test_a_look_of_one_reader_takes_nothing_from_another(client):
     """While I watch, others ask for snapshots all the time: I miss no token by that."""
 
     @activity.defn
-    async def talks(argument: Any) -> None:
+    async def talks(argument: Any) -> Kept:
         await ScriptedChatModel.saying(*WORDS * 10, delay=0.01).ainvoke("?")
+        return Kept()
 
     async with a_worker(client, talks) as worker, asyncio.timeout(DEADLINE):
         workflow_id = await start(client, worker.task_queue, "talks")
@@ -162,11 +171,10 @@ async def test_a_short_answer_after_a_long_wait_is_seen(client):
         events: list[Event] = []
         async for event in TokenSubscriber(client).subscribe(workflow_id):
             events.append(event)
-            if isinstance(event, AttemptEnded):
+            if isinstance(event, CallEnded):
                 await handle.signal(RunThenWait.go_on)
 
     assert text_of(events) == TEXT
-    assert [event.outcome for event in events if isinstance(event, AttemptEnded)] == ["completed_provisional"]
 
 
 # ---------------------------------------------------------------------- bounds
@@ -178,11 +186,12 @@ async def test_a_long_answer_comes_whole(client, calls):
     words = [f"w{number} " for number in range(20_000)]
 
     @activity.defn
-    async def talks(argument: Any) -> None:
+    async def talks(argument: Any) -> Kept:
         size = len(words) // calls
         for place in range(0, len(words), size):
             await ScriptedChatModel.saying(*words[place : place + size]).ainvoke("?")
             await asyncio.sleep(0.1)  # as long as another tool runs
+        return Kept()
 
     async with a_worker(client, talks) as worker, asyncio.timeout(DEADLINE):
         workflow_id = await start(client, worker.task_queue, "talks")

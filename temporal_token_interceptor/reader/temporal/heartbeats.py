@@ -203,7 +203,8 @@ class RunHeartbeats:
             for name, entries in (await self._entries(pending)).items():
                 former = self._attempts.get(name, _Details())
                 new = [entry for seq, entry in entries if seq > former.last_seq]
-                present[name] = _Details([entry for _, entry in entries], entries[-1][0])
+                last_seq = max(entries[-1][0], former.last_seq)
+                present[name] = _Details([entry for _, entry in entries], last_seq)
                 if new:
                     found.append(new)
         self._attempts, self._raw = present, raw

@@ -129,6 +129,8 @@ class Result:
         origin = packet.origin
         if origin is None:
             return packet.attempt_id in attempts
+        if not packet.events and self._is_before(origin):
+            return True  # it only names the attempt
         if origin.activity_id != self._origin.activity_id or self.started_time not in (
             None,
             origin.started_time,
@@ -136,6 +138,14 @@ class Result:
             return False
         attempts.add(packet.attempt_id)
         return True
+
+    def _is_before(self, origin: Origin) -> bool:
+        """Whether an attempt is one of the same activity, before that which returned the result."""
+        return (
+            self.started_time is not None
+            and activity_of(origin) == self.activity
+            and origin.started_time < self.started_time
+        )
 
     def _placed(self, frames: Sequence[bytes]) -> Sequence[Entry]:
         return [Entry(f"{self.id}-{place:04d}", frame) for place, frame in enumerate(frames)]
