@@ -360,7 +360,6 @@ FAULTS = [
             ("continue-as-new x 5", continued),
             ("terminate", partial(stopped, how="terminated")),
             ("cancel", partial(stopped, how="canceled")),
-            ("64 calls", many_calls),
             ("some without interceptor", redis_faults.workers_without),
         )
     ),

@@ -194,7 +194,9 @@ async def test_a_long_answer_comes_whole(client, calls):
         return Kept()
 
     async with a_worker(client, talks) as worker, asyncio.timeout(DEADLINE):
-        workflow_id = await start(client, worker.task_queue, "talks")
+        workflow_id = await start(
+            client, worker.task_queue, "talks", None, False, 1, 30
+        )  # it blocks the loop
         events: list[Event] = []
         sizes: list[int] = []
         async for event in TokenSubscriber(client).subscribe(workflow_id):
