@@ -93,7 +93,7 @@ class RunStream:
         )
         self._is_away = False
         self._is_gone = False
-        self._left: int | None = None  # when the attempt began that a cursor is in
+        self._left: int | None = None  # when the cursor's attempt began, of which something is to come again
         if self._heartbeats is not None and place is not None and place.transport.startswith(LIVE):
             # Heartbeats keep no order among activities, and not for long: what the cursor is in comes again.
             self._left = started_time_in(place.transport) if place.position < Position.TAIL else None
