@@ -91,8 +91,7 @@ class RunStream:
             telemetry=telemetry,
             stored_time=source.stored_time if isinstance(source, TimedSource) else None,
         )
-        self._is_away = False
-        self._is_gone = False
+        self._is_away = self._is_gone = False
         self._left: int | None = None  # when the cursor's attempt began, of which something is to come again
         if self._heartbeats is not None and place is not None and place.transport.startswith(LIVE):
             # Heartbeats keep no order among activities, and not for long: what the cursor is in comes again.
