@@ -304,7 +304,7 @@ async def test_all_of_my_own_heartbeats_reach_the_server_as_i_sent_them(client, 
             max_heartbeat_throttle_interval=OFTEN,
             default_heartbeat_throttle_interval=OFTEN,
         ) as worker:
-            workflow_id = await start(client, worker.task_queue, "beats")
+            workflow_id = await start(client, worker.task_queue, "beats", None, False, 1, 30.0)
             events = await read_all(client, None, workflow_id)
 
     mine = [["mine", {"number": number}] for number in range(50)]
