@@ -181,8 +181,6 @@ class CallRecords:
             return
         live.tool_parts += 1
         args, index = block.get("args"), block.get("index")
-        if block["type"] == "invalid_tool_call" and not args:
-            args = "null"  # no object, so that no view takes it for a valid call without arguments
         if index is None:  # as in a whole message: LangChain's way to say that it is no fragment
             index, live.tool_calls = live.tool_calls, live.tool_calls + 1
         text = args if isinstance(args, str) else json_of(args)
@@ -194,6 +192,7 @@ class CallRecords:
             id=id_of(block.get("id")),
             name=name_of(block.get("name")),
             args=text,
+            invalid=block["type"] == "invalid_tool_call",
             call=live.call,
         )
         self._buffer.put(chunk, live.call)

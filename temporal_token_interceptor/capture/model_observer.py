@@ -220,6 +220,11 @@ class Observer(RetrieverObserver):
 
     # ------------------------------------------------------------------ the attempt calls this
 
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether a captured call has not ended."""
+        return bool(self._live)
+
     def close(self) -> None:
         """End what is open, as unfinished, calls before tools and nodes around them; ignore what follows."""
         with self._starting:  # a call that starts now, on another thread, is either ended here or not begun

@@ -85,8 +85,9 @@ def drawn(block: Block) -> Text:
     if block.reasoning:
         text.append(f"  {printable(block.reasoning)}\n", style=f"italic dim {struck}".strip())
     text.append(printable(block.text), style=struck or "not bold")
-    for name, arguments in block.tools.values():
-        text.append(f"\n  → {printable(name)}({printable(arguments)})", style=f"magenta {struck}".strip())
+    for written in block.tools.written:
+        called = f"{printable(written.name or '')}({printable(written.args)})"
+        text.append(f"\n  → {called}", style=f"magenta {struck}".strip())
     if block.state is State.OPEN:
         text.append(" ▌", style="blink")
     if block.state is State.TAKEN_BACK:

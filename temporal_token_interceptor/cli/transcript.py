@@ -28,6 +28,7 @@ from temporal_token_interceptor.events import (
     ToolEnded,
     ToolStarted,
 )
+from temporal_token_interceptor.views.tool_calls import ToolCalls
 
 
 class State(StrEnum):
@@ -48,7 +49,7 @@ class Block:
         origin: The attempt; None for what concerns the whole stream.
         text: The answer so far, or the line.
         reasoning: The reasoning so far.
-        tools: The tool calls that the model writes: name and arguments so far, by index.
+        tools: The tool calls that the model writes, as far as they have come.
         state: What is known of it.
         is_note: Whether it is a line about something else than a call.
     """
@@ -57,7 +58,7 @@ class Block:
     origin: Origin | None = None
     text: str = ""
     reasoning: str = ""
-    tools: dict[object, list[str]] = field(default_factory=dict)
+    tools: ToolCalls = field(default_factory=ToolCalls)
     state: State = State.OPEN
     is_note: bool = False
 
@@ -83,7 +84,7 @@ class Transcript:
             case ReasoningEvent(call=call, origin=origin, token=token):
                 self._of(call, origin).reasoning += token
             case ToolCallChunk(call=call, origin=origin):
-                self._add_tool_call(self._of(call, origin), event)
+                self._of(call, origin).tools.add(event)
             case CallStarted(call=call, origin=origin):
                 self._of(call, origin)
             case CallEnded(call=call, origin=origin):
@@ -148,12 +149,6 @@ class Transcript:
             name = event.origin.activity_type or event.origin.activity_id
             text = f"attempt {event.origin.attempt} of {name}: {event.outcome}{then}"
             self._blocks.append(_note(text, event.origin))
-
-    @staticmethod
-    def _add_tool_call(block: Block, event: ToolCallChunk) -> None:
-        part = block.tools.setdefault(event.index, ["", ""])
-        part[0] += event.name or ""
-        part[1] += event.args
 
     @staticmethod
     def _end(block: Block, event: CallEnded) -> None:

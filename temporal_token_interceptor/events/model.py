@@ -69,6 +69,8 @@ class ToolCallChunk(AttemptEvent):
         id: The tool call's id; usually only in its first fragment.
         name: The tool's name; usually only in its first fragment.
         args: A fragment of the JSON of the arguments.
+        invalid: Whether LangChain or the provider called the tool call invalid, whatever its arguments; only
+            of one that came whole.
         call: The model call.
     """
 
@@ -76,6 +78,7 @@ class ToolCallChunk(AttemptEvent):
     id: str | None
     name: str | None
     args: str
+    invalid: bool = False
     call: Call
 
 

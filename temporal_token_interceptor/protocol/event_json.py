@@ -57,7 +57,8 @@ def record_to_wire(record: Record) -> Wire:
         case TextCheck(call, count, digest):
             return ["check", call, count, digest]
         case ToolCallChunk():
-            return ["tool_call", record.call.ordinal, record.index, record.id, record.name, record.args]
+            form = ["tool_call", record.call.ordinal, record.index, record.id, record.name, record.args]
+            return [*form, True] if record.invalid else form
         case ContentBlock():
             return ["block", record.call.ordinal, record.block]
         case CallStarted():
@@ -272,12 +273,13 @@ def _usage(usage: object) -> dict[str, Any] | None:
 
 
 def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
-    _, ordinal, index, id_, name, args, *_ = wire
+    _, ordinal, index, id_, name, args, *more = wire
     return ToolCallChunk(
         index=index if type(index) is int else optional(str, index),
         id=optional(str, id_),
         name=optional(str, name),
         args=typed(str, args),
+        invalid=bool(more) and more[0] is True,
         call=calls.get(ordinal) or _unknown_call(ordinal, origin, calls),
         origin=origin,
         cursor=cursor,

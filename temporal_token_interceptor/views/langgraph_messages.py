@@ -11,6 +11,7 @@ A chunk cannot take text back and LangGraph's stream has no holes, so two things
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, assert_never
@@ -127,9 +128,8 @@ class Chunks:
                 said = self._chunk(event, content=text)
             case ReasoningEvent(token=text):
                 said = self._reasoning(event, text)
-            case ToolCallChunk(id=id_, name=name, args=args):
-                part = tool_call_chunk(id=id_, name=name, args=args, index=self._tool_index(event))
-                said = self._chunk(event, content="", tool_call_chunks=[part])
+            case ToolCallChunk():
+                said = self._tool_call(event)
             case ContentBlock(block=block):
                 said = self._chunk(event, content=[dict(block)])
             case CallEnded():
@@ -186,6 +186,12 @@ class Chunks:
         drawn = self._drawn(event.origin, event.call)
         drawn.reasoning_from = None
         return [(AIMessageChunk(id=drawn.id, **content), {**drawn.metadata, "cursor": event.cursor})]
+
+    def _tool_call(self, event: ToolCallChunk) -> list[Message]:
+        # LangChain reads even half an object as one, but not a text.
+        args = json.dumps(event.args) if event.invalid else event.args
+        part = tool_call_chunk(id=event.id, name=event.name, args=args, index=self._tool_index(event))
+        return self._chunk(event, content="", tool_call_chunks=[part])
 
     def _tool_index(self, event: ToolCallChunk) -> int | None:
         """Return a number for the tool call: LangChain merges fragments by one, and refuses a text."""

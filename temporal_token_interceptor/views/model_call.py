@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any, assert_never
 
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
@@ -26,6 +25,8 @@ from temporal_token_interceptor.events import (
     ToolCallChunk,
 )
 from temporal_token_interceptor.views.langgraph_messages import message_id
+from temporal_token_interceptor.views.tool_calls import ToolCalls, WrittenToolCall
+from temporal_token_interceptor.views.usage import usage_metadata
 
 
 class ModelCall(AsyncChatModelStream):
@@ -56,8 +57,8 @@ class CallAdapter:
         self._missing: Gap | None = None
         self._kind = ""  # of the run of text that is open: it has the last number
         self._text: list[str] = []
-        self._done_tool_calls: list[tuple[int, dict[str, Any]]] = []
-        self._tool_calls: dict[int | str | None, tuple[int, dict[str, Any]]] = {}
+        self._tool_calls = ToolCalls()
+        self._tool_call_numbers: list[int] = []  # of their blocks, in the same order
         call = stream.call
         facts = {"provider": call.provider, "model": call.model, "run_id": call.run_id}
         stream.dispatch(
@@ -94,12 +95,12 @@ class CallAdapter:
             self.fail(TokensMissing((self._missing.reason,), self._missing.cursor))
             return
         self._close_text()
-        for number, tool_call in sorted(
-            [*self._done_tool_calls, *self._tool_calls.values()], key=itemgetter(0)
-        ):
+        for number, tool_call in zip(self._tool_call_numbers, self._tool_calls.written, strict=True):
             self._part("finish", number, content=_parsed(tool_call))
         facts: dict[str, Any] = {"finish_reason": end.finish_reason} if end.finish_reason else {}
-        self.stream.dispatch({"event": "message-finish", "usage": end.usage, "metadata": facts})
+        self.stream.dispatch(
+            {"event": "message-finish", "usage": usage_metadata(end.usage), "metadata": facts}
+        )
 
     def fail(self, error: Exception) -> None:
         """End the stream with an error."""
@@ -121,18 +122,11 @@ class CallAdapter:
 
     def _add_tool_call(self, chunk: ToolCallChunk) -> None:
         self._close_text()
-        _, known = self._tool_calls.get(chunk.index, (0, None))
-        if known is None or (chunk.id and known["id"] and chunk.id != known["id"]):
-            if known is not None:  # the same index, another id: another call
-                self._done_tool_calls.append(self._tool_calls[chunk.index])
-            so_far: dict[str, Any] = {"id": None, "name": None, "args": ""}
-            number = self._open({"type": "tool_call_chunk", "id": chunk.id, "name": chunk.name, "args": ""})
-            self._tool_calls[chunk.index] = (number, so_far)
-        number, so_far = self._tool_calls[chunk.index]
-        so_far["id"] = so_far["id"] or chunk.id
-        if chunk.name:  # it may come in pieces
-            so_far["name"] = (so_far["name"] or "") + chunk.name
-        so_far["args"] += chunk.args
+        place = self._tool_calls.add(chunk)
+        if place == len(self._tool_call_numbers):
+            part = {"type": "tool_call_chunk", "id": chunk.id, "name": chunk.name, "args": ""}
+            self._tool_call_numbers.append(self._open(part))
+        number = self._tool_call_numbers[place]
         self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
 
     def _add_block(self, block: Mapping[str, Any]) -> None:
@@ -162,12 +156,14 @@ _FINAL = frozenset(
 )
 
 
-def _parsed(tool_call: Mapping[str, Any]) -> dict[str, Any]:
+def _parsed(written: WrittenToolCall) -> dict[str, Any]:
     """Return a tool call as LangChain has it once it is whole; invalid if its arguments are no object."""
+    tool_call = {"id": written.id, "name": written.name, "args": written.args}
     try:
-        args = json.loads(tool_call["args"] or "{}")
+        args = None if written.invalid else json.loads(written.args or "{}")
     except (ValueError, RecursionError):  # nested too deep, or a number of thousands of digits
         args = None
     if isinstance(args, dict):
         return {"type": "tool_call", **tool_call, "args": args}
-    return {"type": "invalid_tool_call", **tool_call, "error": "the arguments are no JSON object"}
+    error = "the model's message says so" if written.invalid else "the arguments are no JSON object"
+    return {"type": "invalid_tool_call", **tool_call, "error": error}

@@ -116,7 +116,9 @@ class ActivityRun(AttemptRun):
                 self._next, self._input, self.session, on_first_call=self.model_called
             )
         with self.observing():
-            return await self._next.execute_activity(self._input)
+            result = await self._next.execute_activity(self._input)
+            await self.last_ends()
+            return result
 
     def ended_by(self, error: BaseException) -> tuple[Outcome, bool | None]:
         """Return how the attempt ended, and whether Temporal will start another one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import CancelledError
 
 from temporal_token_interceptor._guard import Guard
+from temporal_token_interceptor._tasks import cancelled_too_late
 from temporal_token_interceptor.capture.buffer import Budget
 from temporal_token_interceptor.capture.call_gate import gated
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
@@ -140,6 +142,12 @@ class AttemptRun(ABC):
         """Return what the user gets as the result. Undelivered frames are sent later."""
         self.setup.summaries.leave(self.session)
         return result
+
+    async def last_ends(self) -> None:
+        """Wait for ends that come late: those of LangChain's v3 streams, by a turn of the loop."""
+        if self.observer.has_open_calls:
+            with cancelled_too_late():  # the user's code has returned
+                await asyncio.sleep(0)
 
     @contextmanager
     def observing(self) -> Iterator[None]:

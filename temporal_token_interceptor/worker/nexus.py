@@ -105,7 +105,9 @@ class OperationRun(AttemptRun):
     async def call(self) -> Any:
         """Run the handler."""
         with self.observing():
-            return await self._next.execute_nexus_operation_start(self._input)
+            result = await self._next.execute_nexus_operation_start(self._input)
+            await self.last_ends()
+            return result
 
     def ended_by(self, error: BaseException) -> tuple[Outcome, bool | None]:
         """Return how the attempt ended; whether another follows only the server knows."""

@@ -96,7 +96,7 @@ def test_fragments_of_a_tool_call_are_joined():
     )
 
     [block] = transcript.rest()
-    assert list(block.tools.values()) == [["search", '{"q":"x"}']]
+    assert [(written.name, written.args) for written in block.tools.written] == [("search", '{"q":"x"}')]
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "\x07", "\r", "\u202e", "\x9b31m", "\x00"])
