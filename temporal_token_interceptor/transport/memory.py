@@ -47,7 +47,7 @@ class MemoryStreamBackend:
     last_progress: float = 0.0
     """Nothing comes in parts."""
 
-    is_entered = False
+    is_entered: bool = False
     """Whether it is used by `async with`: that closes it, and a plugin does not."""
 
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:

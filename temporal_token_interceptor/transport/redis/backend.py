@@ -63,7 +63,7 @@ class RedisStreamBackend:
     system = "redis"
     """What telemetry calls this transport."""
 
-    is_entered = False
+    is_entered: bool = False
     """Whether it is used by `async with`: that closes it, and a plugin does not."""
 
     def __init__(
