@@ -191,20 +191,30 @@ class _Exited(Exception):
 
 
 async def _answers(process: asyncio.subprocess.Process, port: int) -> None:
-    # Imported here, because files with workflows import this module: Temporal's sandbox would import redis
-    # again for each workflow, and where imports run side by side CPython 3.11 now and then loses a lock
-    # (KeyError in importlib, in 2 of 9 runs of the examples' tests).
-    from redis.asyncio import Redis  # noqa: PLC0415
-    from redis.exceptions import RedisError  # noqa: PLC0415
-
-    async with Redis(host="127.0.0.1", port=port) as client:
-        while process.returncode is None:
-            with suppress(RedisError, OSError):
-                # PING would be satisfied by a stranger that won the race for the port.
-                if (await client.info("server"))["process_id"] == process.pid:
-                    return
-            await asyncio.sleep(0.01)
+    while process.returncode is None:
+        # PING would be satisfied by a stranger that won the race for the port.
+        with suppress(OSError, EOFError, ValueError):
+            if b"process_id:%d\r\n" % process.pid in await _info(port):
+                return
+        await asyncio.sleep(0.01)
     raise _Exited
+
+
+async def _info(port: int) -> bytes:
+    """Ask a Redis who it is.
+
+    Not by redis-py, whose client imports modules when it is freed: if Temporal's sandbox just then
+    imports a workflow, it imports redis again, and warns.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"INFO server\r\n")
+        size = await reader.readuntil(b"\r\n")
+        return await reader.readexactly(int(size.removeprefix(b"$")))
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
@@ -23,17 +24,19 @@ def duration(name: str, value: object) -> timedelta:
     return value
 
 
-def positive_number(name: str, value: object, *, unit: str = "") -> int:
+def positive_number(name: str, value: object, *, unit: str = "", below: int | None = None) -> int:
     """Return a whole number above zero, else raise `ConfigurationError`.
 
     Args:
         name: The argument.
         value: What was passed. `True` is no number.
         unit: What is counted, for the message.
+        below: What it may not reach; None for any size.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < (below or math.inf):
         of_what = f" of {unit}" if unit else ""
-        raise ConfigurationError(f"{name} must be a positive whole number{of_what}, not {value!r}")
+        under = "" if below is None else f" below {below}"
+        raise ConfigurationError(f"{name} must be a positive whole number{of_what}{under}, not {value!r}")
     return value
 
 

@@ -14,8 +14,8 @@ from uuid import UUID
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, GenerationChunk, LLMResult
 
+from temporal_token_interceptor._arguments import positive_number
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
-from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import TokenEvent
 
 
@@ -46,8 +46,7 @@ class TokenCapturingHandler(InlineHandler):
         attempt: int = 1,
     ) -> None:
         super().__init__()
-        if heartbeat_interval <= 0:
-            raise ConfigurationError(f"heartbeat_interval must be positive, not {heartbeat_interval!r}")
+        positive_number("heartbeat_interval", heartbeat_interval, unit="tokens")
         self._node_name = node_name
         self._publish = publish
         self._heartbeat_fn = heartbeat_fn

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal, get_args
 
+from temporal_token_interceptor._arguments import duration, one_of
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.protocol.cursor import Cursor
 
@@ -60,10 +61,9 @@ class ReadRequest:
             ("on_retry", self.on_retry, get_args(OnRetry)),
             ("runs", self.runs, get_args(FirstRun)),
         ):
-            if value not in known:
-                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+            one_of(name, value, known)
         if self.start_timeout is not None:
-            check_duration("start_timeout", self.start_timeout)
+            duration("start_timeout", self.start_timeout)
 
     @property
     def first_run_id(self) -> str | None:
@@ -78,13 +78,3 @@ class ReadRequest:
     def next_run(self, run_id: str) -> ReadRequest:
         """Return the request for the run that the workflow goes on in: all of it."""
         return replace(self, run_id=run_id, place=None, start="beginning")
-
-
-def check_duration(name: str, value: timedelta) -> None:
-    """Refuse what is no time to wait.
-
-    Raises:
-        ConfigurationError: it is no timedelta, or a negative one.
-    """
-    if not isinstance(value, timedelta) or value < timedelta(0):
-        raise ConfigurationError(f"{name} must be a timedelta that is not negative, not {value!r}")

@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from temporal_token_interceptor import environment
+from temporal_token_interceptor._arguments import duration
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.protocol.cursor import Cursor
-from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start, check_duration
+from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.workflow_stream import Runs
@@ -71,8 +72,8 @@ class TokenSubscriber:
             raise ConfigurationError(
                 f"backend must be a TokenSource such as RedisStreamBackend(...), not {type(backend).__name__}"
             )
-        check_duration("start_timeout", start_timeout)
-        check_duration("patience", patience)
+        duration("start_timeout", start_timeout)
+        duration("patience", patience)
         self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace

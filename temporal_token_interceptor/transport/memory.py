@@ -10,7 +10,8 @@ from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
 
-from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor
+from temporal_token_interceptor._arguments import positive_number
+from temporal_token_interceptor.errors import InvalidCursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.lifetime import OneLoop, closed_error
@@ -51,12 +52,9 @@ class MemoryStreamBackend:
     """Whether it is used by `async with`: that closes it, and a plugin does not."""
 
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
-        for name, value in (("stream_maxlen", stream_maxlen), ("max_streams", max_streams)):
-            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
         self.keep_interval: timedelta = timedelta(hours=1)
-        self._stream_maxlen = stream_maxlen
-        self._max_streams = max_streams
+        self._stream_maxlen = positive_number("stream_maxlen", stream_maxlen)
+        self._max_streams = positive_number("max_streams", max_streams)
         # One count for all: a stream that was dropped and begins again must not give out its ids twice.
         self._ids = count(1)
         self._streams: dict[StreamKey, deque[Entry]] = {}  # the one written last is last

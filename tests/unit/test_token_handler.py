@@ -127,7 +127,7 @@ def test_content_in_blocks_is_told_as_its_text():
 
 @pytest.mark.parametrize("interval", [0, -1])
 def test_an_interval_that_never_comes_is_refused(interval):
-    with pytest.raises(ConfigurationError, match="heartbeat_interval must be positive"):
+    with pytest.raises(ConfigurationError, match="heartbeat_interval must be a positive whole number"):
         TokenCapturingHandler("planner", lambda _: None, heartbeat_interval=interval)
 
 

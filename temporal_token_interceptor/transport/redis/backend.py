@@ -16,6 +16,7 @@ from typing import Any, Self
 from redis.asyncio import Redis, RedisCluster
 
 from temporal_token_interceptor import environment
+from temporal_token_interceptor._arguments import positive_duration, positive_number
 from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
 from temporal_token_interceptor.events import TokenEvent
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -77,12 +78,8 @@ class RedisStreamBackend:
         client: Redis | RedisCluster | None = None,
     ) -> None:
         for name, value in (("stream_maxlen", stream_maxlen), ("stream_ttl_seconds", stream_ttl_seconds)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _TOO_MUCH:
-                raise ConfigurationError(
-                    f"{name} must be a positive whole number below {_TOO_MUCH}, not {value!r}"
-                )
-        if not isinstance(patience, timedelta) or patience <= timedelta(0):
-            raise ConfigurationError(f"patience must be a positive timedelta, not {patience!r}")
+            positive_number(name, value, below=_TOO_MUCH)
+        positive_duration("patience", patience)
         if not isinstance(channel_prefix, str) or not channel_prefix or {"{", "}"} & {*channel_prefix}:
             raise ConfigurationError(
                 "channel_prefix must be a string that is not empty and has no braces (they mark a cluster's "
