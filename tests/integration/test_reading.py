@@ -212,7 +212,7 @@ async def test_a_late_reader_can_have_all_runs_of_a_chain(client, backend):
     assert kinds(events).count("RunContinued") == 2
     parts = [chunk.text async for chunk, _ in subscriber.messages(workflow_id, runs="all")]
     assert "".join(parts) == TEXT * 3
-    with pytest.raises(ConfigurationError, match="runs must be one of newest, all"):
+    with pytest.raises(ConfigurationError, match='runs must be one of "newest", "all"'):
         subscriber.subscribe(workflow_id, runs="some")
     with pytest.raises(ConfigurationError, match="needs a Temporal client"):
         await anext(TokenSubscriber(None, backend).subscribe(workflow_id, runs="all", until=_never()))
