@@ -14,7 +14,7 @@ help:  ## Show this list
 demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, in this terminal
 	@$(PY) -m examples.demo
 
-# Three at a time on two cores, because many tests wait for a time-out or a server: 317 s, and 412 s by two.
+# Three at a time on two cores, because many tests wait for a time-out or a server: 317 to 379 s, and 412 s by two.
 test: .venv/.installed  ## Run the tests against a real Temporal and a real Redis
 	@$(PY) -m pytest -n 3 --dist loadfile --hypothesis-profile=full
 
@@ -58,7 +58,7 @@ lowest: .venv/.installed  ## Run unit and contract tests with the oldest allowed
 
 newest: .venv/.installed  ## Run unit, contract and docs tests with the newest of everything, in .venv-newest
 	@$(PY) -m uv venv -q --clear --python $(PY) .venv-newest
-	@$(PY) -m uv pip install -q --python .venv-newest -e '.[dev,providers]'
+	@$(PY) -m uv pip install -q --python .venv-newest -e '.[dev]'
 	@.venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/docs
 
 bench: .venv/.installed  ## Measure the budgets

@@ -41,7 +41,7 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def providers(session: nox.Session) -> None:
-    """Run the real packages of all providers against a server on loopback."""
+    """Run real packages of providers against a server on loopback."""
     session.install("-e", ".[test,providers]", "-c", "constraints.txt")
     session.run("pytest", "-n", "0", *(session.posargs or ("tests/providers",)))
 
