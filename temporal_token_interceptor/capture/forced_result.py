@@ -44,9 +44,8 @@ def mend(model: BaseChatModel, result: ChatResult) -> None:
         for facts in (generation.generation_info, message.response_metadata):
             if facts:
                 _mend_ends(facts)
-        if package and isinstance(
-            message.content, list
-        ):  # other models may number the blocks of plain answers
+        # Only of packages that are known: other models may number the blocks of plain answers, too.
+        if package and isinstance(message.content, list):
             message.content = [_without_index(block) for block in message.content]
         if is_claude and isinstance(message, AIMessage):
             message.content = _claude_content(message)

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor, TransportUnavailable
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.gateway.access import Allow, Authorize, Deny, Target
-from temporal_token_interceptor.gateway.encoder import NativeEvents
+from temporal_token_interceptor.gateway.encoder import Encoder, NativeEvents
 from temporal_token_interceptor.gateway.hub import Hub, HubClient, Hubs, Key
 from temporal_token_interceptor.protocol.cursor import Cursor, Position
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
@@ -181,7 +181,7 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def _written(encoder: NativeEvents, client: HubClient, allowed: Allow, *, last: bool = False) -> bytes:
+def _written(encoder: Encoder, client: HubClient, allowed: Allow, *, last: bool = False) -> bytes:
     """Return what waits for a client, as it may see it; a ping if nothing does."""
     visible = allowed.visible
     taken = client.take()
@@ -192,7 +192,7 @@ def _written(encoder: NativeEvents, client: HubClient, allowed: Allow, *, last: 
     return encoder.encode(shown) if shown else b"" if last else encoder.ping()
 
 
-def _ended_early(encoder: NativeEvents, hub: Hub) -> bytes:
+def _ended_early(encoder: Encoder, hub: Hub) -> bytes:
     away = isinstance(hub.error, TransportUnavailable)
     return encoder.reconnect(_SPREAD, "unavailable" if away else type(hub.error).__name__)
 

@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
-from temporal_token_interceptor._tasks import joined
+from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.projector import Projector
@@ -64,11 +64,9 @@ class HubClient:
 
     async def wait(self, seconds: float) -> None:
         """Wait until there is something for the client, or for so long."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
-        except TimeoutError:
-            pass
         self._woken.clear()
         if self._sought:  # the cursor is not there: it was trimmed away, or is of another run
             self._sought, self.is_late = "", True
@@ -101,7 +99,7 @@ class Hub:
         self.clients: set[HubClient] = set()
         self.cursor = ""
         self.error: Exception | None = None
-        self._reading = asyncio.create_task(self._read(events))
+        self._reading = started(self._read(events), "token-stream hub")
 
     @property
     def view(self) -> View:
@@ -197,6 +195,6 @@ class Hubs:
 
     def _forget(self, key: Key) -> None:
         del self._ending[key]
-        closing = asyncio.create_task(self._hubs.pop(key).close())
+        closing = started(self._hubs.pop(key).close(), "token-stream hub closing")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

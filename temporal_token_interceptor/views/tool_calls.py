@@ -1,4 +1,7 @@
-"""The tool calls of one message, put together from their fragments: the one assembler of all views."""
+"""The tool calls of one message, put together from their fragments: for `.run()` and the terminal tool.
+
+The projector (`views.projected`) joins by rules of its own, because it shows a tool call before it is whole.
+"""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Play:
         return script.told
 
     async def _speak(self, script: Script) -> dict[str, str]:
-        told: dict[str, Any] = await workflow.execute_activity(
+        returned: dict[str, Any] = await workflow.execute_activity(
             "speak",
             script.speech,
             result_type=dict[str, Any],
@@ -85,5 +85,5 @@ class Play:
                 maximum_attempts=script.attempts,
             ),
         )
-        told.pop("custom_data", None)  # or it would be in this run's own history again
-        return told
+        returned.pop("custom_data", None)  # or it would be in this run's own history again
+        return returned

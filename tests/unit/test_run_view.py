@@ -407,4 +407,4 @@ async def test_a_run_keeps_no_call_that_its_reader_has_let_go():
         del call
         gc.collect()
 
-        assert [len(told) for told in run._reported[-1].values()] == [0]
+        assert [len(calls) for calls in run._reported[-1].values()] == [0]

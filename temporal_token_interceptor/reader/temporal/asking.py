@@ -54,13 +54,12 @@ class RetryingClient:
         patience: How long Temporal may be away, or refuse, before that is an error.
 
     Attributes:
-        patience: That.
+        patience: That, in seconds.
     """
 
     def __init__(self, client: Client, *, patience: timedelta) -> None:
-        self.patience = patience
+        self.patience = patience.total_seconds()
         self._client = client
-        self._patience = patience.total_seconds()
 
     async def call(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask until Temporal answers, within the bound; translate what it refuses.
@@ -91,9 +90,9 @@ class RetryingClient:
                     logger.warning(
                         "Temporal does not answer (%s); asking again for %g s",
                         error.status.name,
-                        self._patience,
+                        self.patience,
                     )
-                elif loop.time() - since > self._patience:
+                elif loop.time() - since > self.patience:
                     raise self._given_up(error) from error
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -105,11 +104,11 @@ class RetryingClient:
     def _given_up(self, error: RPCError) -> ConfigurationError | TransportUnavailable:
         if error.status in _REFUSED:
             return ConfigurationError(
-                f"Temporal has refused to answer for {self._patience:g} s ({error.status.name}: "
+                f"Temporal has refused to answer for {self.patience:g} s ({error.status.name}: "
                 f"{error.message}); check the credentials of the client and its rights in namespace "
                 f"{self._client.namespace!r}"
             )
         return TransportUnavailable(
-            f"Temporal has not answered for {self._patience:g} s ({error.status.name}); resume from the last "
+            f"Temporal has not answered for {self.patience:g} s ({error.status.name}); resume from the last "
             "event's cursor once it is back"
         )
