@@ -19,6 +19,7 @@ SMALL = Size(0.01)
 def in_threads(monkeypatch):
     """Children are threads: a process of its own takes seconds to import what is already here."""
     monkeypatch.setattr(measure, "ProcessPoolExecutor", lambda workers, _context: ThreadPoolExecutor(workers))
+    gc.freeze()  # benchmarks collect garbage often, and the suite's own objects are many
     yield
     gc.unfreeze()
 
