@@ -11,8 +11,6 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
-from hashlib import sha256
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor, TransportUnavailable
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.gateway.access import Allow, Authorize, Deny, Target
+from temporal_token_interceptor.gateway.assets import asset_routes
 from temporal_token_interceptor.gateway.encoder import Encoder, NativeEvents
 from temporal_token_interceptor.gateway.hub import Hub, HubClient, Hubs, Key
 from temporal_token_interceptor.protocol.cursor import Cursor, Position
@@ -54,7 +53,7 @@ class Gateway:
             routes=[
                 Route("/v1/workflows/{workflow_id:path}/events", self._events),
                 Route("/readyz", self._ready),
-                *_script_routes(),
+                *asset_routes(),
             ]
         )
 
@@ -152,21 +151,6 @@ def gateway(
     if not callable(authorize):
         raise ConfigurationError("authorize must be an async function (request, target) -> Allow or Deny")
     return Gateway(subscriber, authorize, recheck=recheck, keep_alive=keep_alive, linger=linger)
-
-
-def _script_routes() -> list[Route]:
-    """Return the routes of the browser's script: by its name, and by one that changes with its content."""
-    script = Path(__file__).with_name("tti.js").read_bytes()
-
-    async def newest(request: Request) -> Response:  # noqa: ARG001 - as Starlette calls it
-        return Response(script, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
-
-    async def immutable(request: Request) -> Response:  # noqa: ARG001 - as Starlette calls it
-        kept = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(script, media_type="text/javascript", headers=kept)
-
-    name = f"/tti.{sha256(script).hexdigest()[:12]}.js"
-    return [Route("/tti.js", newest), Route(name, immutable)]
 
 
 class _Stream(StreamingResponse):

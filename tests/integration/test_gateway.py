@@ -178,13 +178,15 @@ async def test_a_server_that_stops_sends_its_clients_away(client, backend):
 
 
 async def test_the_script_for_browsers_is_served(client, backend):
-    """Under its name, and always under one that changes with its content."""
-    script = Path(gateway.__code__.co_filename).with_name("tti.js").read_bytes()
+    """Under its name, and always under one that changes with its content; and its types, for editors."""
+    folder = Path(gateway.__code__.co_filename).parent
+    script, types = (folder / "tti.js").read_bytes(), (folder / "tti.d.ts").read_bytes()
     async with served(client, backend) as (_, http):
         newest = await http.get("/tti.js")
         kept = await http.get(f"/tti.{sha256(script).hexdigest()[:12]}.js")
+        typed = await http.get("/tti.d.ts")
 
-    assert newest.content == kept.content == script
+    assert (newest.content, kept.content, typed.content) == (script, script, types)
     assert newest.headers["content-type"].startswith("text/javascript")
     assert "immutable" in kept.headers["cache-control"]
 
