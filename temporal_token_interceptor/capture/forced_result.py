@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -47,8 +48,13 @@ def mend(model: BaseChatModel, result: ChatResult) -> None:
         # Only of packages that are known: other models may number the blocks of plain answers, too.
         if package and isinstance(message.content, list):
             message.content = [_without_index(block) for block in message.content]
+        calls = message.additional_kwargs.get("tool_calls")
+        if package and package not in _NUMBERS_CALLS and isinstance(calls, list):
+            message.additional_kwargs["tool_calls"] = [_without_index(call) for call in calls]
         if is_claude and isinstance(message, AIMessage):
             message.content = _claude_content(message)
+        elif package in _TEXT_IN_BLOCKS and isinstance(message.content, list):
+            message.content = list(_blocks(message.content))
         elif package == "langchain_openai" and message.response_metadata.get("object") == "response":
             _complete_items(message)
 
@@ -64,7 +70,11 @@ def _without_index(block: Any) -> Any:
     """Return a block without the number by which LangChain merges chunks; so for parts of a summary."""
     if not isinstance(block, dict):
         return block
-    parts = {name: [_without_index(part) for part in block[name]] for name in _PARTS & block.keys()}
+    parts = {
+        name: [_without_index(part) for part in block[name]]
+        for name in _PARTS & block.keys()
+        if isinstance(block[name], list)
+    }
     return {name: parts.get(name, value) for name, value in block.items() if name != "index"}
 
 
@@ -85,17 +95,19 @@ def _claude_content(message: AIMessage) -> str | list[str | dict[Any, Any]]:
     It has a list wherever tools are bound; the plain answer is a `str` if there is nothing but text.
     """
     content = message.content
-    pieces = [content] if isinstance(content, str) else content
-    blocks = [
-        {"type": "text", "text": piece} if isinstance(piece, str) else _with_input(piece)
-        for piece in pieces
-        if piece
-    ]
+    blocks = [_with_input(block) for block in _blocks([content] if isinstance(content, str) else content)]
     match blocks:
         case [{"type": "text", "text": str(text), **more}] if not more.get("citations"):
             return text
         case _:
             return list(blocks)
+
+
+def _blocks(content: Iterable[str | dict[Any, Any]]) -> Iterator[dict[Any, Any]]:
+    """Each piece of text as a block; an empty one is none."""
+    for piece in content:
+        if piece:
+            yield {"type": "text", "text": piece} if isinstance(piece, str) else piece
 
 
 def _with_input(block: dict[Any, Any]) -> dict[Any, Any]:
@@ -126,7 +138,7 @@ def _has_own_endpoint(model: BaseChatModel) -> bool:
     fields = type(model).model_fields
     for name in _ENDPOINTS:
         if name in fields and (value := getattr(model, name, None)) is not None:
-            if value in _PROVIDERS_OWN:  # a default that comes from a factory, as from the environment
+            if value in _PROVIDERS_OWN:  # filled in by a factory or a validator
                 continue
             default = fields[name].get_default(call_default_factory=False)
             if not isinstance(default, str) or value != default:
@@ -149,8 +161,14 @@ _ENDS = (
 )
 """The names under which providers say why a model stopped."""
 
-_PARTS = frozenset({"summary"})
+_PARTS = frozenset({"summary", "thinking"})
 """The members of a block that are lists of numbered parts."""
+
+_NUMBERS_CALLS = frozenset({"langchain_mistralai"})
+"""The packages whose plain answers have numbers in the tool calls of `additional_kwargs`, too."""
+
+_TEXT_IN_BLOCKS = frozenset({"langchain_mistralai"})
+"""The packages whose plain answers have each text of a list as a block."""
 
 _ALWAYS_ENDS = frozenset(
     {
@@ -176,5 +194,5 @@ _ENDPOINTS = (
     "base_url",
 )
 
-_PROVIDERS_OWN = ("https://api.anthropic.com",)
-"""Endpoints that a model fills in by itself, by a factory, where the user names none."""
+_PROVIDERS_OWN = ("https://api.anthropic.com", "https://api.mistral.ai/v1")
+"""Endpoints that a model fills in by itself where the user names none."""

@@ -10,6 +10,7 @@ from langchain_core.language_models import BaseChatModel
 from tests.providers.answers import MODEL, Form
 from tests.providers.forms.anthropic import Messages
 from tests.providers.forms.chat_completions import ChatCompletions
+from tests.providers.forms.mistral import Mistral
 from tests.providers.forms.responses import Responses
 
 KEY = "no-key"
@@ -29,7 +30,7 @@ class Provider:
         options: What a user gives to make the model.
         reasons: Whether its models send their reasoning.
         stops: Whether cancelling an async call closes its connection at once.
-        timeout: The name, and the value in the package's own unit, of a timeout of half a second.
+        timeout: The name, and the value in the package's own unit, of a short timeout.
     """
 
     name: str
@@ -83,5 +84,49 @@ ANTHROPIC = Provider(
     reasons=True,
 )
 
-PROVIDERS = {provider.name: provider for provider in (OPENAI, RESPONSES, ANTHROPIC)}
+GROQ = Provider(
+    "groq",
+    "Groq",
+    "langchain-groq",
+    "ChatGroq",
+    "api.groq.com",
+    ChatCompletions(reasoning="reasoning", usage_at="reason", usage_inside="x_groq"),
+    {"model": MODEL, "api_key": KEY, "max_retries": 0},
+    reasons=True,
+)
+DEEPSEEK = Provider(
+    "deepseek",
+    "DeepSeek",
+    "langchain-deepseek",
+    "ChatDeepSeek",
+    "api.deepseek.com",
+    ChatCompletions(reasoning="reasoning_content"),
+    {"model": MODEL, "api_key": KEY, "max_retries": 0},
+    reasons=True,
+)
+XAI = Provider(
+    "xai",
+    "xAI",
+    "langchain-xai",
+    "ChatXAI",
+    "api.x.ai",
+    ChatCompletions(reasoning="reasoning_content"),
+    {"model": MODEL, "api_key": KEY, "max_retries": 0},
+    reasons=True,
+)
+MISTRAL = Provider(
+    "mistralai",
+    "Mistral",
+    "langchain-mistralai",
+    "ChatMistralAI",
+    "api.mistral.ai",
+    Mistral(),
+    {"model": MODEL, "api_key": KEY, "max_retries": 0},
+    reasons=True,
+    timeout={"timeout": 1},  # whole seconds
+)
+
+PROVIDERS = {
+    provider.name: provider for provider in (OPENAI, RESPONSES, ANTHROPIC, GROQ, DEEPSEEK, XAI, MISTRAL)
+}
 QUICK = ("openai", "openai-responses", "anthropic")

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -201,9 +202,11 @@ def _routed(wire: Wire) -> Iterator[None]:
 def _trusting(certificate: Path) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in _TRUSTED_BY}
     os.environ.update(dict.fromkeys(_TRUSTED_BY, str(certificate)))
+    where, certifi.where = certifi.where, lambda: str(certificate)  # Mistral's reads no variable
     try:
         yield
     finally:
+        certifi.where = where
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -220,14 +220,16 @@ async def test_an_endpoint_of_ones_own_may_leave_the_end_out():
     assert message.text == "half an answer"
 
 
-async def test_the_endpoint_that_a_model_fills_in_itself_is_not_ones_own():
-    """ChatAnthropic takes its endpoint from a factory, which reads the environment."""
-    model = provider(
-        "langchain_anthropic.chat_models",
-        {},
-        __annotations__={"anthropic_api_url": str | None},
-        anthropic_api_url="https://api.anthropic.com",
-    )
+@pytest.mark.parametrize(
+    ("package", "name", "endpoint"),
+    [
+        ("langchain_anthropic", "anthropic_api_url", "https://api.anthropic.com"),
+        ("langchain_mistralai", "endpoint", "https://api.mistral.ai/v1"),
+    ],
+)
+async def test_the_endpoint_that_a_model_fills_in_itself_is_not_ones_own(package, name, endpoint):
+    """ChatAnthropic takes its endpoint from a factory, ChatMistralAI sets it when it is validated."""
+    model = provider(f"{package}.chat_models", {}, __annotations__={name: str | None}, **{name: endpoint})
 
     with pytest.raises(IncompleteAnswer):
         await ask(model, "ainvoke")
@@ -317,6 +319,34 @@ async def test_blocks_are_not_numbered_where_a_package_numbers_only_streams(pack
     message, _ = await ask(model, "ainvoke")
 
     assert ("index" in message.content[0]) is (package == "my_own")
+
+
+@given(st.lists(st.sampled_from(["", "so", "hm"]), min_size=1), st.integers(0, 3))
+def test_text_in_a_list_is_a_block_where_a_package_has_blocks_alone(pieces, place):
+    """As Mistral's: the stream of an answer with reasoning is pieces of text beside numbered blocks."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm", "index": 0}], "index": 0}
+    content: list[Any] = [*pieces[:place], thought, *pieces[place:]]
+    message = AIMessage(content)
+    result = ChatResult(generations=[ChatGeneration(message=message)])
+
+    forced_result.mend(streaming("langchain_mistralai"), result)
+
+    plain = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    blocks = [plain if piece is thought else {"type": "text", "text": piece} for piece in content if piece]
+    assert message.content == blocks
+
+
+@pytest.mark.parametrize("package", ["langchain_groq", "langchain_mistralai", "my_own"])
+def test_raw_tool_calls_are_not_numbered_where_a_package_numbers_only_streams(package):
+    """`additional_kwargs` has what the provider sent; Mistral sends the number in a plain answer, too."""
+    call = {"index": 0, "id": "1", "function": {"name": "f", "arguments": "{}"}}
+    message = AIMessage("", additional_kwargs={"tool_calls": [call]})
+    result = ChatResult(generations=[ChatGeneration(message=message)])
+
+    forced_result.mend(streaming(package), result)
+
+    [mended] = message.additional_kwargs["tool_calls"]
+    assert ("index" in mended) is (package != "langchain_groq")
 
 
 # ------------------------------------------------------------------ what would really run

@@ -41,6 +41,29 @@ class ChatCompletions:
 
     def whole(self, answer: Answer, request: Request) -> bytes:
         """Return one object with one choice."""
+        choice = {
+            "index": 0,
+            "message": self.message(answer),
+            "logprobs": None,
+            "finish_reason": _finish(answer),
+        }
+        return json.dumps(self._body("chat.completion", choices=[choice], usage=_USAGE)).encode()
+
+    def stream(self, answer: Answer, request: Request) -> list[bytes]:
+        """Return a chunk for each piece, one with the reason, one with the usage, and `[DONE]`."""
+        events = [self._chunk(delta, None) for delta in self.deltas(answer)]
+        last = self._chunk({}, _finish(answer))
+        if self.usage_at == "reason":
+            last["usage"] = _USAGE
+            if self.usage_inside:
+                last[self.usage_inside] = {"usage": _USAGE}
+        events.append(last)
+        if self.usage_at == "apart":
+            events.append(self._body("chat.completion.chunk", choices=[], usage=_USAGE))
+        return [*(sse(event) for event in events), sse("[DONE]")]
+
+    def message(self, answer: Answer) -> dict[str, Any]:
+        """Return the message of a plain answer."""
         message: dict[str, Any] = {
             "role": "assistant",
             "content": "".join(answer.text) or None,
@@ -53,11 +76,10 @@ class ChatCompletions:
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.json}}
                 for call in answer.calls
             ]
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
-        return json.dumps(self._body("chat.completion", choices=[choice], usage=_USAGE)).encode()
+        return message
 
-    def stream(self, answer: Answer, request: Request) -> list[bytes]:
-        """Return a chunk for each piece, one with the reason, one with the usage, and `[DONE]`."""
+    def deltas(self, answer: Answer) -> list[dict[str, Any]]:
+        """Return its parts."""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", **dict(self.plain_message)}]
         if self.reasoning:
             deltas += [{self.reasoning: piece} for piece in answer.reasoning]
@@ -68,16 +90,7 @@ class ChatCompletions:
             deltas += [
                 {"tool_calls": [{"index": index, "function": {"arguments": piece}}]} for piece in call.args
             ]
-        events = [self._chunk(delta, None) for delta in deltas]
-        last = self._chunk({}, _finish(answer))
-        if self.usage_at == "reason":
-            last["usage"] = _USAGE
-            if self.usage_inside:
-                last[self.usage_inside] = {"usage": _USAGE}
-        events.append(last)
-        if self.usage_at == "apart":
-            events.append(self._body("chat.completion.chunk", choices=[], usage=_USAGE))
-        return [*(sse(event) for event in events), sse("[DONE]")]
+        return deltas
 
     def error(self, status: int, kind: str, message: str) -> bytes:
         """Return the error that a body has in place of choices."""
