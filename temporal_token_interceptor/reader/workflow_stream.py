@@ -87,6 +87,18 @@ class Runs:
             request: What is to be read.
             telemetry: Receives each frame and event; None where telemetry is off.
         """
+        async with aclosing(self.batches(request, telemetry)) as batches:
+            async for events in batches:
+                for event in events:
+                    yield event
+
+    async def batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None) -> Batches:
+        """Iterate over the same in lists, each of what came at once; none is empty.
+
+        Args:
+            request: What is to be read.
+            telemetry: Receives each frame and event; None where telemetry is off.
+        """
         with ExitStack() as stack:
             if telemetry is not None:
                 stack.enter_context(telemetry.reading())
@@ -95,8 +107,8 @@ class Runs:
                     async for events in batches:
                         if telemetry is not None:
                             telemetry.events(events)
-                        for event in events:
-                            yield event
+                        if events:
+                            yield events
             except StreamNotFound as error:
                 raise _not_found(error, request) from error.__cause__
 

@@ -203,7 +203,10 @@ def _members(name: str, value: Any, documented: Any, *, fields: bool) -> Iterato
             kind = f": {member.annotation}" if member.annotation is not None else ""
             yield f"`{attribute}{kind}`: {_flow(_text(member))}"
     answers: list[str] = []
-    for member_name, member in documented.members.items():
+    for member_name, member in {
+        **documented.members,
+        **({} if fields else _inherited(value, documented)),
+    }.items():
         if member_name.startswith("_") or not (member.is_function or "property" in member.labels):
             continue
         if _is_foreign(value, member_name):
@@ -218,6 +221,19 @@ def _members(name: str, value: Any, documented: Any, *, fields: bool) -> Iterato
     if answers:
         theirs = next(base for base in value.__mro__[1:] if _is_theirs(base) and base is not object)
         yield f"{', '.join(answers)}: as `{theirs.__name__}` has it."
+
+
+def _inherited(value: Any, documented: Any) -> dict[str, Any]:
+    """The members that come from those of our own bases which have no entry of their own."""
+    public = {*temporal_token_interceptor.__all__, *testing.__all__}
+    bases = [base for base in value.__mro__[1:] if base.__module__.startswith(PACKAGE)]
+    return {
+        name: member
+        for base in bases
+        if base.__name__ not in public
+        for name, member in _of(base).members.items()
+        if name not in documented.members
+    }
 
 
 def _entry(name: str, value: Any, path: str) -> Iterator[str]:

@@ -1,0 +1,171 @@
+"""What a subscriber offers beside events: text, LangGraph's messages, and the run as an object.
+
+Each is made of one subscription; `TokenSubscriber` has the subscription.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.events import Event, TokenEvent
+from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
+from temporal_token_interceptor.reader.workflow_stream import Runs
+from temporal_token_interceptor.views.ending import Ending
+from temporal_token_interceptor.views.snapshot import Fold
+
+if TYPE_CHECKING:
+    from temporal_token_interceptor.views.langgraph_messages import Messages
+    from temporal_token_interceptor.views.workflow_run import WorkflowRun
+
+
+class WorkflowViews(ABC):
+    """The shapes of a workflow that are made of its events; the base of `TokenSubscriber`."""
+
+    _runs: Runs
+
+    @abstractmethod
+    def subscribe(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
+    ) -> AsyncGenerator[Event]:
+        """Iterate over the events; see `TokenSubscriber.subscribe`."""
+
+    def tokens(
+        self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
+    ) -> AsyncGenerator[TokenEvent]:
+        """Iterate over the answer text alone.
+
+        A retry shows as a token whose `attempt` is higher than before: drop what you have of the same
+        `call.id`. A call that fails within an attempt (a retry or a fallback inside the graph) does
+        not show at all. Where either matters, `subscribe` reports it, and `text` and `messages` take it back.
+
+        Raises:
+            ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
+            TokenStreamError: as of `subscribe`.
+        """
+        return _texts(self.subscribe(workflow_id, run_id, cursor))
+
+    async def text(self, workflow_id: str, run_id: str | None = None, *, runs: FirstRun = "newest") -> str:
+        """Wait for the workflow to close, however it does, and return the text of all its calls, whole.
+
+        Of the run, by default the newest, and of those that it goes on in; `runs`: as for `subscribe`. Call
+        by call, in the order in which they began; what superseded attempts said is not in it.
+
+        Raises:
+            TokensMissing: something is; `snapshot` has the rest.
+            ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
+            TokenStreamError: as of `subscribe`.
+        """
+        fold, ending = Fold(), Ending()
+        async with aclosing(self.subscribe(workflow_id, run_id, runs=runs)) as events:
+            async for event in events:
+                fold.add(event)
+                ending.note(event)
+        ending.check_whole()
+        return fold.snapshot("", "").text
+
+    def messages(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        subgraphs: bool = False,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> Messages:
+        """Iterate over `(chunk, metadata)`, as over `graph.astream(..., stream_mode="messages")`.
+
+        When Temporal retries an activity, a `RemoveMessage` takes back each message of the attempt that
+        failed, as in LangGraph's own state, before the new attempt sends text under new ids.
+
+        The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
+        missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at the end.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `metadata["cursor"]` of a chunk: goes on right after it. Only good for the same options.
+            start: As for `subscribe`.
+            on_retry: `"hold"`: nothing of an attempt before it has succeeded, then all of it at once.
+            subgraphs: Whether to show what is said within subgraphs, too; `metadata["path"]` says where.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            StreamNotFound: no such namespace, or the workflow was not started in time.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
+        """
+        # A process that only reads events loads no LangChain.
+        from temporal_token_interceptor.views.langgraph_messages import messages  # noqa: PLC0415
+
+        shown = _of_views(on_retry)
+        return messages(
+            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs),
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            cursor=cursor,
+            subgraphs=subgraphs,
+        )
+
+    def run(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        *,
+        on_retry: Literal["reset", "hold"] = "reset",
+        result_type: type | None = None,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> WorkflowRun:
+        """Return a workflow as streams of its model calls, tools and updates, and its result.
+
+        For `async with`, as LangGraph's `astream_events(version="v3")` gives a run. A call that a retry
+        replaces raises `CallNotCompleted`; if it had ended already, it is marked `superseded`.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            on_retry: As for `messages`.
+            result_type: What `await run.output` is to be read as, as for Temporal's workflow handle.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+        """
+        from temporal_token_interceptor.views.workflow_run import WorkflowRun  # noqa: PLC0415
+
+        return WorkflowRun(
+            self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until, runs=runs),
+            lambda: self._runs.result(workflow_id, run_id, result_type),
+        )
+
+
+async def _texts(events: AsyncGenerator[Event]) -> AsyncGenerator[TokenEvent]:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, TokenEvent):
+                yield event
+
+
+def _of_views(on_retry: OnRetry) -> OnRetry:
+    """Return a policy that shows one attempt of an activity at a time."""
+    if on_retry == "annotate":
+        raise ConfigurationError("on_retry must be reset or hold: `subscribe` alone can show all attempts")
+    return on_retry
