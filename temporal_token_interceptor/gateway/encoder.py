@@ -18,6 +18,7 @@ class Encoder(Protocol):
     """
 
     media_type: str
+    name: str  # of the format, for metrics
 
     def begin(self) -> bytes:
         """Return what is sent at once, so that proxies and clients see that the stream is open."""
@@ -39,11 +40,16 @@ class Encoder(Protocol):
         """Return what asks the client to come again after so many milliseconds; the stream closes then."""
         ...
 
+    def problem(self, status: int, detail: str) -> bytes:
+        """Return what reports that the stream cannot go on; it closes then. `status` is as of HTTP."""
+        ...
+
 
 class NativeEvents:
     """Server-sent events: `event` is the change's `op`, `data` the change, `id` the cursor of a write."""
 
     media_type = "text/event-stream"
+    name = "sse"
 
     def begin(self) -> bytes:
         """Return the time after which a browser comes again, and a comment."""
@@ -69,6 +75,10 @@ class NativeEvents:
     def reconnect(self, after: int, reason: str) -> bytes:
         """Return the time to wait, for a browser, and the event, for `tti.js`."""
         return f"retry: {after}\n".encode() + _event("reconnect", {"after": after, "reason": reason}, "")
+
+    def problem(self, status: int, detail: str) -> bytes:
+        """Return an event `problem`; a browser comes again after a minute."""
+        return b"retry: 60000\n" + _event("problem", {"status": status, "detail": detail}, "")
 
 
 def json_text(value: Any) -> str:

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Literal, NamedTuple
 
 from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.events import Event
@@ -25,8 +26,22 @@ WAITING = 256
 REMEMBERED = 4_096
 """Changes that a client can resume within; before them it gets the state."""
 
-Key = tuple[str, str | None]
-"""What a hub reads: the workflow, and the run to begin with."""
+Policy = Literal["reset", "hold"]
+"""What a hub's clients are shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
+
+
+class Key(NamedTuple):
+    """What a hub reads. Clients of one workflow that want another policy need another hub.
+
+    Attributes:
+        workflow_id: The workflow.
+        run_id: The run to begin with; None for the newest.
+        on_retry: What to show of attempts that did not stand.
+    """
+
+    workflow_id: str
+    run_id: str | None = None
+    on_retry: Policy = "reset"
 
 
 class HubClient:
@@ -44,6 +59,16 @@ class HubClient:
         self.is_late = tail is None and not sought
         if hub.has_ended or self.is_late or self._waiting:
             self._woken.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self._hub.has_ended
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the hub's subscription ended early."""
+        return self._hub.error
 
     def put(self, change: Change) -> None:
         """Add a change, unless the client is late anyhow, or has it."""
@@ -161,7 +186,7 @@ class Hubs:
         self._closing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def client(self, key: Key, cursor: str | None) -> AsyncIterator[tuple[Hub, HubClient]]:
+    async def client(self, key: Key, cursor: str | None) -> AsyncIterator[HubClient]:
         """Yield a client of the key's hub, which is made if there is none, or if it failed."""
         if (timer := self._ending.pop(key, None)) is not None:
             timer.cancel()
@@ -170,18 +195,12 @@ class Hubs:
             hub = self._hubs[key] = Hub(self._subscribe(key))
         client = hub.client(cursor)
         try:
-            yield hub, client
+            yield client
         finally:
             hub.clients.discard(client)
             if not hub.clients and self._hubs.get(key) is hub:
                 loop = asyncio.get_running_loop()
                 self._ending[key] = loop.call_later(self._linger, self._forget, key)
-
-    def wake(self) -> None:
-        """End the wait of all clients."""
-        for hub in self._hubs.values():
-            for client in hub.clients:
-                client.wake()
 
     async def close(self) -> None:
         """End all subscriptions."""

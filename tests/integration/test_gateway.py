@@ -1,7 +1,7 @@
 """Streams over HTTP, from real Temporal and Redis: retries, reloads, refusals and a server that stops."""
 
 import json
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import Route
 from temporalio import activity
 
 from temporal_token_interceptor import ConfigurationError, RedisStreamBackend, TokenSubscriber
-from temporal_token_interceptor.gateway.access import Allow, Deny, anyone
+from temporal_token_interceptor.gateway.access import Allow, Deny, Target, anyone
 from temporal_token_interceptor.gateway.app import gateway
+from temporal_token_interceptor.gateway.streaming import StreamRequest
 from temporal_token_interceptor.testing import ScriptedChatModel
 from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.projector import Projector
@@ -175,6 +177,62 @@ async def test_a_server_that_stops_sends_its_clients_away(client, backend):
     assert ready.status_code == 503
     assert response.status_code == 200
     assert [name for name, _, _ in events_of(response.text)] == ["reconnect"]
+
+
+class Shouted:
+    """A format that cannot take back: capital letters, a number for each change, and the end."""
+
+    media_type, name = "text/plain", "shouted"
+
+    def begin(self):
+        return b"begin\n"
+
+    def late(self, view, cursor):
+        raise AssertionError("a subscription of its own is never late")
+
+    def encode(self, changes):
+        assert len(changes) > 0
+        return "".join(
+            f"{change.op} {str(change.data).upper() if change.op == 'grow' else ''}\n" for change in changes
+        ).encode()
+
+    def ping(self):
+        return b""
+
+    def reconnect(self, after, reason):
+        return f"again {reason}\n".encode()
+
+    def problem(self, status, detail):
+        return f"problem {status}\n".encode()
+
+
+def shouted(streams):
+    async def stream(request):
+        target = Target(request.query_params["workflow"], None, "read")
+        asked = StreamRequest(
+            request=request, target=target, encoder=Shouted(), on_retry="hold", begin="start"
+        )
+        return await streams.serve(asked)
+
+    return [Route("/shouted", stream)]
+
+
+async def test_a_format_is_an_encoder_and_its_routes(client, backend):
+    """All else is the gateway's: who may read, retries held back, and a server that stops."""
+    async with finished(client, backend) as workflow_id:
+        app = gateway(TokenSubscriber(client, backend), authorize=anyone, formats=[shouted])
+        async with (
+            aclosing(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http,
+        ):
+            body = (await http.get("/shouted", params={"workflow": workflow_id})).text
+            app.drain()
+            refused = await http.get("/shouted", params={"workflow": workflow_id})
+
+    assert [line[5:] for line in body.splitlines() if line.startswith("grow ")] == [w.upper() for w in WORDS]
+    assert "remove" not in body
+    assert body.endswith("end \n")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
 
 
 async def test_the_script_for_browsers_is_served(client, backend):

@@ -64,11 +64,11 @@ async def test_a_client_that_leaves_is_forgotten(client, redis_url):
     async with running(client, redis_url) as (app, url), httpx.AsyncClient() as http:
         async with http.stream("GET", url, timeout=20) as response:
             await until(response.aiter_lines(), "first")
-            [hub] = app._hubs._hubs.values()
+            [hub] = app._streams._hubs._hubs.values()
         await asyncio.wait({hub._reading}, timeout=20)
 
         assert hub._reading.done()
-        assert not app._hubs._hubs
+        assert not app._streams._hubs._hubs
 
 
 async def test_a_server_that_stops_ends_its_streams(client, redis_url):

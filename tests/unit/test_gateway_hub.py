@@ -5,8 +5,10 @@ from random import Random
 
 import pytest
 
+from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.gateway import hub as hub_module
-from temporal_token_interceptor.gateway.hub import Hub, Hubs
+from temporal_token_interceptor.gateway.hub import Hub, Hubs, Key
+from temporal_token_interceptor.gateway.replay import Replay
 from temporal_token_interceptor.views.changes import View
 from temporal_token_interceptor.views.projector import Projector
 from tests.support.projected import a_stream, flat, folded
@@ -97,13 +99,60 @@ async def test_a_hub_ends_after_its_last_client():
         return yielded(a_stream(Random(1)), gate)
 
     hubs = Hubs(subscribe, 0.05)
-    async with hubs.client(("wf", None), None) as (first, _):
+    async with hubs.client(Key("wf"), None) as first:
         pass
-    async with hubs.client(("wf", None), None) as (second, _):
-        assert second is first
-    await asyncio.wait_for(asyncio.wait({first._reading}), 5)
-    async with hubs.client(("wf", None), None) as (third, _):
-        assert third is not first
+    async with hubs.client(Key("wf"), None) as second:
+        assert second._hub is first._hub
+    await asyncio.wait_for(asyncio.wait({first._hub._reading}), 5)
+    async with hubs.client(Key("wf"), None) as third:
+        assert third._hub is not first._hub
     await hubs.close()
 
-    assert made == [("wf", None)] * 2
+    assert made == [Key("wf")] * 2
+
+
+async def read_all(replay):
+    """Everything that a replay gives, one by one."""
+    taken = []
+    while not replay.has_ended:
+        await replay.wait(5)
+        taken.append(replay.take())
+    await replay.close()
+    return [one for one in taken if one]
+
+
+async def test_a_replay_gives_every_change_by_itself():
+    """For clients that count: what came together stays apart, however late it is taken."""
+    events = a_stream(Random(3))
+    projector = Projector()
+    expected = [made for event in events if (made := projector.read(event))]
+
+    assert await read_all(Replay(yielded(events))) == expected
+
+
+async def test_a_replay_goes_on_after_a_cursor():
+    """Exactly the rest; and the state, where the cursor is not there."""
+    events = [event for event in a_stream(Random(3)) if event.cursor]
+    projector = Projector()
+    expected = [made for event in events if (made := projector.read(event))]
+    half = len(expected) // 2
+
+    rest = await read_all(Replay(yielded(events), expected[half][-1].cursor))
+    [(state, cursor)] = await read_all(Replay(yielded(events), "1~elsewhere~5-0~2"))
+
+    assert rest == expected[half + 1 :]
+    assert (state.to_json(), cursor) == (projector.view.to_json(), events[-1].cursor)
+
+
+async def test_a_replay_reports_why_it_ended():
+    """The error of its subscription, after all that came before it."""
+
+    async def failing():
+        yield a_stream(Random(3))[0]
+        raise TransportUnavailable("away")
+
+    replay = Replay(failing())
+    [first] = await read_all(replay)
+
+    assert first
+    assert isinstance(replay.error, TransportUnavailable)

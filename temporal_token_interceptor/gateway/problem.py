@@ -1,0 +1,75 @@
+"""Errors as HTTP clients get them: before a stream has begun, problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from temporal_token_interceptor.errors import (
+    CodecMismatch,
+    ConfigurationError,
+    StreamNotFound,
+    TransportUnavailable,
+)
+from temporal_token_interceptor.gateway.access import Deny
+
+HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept"}
+"""Of all answers that are made for one client: no cache and no proxy keeps them or holds them back."""
+
+
+class Problem(Exception):
+    """A request is answered with an error. Raised by routes; the app turns it into a response.
+
+    Attributes:
+        status: The HTTP status.
+        detail: What is wrong and what to do, for the person who wrote the client; no content of a stream.
+        headers: What the answer has beside those of every answer.
+    """
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.detail}"
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """Return the response of a `Problem`, as an exception handler of Starlette."""
+    if not isinstance(error, Problem):
+        raise error
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": request.url.path,  # without the query, which may hold a token
+    }
+    headers = HEADERS | error.headers
+    return JSONResponse(body, error.status, media_type="application/problem+json", headers=headers)
+
+
+def refusal(denied: Deny) -> Problem:
+    """Return how a client is answered that `authorize` denied."""
+    if denied.hide:
+        return Problem(404, "there is no such workflow")
+    return Problem(denied.status, "log in first" if denied.status == 401 else "not allowed")
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return how an error that ended a subscription is answered; 503 where the client may come again."""
+    match error:
+        case StreamNotFound():
+            return Problem(404, "no such workflow was started in time: check the id")
+        case TransportUnavailable():
+            return Problem(503, "the stream cannot be read at present: come again", {"Retry-After": "5"})
+        case CodecMismatch():
+            return Problem(500, "the stream is sealed, and the server has no key that opens it")
+        case ConfigurationError():
+            return Problem(400, str(error))
+        case _:
+            return Problem(500, "the stream cannot be read: the server's log has the reason")
