@@ -185,10 +185,12 @@ class View:
         """
         changes = [Change("run", data=self.run)] if self.run else []
         for item in self.items.values():
-            changes.append(_of(item, "open", item.data))
+            changes.append(change_of(item, "open", item.data))
             if item.length:
-                changes.append(_of(item, "grow", item.text))
-        changes += [_of(item, "close", item.facts) for item in reversed(self.items.values()) if not item.open]
+                changes.append(change_of(item, "grow", item.text))
+        changes += [
+            change_of(item, "close", item.facts) for item in reversed(self.items.values()) if not item.open
+        ]
         changes += [
             Change("note", note.id, data=note.data, at=note.at, node=note.node) for note in self.notes
         ]
@@ -267,5 +269,13 @@ def _units(text: str, length: int) -> str:
     return text.encode("utf-16-le", "surrogatepass")[: 2 * length].decode("utf-16-le", "surrogatepass")
 
 
-def _of(item: Item, op: Op, data: Any) -> Change:
+def after_units(text: str, length: int) -> str:
+    """Return the rest of a text, from a place that is counted in UTF-16 units."""
+    if text.isascii():
+        return text[length:]
+    return text.encode("utf-16-le", "surrogatepass")[2 * length :].decode("utf-16-le", "surrogatepass")
+
+
+def change_of(item: Item, op: Op, data: Any) -> Change:
+    """Return a change of an item."""
     return Change(op, item.id, item.kind, item.parent, item.stable, data, node=item.node)
