@@ -68,7 +68,15 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.transport.memory import MemoryStreamBackend
     from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
     from temporal_token_interceptor.views.model_call import ModelCall
-    from temporal_token_interceptor.views.snapshot import CallText, Snapshot
+    from temporal_token_interceptor.views.snapshot import (
+        AttemptState,
+        CallText,
+        NodeState,
+        RetrieverState,
+        Snapshot,
+        ToolCallText,
+        ToolState,
+    )
     from temporal_token_interceptor.views.workflow_run import WorkflowRun
     from temporal_token_interceptor.worker.instrument import instrument, uninstrument
     from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
@@ -154,7 +162,15 @@ __all__ += ["RedisStreamBackend"]
 _found_in("transport.redis.backend")
 __all__ += ["ModelCall"]
 _found_in("views.model_call")
-__all__ += ["CallText", "Snapshot"]
+__all__ += [
+    "AttemptState",
+    "CallText",
+    "NodeState",
+    "RetrieverState",
+    "Snapshot",
+    "ToolCallText",
+    "ToolState",
+]
 _found_in("views.snapshot")
 __all__ += ["WorkflowRun"]
 _found_in("views.workflow_run")

@@ -20,7 +20,8 @@ from temporal_token_interceptor.reader.workflow_stream import Runs
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
 from temporal_token_interceptor.telemetry.subscription import subscription_telemetry
 from temporal_token_interceptor.transport.base import TimedSource, TokenSource
-from temporal_token_interceptor.views.snapshot import Fold, Snapshot
+from temporal_token_interceptor.views.snapshot import Snapshot
+from temporal_token_interceptor.views.snapshot_fold import Fold
 
 if TYPE_CHECKING:
     from temporalio.client import Client

@@ -16,7 +16,7 @@ from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
 from temporal_token_interceptor.reader.workflow_stream import Runs
 from temporal_token_interceptor.views.ending import Ending
-from temporal_token_interceptor.views.snapshot import Fold
+from temporal_token_interceptor.views.snapshot_fold import Fold
 
 if TYPE_CHECKING:
     from temporal_token_interceptor.views.langgraph_messages import Messages

@@ -24,7 +24,7 @@ from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
-from temporal_token_interceptor.views.snapshot import Fold
+from temporal_token_interceptor.views.snapshot_fold import Fold
 from temporal_token_interceptor.worker.activity_run import StreamingActivity
 from temporal_token_interceptor.worker.attempt_run import StreamingSetup
 from temporal_token_interceptor.worker.once_warnings import OnceWarnings

@@ -34,7 +34,7 @@ from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.redis.connection import stored_time
 from temporal_token_interceptor.views.langgraph_messages import Chunks
-from temporal_token_interceptor.views.snapshot import Fold
+from temporal_token_interceptor.views.snapshot_fold import Fold
 from temporal_token_interceptor.views.workflow_run import WorkflowRun
 from tests.fuzz.mutations import STREAM, Mutations, entries
 

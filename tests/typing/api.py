@@ -23,6 +23,7 @@ from temporalio.worker import Plugin as WorkerPlugin
 from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,
+    AttemptState,
     Call,
     CallEnded,
     CallNotCompleted,
@@ -43,6 +44,7 @@ from temporal_token_interceptor import (
     ModelCall,
     NodeEnded,
     NodeStarted,
+    NodeState,
     OnRetry,
     Origin,
     Outcome,
@@ -52,6 +54,7 @@ from temporal_token_interceptor import (
     RedisStreamBackend,
     RetrieverEnded,
     RetrieverStarted,
+    RetrieverState,
     RunContinued,
     Snapshot,
     Status,
@@ -69,8 +72,10 @@ from temporal_token_interceptor import (
     TokenStreamingPlugin,
     TokenSubscriber,
     ToolCallChunk,
+    ToolCallText,
     ToolEnded,
     ToolStarted,
+    ToolState,
     TransportUnavailable,
     WorkflowNotCompleted,
     WorkflowRun,
@@ -234,6 +239,13 @@ async def what_stands(subscriber: TokenSubscriber) -> str:
     assert_type(snapshot.calls, tuple[CallText, ...])
     assert_type(snapshot.gaps, tuple[Gap, ...])
     texts = [call.text + call.reasoning for call in snapshot.calls if call.ended]
+    tool_calls: list[ToolCallText] = [one for call in snapshot.calls for one in call.tool_calls]
+    texts += [one.args for one in tool_calls]
+    assert_type(snapshot.attempts, tuple[AttemptState, ...])
+    assert_type(snapshot.retrievers, tuple[RetrieverState, ...])
+    assert_type(snapshot.tools, tuple[ToolState, ...])
+    assert_type(snapshot.nodes, tuple[NodeState, ...])
+    texts += [failed.error or "" for failed in snapshot.errors]
     snapshot.text = ""  # type: ignore[misc]
     return snapshot.text or snapshot.cursor or "".join(texts)
 
