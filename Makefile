@@ -5,7 +5,7 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz check lowest newest bench leak \
+.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz check lowest newest bench leak many \
     clean
 
 help:  ## Show this list
@@ -67,6 +67,9 @@ bench: .venv/.installed  ## Measure the budgets
 
 leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one process
 	@TTI_TEST_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py
+
+many: .venv/.installed  ## Follow a hundred workflows in one stream, cut and resumed 20 times
+	@TTI_TEST_MANY=100 $(PY) -m pytest -s tests/integration/test_many_workflows.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf .venv .venv-lowest .venv-newest .venv-providers .nox .hypothesis .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist

@@ -61,10 +61,11 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.events.lifecycle import GapReason, Outcome, Status
     from temporal_token_interceptor.protocol.result_items import summary_events
     from temporal_token_interceptor.protocol.stream_key import StreamKey
+    from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
     from temporal_token_interceptor.reader.request import OnRetry
     from temporal_token_interceptor.reader.statistics import ReaderStatistics
     from temporal_token_interceptor.reader.subscriber import TokenSubscriber
-    from temporal_token_interceptor.transport.base import Entry, TokenSink, TokenSource
+    from temporal_token_interceptor.transport.base import Entry, PositionStore, TokenSink, TokenSource
     from temporal_token_interceptor.transport.memory import MemoryStreamBackend
     from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
     from temporal_token_interceptor.views.model_call import ModelCall
@@ -148,13 +149,15 @@ __all__ += ["summary_events"]
 _found_in("protocol.result_items")
 __all__ += ["StreamKey"]
 _found_in("protocol.stream_key")
+__all__ += ["ManyWorkflows", "StreamFailed"]
+_found_in("reader.many")
 __all__ += ["OnRetry"]
 _found_in("reader.request")
 __all__ += ["ReaderStatistics"]
 _found_in("reader.statistics")
 __all__ += ["TokenSubscriber"]
 _found_in("reader.subscriber")
-__all__ += ["Entry", "TokenSink", "TokenSource"]
+__all__ += ["Entry", "PositionStore", "TokenSink", "TokenSource"]
 _found_in("transport.base")
 __all__ += ["MemoryStreamBackend"]
 _found_in("transport.memory")

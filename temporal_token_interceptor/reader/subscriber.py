@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from temporal_token_interceptor import environment
-from temporal_token_interceptor._arguments import duration
+from temporal_token_interceptor._arguments import duration, positive_duration
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.reader.feed import given
+from temporal_token_interceptor.reader.many import ManyWorkflows
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.workflow_stream import Runs
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
-from temporal_token_interceptor.telemetry.subscription import subscription_telemetry
+from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry, subscription_telemetry
 from temporal_token_interceptor.transport.base import TimedSource, TokenSource
 from temporal_token_interceptor.views.snapshot import Snapshot
 from temporal_token_interceptor.views.snapshot_fold import Fold
@@ -163,6 +165,103 @@ class TokenSubscriber(WorkflowViews):
             )
         )
 
+    def subscribe_batches(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> AsyncGenerator[list[Event]]:
+        """Iterate over the same events in lists, as they came together; none is empty.
+
+        For what writes to sockets: a turn of the loop for each list, and not for each token. The arguments
+        and errors are those of `subscribe`.
+        """
+        return self._lists(
+            ReadRequest(
+                workflow_id=workflow_id,
+                run_id=run_id,
+                place=_place(cursor),
+                start=start,
+                on_retry=on_retry,
+                until=until,
+                runs=runs,
+            )
+        )
+
+    def subscribe_many(
+        self,
+        workflows: Iterable[str] | AsyncIterable[str] = (),
+        cursor: str | None = None,
+        *,
+        query: str | None = None,
+        query_interval: timedelta = timedelta(seconds=2),
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
+        at_once: int = 500,
+        keep_open: bool = False,
+    ) -> ManyWorkflows:
+        """Return many workflows as one stream of `(workflow_id, event)`, for `async with`.
+
+        A workflow whose stream ends early does not end the others: `StreamFailed` comes in place of its end.
+        The stream ends once all workflows have ended and no more can come.
+
+        Args:
+            workflows: Their ids. From an async iterable they come while others are read already; what it
+                raises ends the stream.
+            cursor: `.cursor` or `.short_cursor()` of such a stream: each of the workflows that are named
+                again goes on where it was. A cursor names none by itself.
+            query: A list filter of Temporal, such as `"ExecutionStatus = 'Running'"`: what it finds, now and
+                later, is read. Such a stream ends by `until` alone.
+            query_interval: From one look at the query to the next.
+            start: As for `subscribe`, for workflows of which the cursor has nothing.
+            on_retry: As for `subscribe`.
+            until: Ends all, once what is there has been read.
+            start_timeout: As for `subscribe`.
+            runs: As for `subscribe`.
+            at_once: So many workflows are read at the same time, at most; others wait until one ends.
+            keep_open: Whether to wait for `add` when all have ended.
+
+        Raises:
+            InvalidCursor: at once; or by `async with`, where a short cursor has expired.
+            ConfigurationError: an argument cannot be used; the message names it.
+        """
+        if isinstance(workflows, str):
+            raise ConfigurationError("workflows must be ids, such as [handle.id], not one string")
+        if query is not None and workflows != ():
+            raise ConfigurationError(
+                "workflows and query cannot both be used: `add` adds to what a query finds"
+            )
+        template = ReadRequest(
+            workflow_id="",
+            start=start,
+            on_retry=on_retry,
+            until=until,
+            start_timeout=start_timeout,
+            runs=runs,
+        )
+        if self._client is None and until is None:
+            raise ConfigurationError(
+                "without a Temporal client, subscribe_many(until=...) has to say the end"
+            )
+        positive_duration("query_interval", query_interval)
+        return ManyWorkflows(
+            template,
+            self._lists,
+            self._source,
+            given(workflows) if query is None else self._runs.found(query, query_interval),
+            cursor=cursor,
+            at_once=at_once,
+            keep_open=keep_open,
+        )
+
     async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
         """Return what the models of a run have said so far, and the cursor to go on from; waits for nothing.
 
@@ -207,12 +306,18 @@ class TokenSubscriber(WorkflowViews):
         )
 
     def _read(self, request: ReadRequest) -> AsyncGenerator[Event]:
+        return self._runs.follow(request, self._telemetry_of(request))
+
+    def _lists(self, request: ReadRequest) -> AsyncGenerator[list[Event]]:
+        return self._runs.batches(request, self._telemetry_of(request))
+
+    def _telemetry_of(self, request: ReadRequest) -> SubscriptionTelemetry | None:
+        """Return what the subscription reports to; before that, refuse what cannot be read."""
         if self._client is None and request.until is None:
             raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
         if request.place is not None and request.place.transport and isinstance(self._source, TimedSource):
             self._source.stored_time(request.place.transport)  # a cursor of another transport is refused here
-        telemetry = subscription_telemetry(self._namespace, request.workflow_id, self._source)
-        return self._runs.follow(request, telemetry)
+        return subscription_telemetry(self._namespace, request.workflow_id, self._source)
 
 
 def _place(cursor: str | None) -> Cursor | None:

@@ -20,12 +20,14 @@ from temporal_token_interceptor.events import Event, Origin, RunContinued, Statu
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache
+from temporal_token_interceptor.reader.feed import Feed
 from temporal_token_interceptor.reader.request import OnRetry, ReadRequest
 from temporal_token_interceptor.reader.run_stream import Batches, RunStream
 from temporal_token_interceptor.reader.silence import SilenceHint
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
 from temporal_token_interceptor.reader.temporal.asking import Closed
+from temporal_token_interceptor.reader.temporal.found import found
 from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats, shared_heartbeats
 from temporal_token_interceptor.reader.temporal.history import RunHistory
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
@@ -119,7 +121,7 @@ class Runs:
         end = ""
         last: str | None = None
         before: Sequence[Origin] = ()
-        async with _stopping(request.until) as stop:
+        async with stopping(request.until) as stop:
             run = request.first_run_id or await self._newest_run(request, stop, completion)
             if run is not None and request.runs == "all" and request.first_run_id is None:
                 run = await self._first_run(request.workflow_id, run)
@@ -167,6 +169,16 @@ class Runs:
             run = closed.next_run_id
         handle = self._client.get_workflow_handle(workflow_id, run_id=run, result_type=result_type)
         return await handle.result(follow_runs=False)
+
+    def found(self, query: str, interval: timedelta) -> Feed:
+        """Return the workflows that a query of Temporal finds, now and later.
+
+        Raises:
+            ConfigurationError: there is no client to ask.
+        """
+        if self._client is None or self._workflows is None:
+            raise ConfigurationError("query= needs a Temporal client, which finds workflows")
+        return found(self._client, self._workflows, query, interval)
 
     async def newest(self, workflow_id: str) -> str:
         """Return the newest run of a workflow, waiting for nothing.
@@ -269,7 +281,7 @@ class Runs:
 
 
 @asynccontextmanager
-async def _stopping(until: Awaitable[object] | None) -> AsyncIterator[asyncio.Future[object] | None]:
+async def stopping(until: Awaitable[object] | None) -> AsyncIterator[asyncio.Future[object] | None]:
     """Run what ends a subscription. A future is the caller's; a coroutine is run here, and joined."""
     stop = None if until is None else asyncio.ensure_future(until)
     if stop is None or stop is until:

@@ -96,6 +96,30 @@ class RememberingSource(Protocol):
 
 
 @runtime_checkable
+class PositionStore(Protocol):
+    """What a source may offer beside `TokenSource`: to keep the places of many streams, for short cursors."""
+
+    async def store_positions(self, name: str, positions: str) -> None:
+        """Keep positions under a name for about as long as a stream that is no longer written; return then.
+
+        The same name always has the same positions: storing them again keeps them for longer.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+            TokenStreamError: the transport does not permit it.
+        """
+        ...
+
+    async def stored_positions(self, name: str) -> str | None:
+        """Return what was stored under a name; None if it has expired, or never was.
+
+        Raises:
+            TransportUnavailable: the transport was away for longer than its bound.
+        """
+        ...
+
+
+@runtime_checkable
 class TokenSource(Protocol):
     """Where readers read. One source serves all subscribers of a process, from one event loop."""
 

@@ -59,6 +59,7 @@ class MemoryStreamBackend:
         self._ids = count(1)
         self._streams: dict[StreamKey, deque[Entry]] = {}  # the one written last is last
         self._begun: dict[StreamKey, str] = {}  # longer than the streams
+        self._positions: dict[str, str] = {}  # the one stored last is last
         self._newest: dict[tuple[str, str], str] = {}  # the one kept last is last
         self._waiting: dict[StreamKey, set[asyncio.Event]] = {}
         self._loop = OneLoop("MemoryStreamBackend")
@@ -129,6 +130,18 @@ class MemoryStreamBackend:
         """Return the id of the first entry that the stream ever had; see `RememberingSource`."""
         self._loop.check()
         return self._begun.get(stream, "")
+
+    async def store_positions(self, name: str, positions: str) -> None:
+        """Keep positions under a name; see `PositionStore`. The oldest go first."""
+        self._loop.check()
+        self._positions.pop(name, None)
+        self._positions[name] = positions
+        _shrink(self._positions, self._max_streams)
+
+    async def stored_positions(self, name: str) -> str | None:
+        """Return what was stored under a name."""
+        self._loop.check()
+        return self._positions.get(name)
 
     def stored_time(self, entry_id: str) -> None:
         """Refuse what is no id of an entry; no id here shows a time."""

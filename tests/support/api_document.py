@@ -25,6 +25,7 @@ SECTIONS = {
     "On the worker": ("worker.interceptor", "worker.plugin", "worker.instrument", "capture.stream_graph"),
     "On the client": (
         "reader.subscriber",
+        "reader.many",
         "views.workflow_run",
         "views.model_call",
         "views.snapshot",

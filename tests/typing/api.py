@@ -40,6 +40,7 @@ from temporal_token_interceptor import (
     GraphEvent,
     IncompleteAnswer,
     InvalidCursor,
+    ManyWorkflows,
     MemoryStreamBackend,
     ModelCall,
     NodeEnded,
@@ -48,6 +49,7 @@ from temporal_token_interceptor import (
     OnRetry,
     Origin,
     Outcome,
+    PositionStore,
     ProtocolError,
     ReaderStatistics,
     ReasoningEvent,
@@ -59,6 +61,7 @@ from temporal_token_interceptor import (
     Snapshot,
     Status,
     StreamEnded,
+    StreamFailed,
     StreamKey,
     StreamNotFound,
     TextTransform,
@@ -167,6 +170,10 @@ async def connect(url: str) -> tuple[ClientPlugin, WorkerPlugin]:
     return plugin, plugin
 
 
+def stores() -> list[PositionStore]:
+    return [RedisStreamBackend(), MemoryStreamBackend()]
+
+
 def redis_of_every_kind(redis: Redis, cluster: RedisCluster) -> list[RedisStreamBackend]:
     return [
         RedisStreamBackend(),
@@ -215,6 +222,7 @@ async def every_way_to_read(subscriber: TokenSubscriber, stop: Awaitable[None]) 
     assert_type(subscriber.subscribe("workflow", start="now", on_retry="hold"), AsyncGenerator[Event])
     assert_type(subscriber.subscribe("workflow", "run", "1~run~5~0", until=stop), AsyncGenerator[Event])
     assert_type(subscriber.subscribe_activity("activity", until=stop), AsyncGenerator[Event])
+    assert_type(subscriber.subscribe_batches("workflow", start="now"), AsyncGenerator[list[Event]])
     subscriber.subscribe("workflow", start="end")  # type: ignore[arg-type]
     subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[arg-type]
     subscriber.subscribe("workflow", until=5)  # type: ignore[arg-type]
@@ -231,6 +239,24 @@ def the_words_have_names(gap: Gap, ended: AttemptEnded, end: StreamEnded, policy
     assert_type(ended.outcome, Outcome)
     assert_type(end.status, Status)
     assert_type(policy, Literal["reset", "hold", "annotate"])
+
+
+async def many_workflows(
+    subscriber: TokenSubscriber, stop: Awaitable[None], ids: AsyncGenerator[str]
+) -> None:
+    assert_type(subscriber.subscribe_many(ids, until=stop, on_retry="hold"), ManyWorkflows)
+    subscriber.subscribe_many([1])  # type: ignore[list-item]
+    async with subscriber.subscribe_many({"one", "two"}, query=None, keep_open=True) as many:
+        async for workflow_id, event in many:
+            assert_type(workflow_id, str)
+            assert_type(event, Event | StreamFailed)
+            if isinstance(event, StreamFailed):
+                assert_type(event.error, Exception)
+        many.add("three", cursor="1~run~5~0")
+        many.remove("one")
+        assert_type(many.workflows, frozenset[str])
+        assert_type(many.cursor, str)
+        assert_type(await many.short_cursor(), str)
 
 
 async def what_stands(subscriber: TokenSubscriber) -> str:

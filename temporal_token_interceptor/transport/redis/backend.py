@@ -94,6 +94,7 @@ class RedisStreamBackend:
         self._client = connected(redis_url) if client is None else client
         self._loop = OneLoop("RedisStreamBackend")
         self._keys = Keys(channel_prefix)
+        self._ttl = stream_ttl_seconds
         self._by_hand = HandPublisher(self)
         self.keep_interval: timedelta = timedelta(seconds=stream_ttl_seconds / _KEEPS_PER_TTL)
         self._writer: RedisWriter | ClusterWriter
@@ -172,6 +173,16 @@ class RedisStreamBackend:
         """Return the id of the first entry that the stream ever had; see `RememberingSource`."""
         self._loop.check()
         return await self._reader.begun(stream)
+
+    async def store_positions(self, name: str, positions: str) -> None:
+        """Keep positions under a name, as long as a stream; see `PositionStore`. Needs the right `set`."""
+        self._loop.check()
+        await self._reader.store_positions(name, positions, self._ttl)
+
+    async def stored_positions(self, name: str) -> str | None:
+        """Return what was stored under a name; None if it has expired."""
+        self._loop.check()
+        return await self._reader.stored_positions(name)
 
     def stored_time(self, entry_id: str) -> datetime | None:
         """Return when Redis stored an entry, by its own clock; see `TimedSource`."""

@@ -34,3 +34,7 @@ class Keys:
     def begun(self, stream: StreamKey) -> str:
         """`<prefix>{<namespace>/<workflow_id>/<run_id>}:begun`: the id of the first entry of a run."""
         return f"{self.stream(stream)}:begun"
+
+    def positions(self, name: str) -> str:
+        """`<prefix>{positions/<name>}`: the places of many streams. One slash: no stream is named so."""
+        return f"{self.prefix}{{positions/{name}}}"

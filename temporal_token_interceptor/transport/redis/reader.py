@@ -132,6 +132,15 @@ class RedisReader:
         run_id: bytes | None = await self._ask("GET", self._keys.pointer(stream))
         return None if run_id is None else run_id.decode()
 
+    async def store_positions(self, name: str, positions: str, seconds: int) -> None:
+        """Keep positions under a name for so many seconds."""
+        await self._ask("SET", self._keys.positions(name), positions, "EX", seconds)
+
+    async def stored_positions(self, name: str) -> str | None:
+        """Return what was stored under a name; None if it has expired."""
+        stored: bytes | None = await self._ask("GET", self._keys.positions(name))
+        return None if stored is None else stored.decode(errors="replace")
+
     async def close(self) -> None:
         """End all iterators, questions and the shared read. Closing twice is fine."""
         self._closed = True
