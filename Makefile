@@ -5,8 +5,8 @@ PIP_FLAGS := -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz check lowest newest bench leak many \
-    clean
+.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz conformance
+.PHONY: check lowest newest bench leak many clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
@@ -39,6 +39,9 @@ faults: .venv/.installed  ## Inject every fault 30 times on real servers, and pr
 
 fuzz: .venv/.installed  ## Give a million changed entries, cursors and results to the reader: no foreign exception
 	@$(PY) -m tests.fuzz
+
+conformance: .venv/.installed  ## Run the conformance suite of the protocol against the readers of this repository
+	@$(PY) -m temporal_token_interceptor.conformance run -- $(PY) -m temporal_token_interceptor.conformance reader
 
 check: .venv/.installed  ## Lint, formatting, types, folder rules, workflows
 	@$(PY) -m ruff check
