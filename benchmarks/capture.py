@@ -29,7 +29,7 @@ from redis.asyncio import Redis
 
 from benchmarks.measure import Figure, Size, origin
 from benchmarks.peers.predecessor import TaskPerToken
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.worker.session import Session

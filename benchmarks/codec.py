@@ -17,7 +17,7 @@ from temporalio.converter import DataConverter
 
 from benchmarks.capture import TOKENS, Model, NullSink
 from benchmarks.measure import Figure, Size, origin
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.protocol.stream_key import StreamKey

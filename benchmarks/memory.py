@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from benchmarks.capture import NullSink
 from benchmarks.measure import Figure, Size, origin, stamp
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.worker.session import Session

@@ -25,7 +25,7 @@ from opentelemetry.trace import Tracer
 
 from benchmarks.capture import TOKENS, Model, NullSink
 from benchmarks.measure import Figure, Size, origin
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.langchain_hooks import also_observed_by
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.telemetry.attempt import (

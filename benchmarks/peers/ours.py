@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from benchmarks.peers import Say
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer
 from temporal_token_interceptor.events import Origin
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from temporal_token_interceptor._arguments import positive_number
+from temporal_token_interceptor.capture.budget import LEASE_BYTES, Budget
+from temporal_token_interceptor.capture.outlet import OpenRun
 from temporal_token_interceptor.capture.sizes import RECORD_BYTES, VALUE_BYTES, record_bytes, text_bytes
 from temporal_token_interceptor.events import (
     Call,
@@ -36,7 +37,6 @@ _JOIN_AT = 512
 
 # Starts and ends are kept when text no longer is, or a reader could not know whose text is missing: without
 # what they carry, in a reserve beyond the budget. That is bounded, too: for the worker, and for an attempt.
-_RESERVE_BYTES = 4 * 1024 * 1024
 _STRUCTURAL_BOUND = 4096
 _STRUCTURAL = (
     CallStarted,
@@ -50,72 +50,8 @@ _STRUCTURAL = (
     Gap,
 )
 
-_LEASE_BYTES = 16 * 1024
-
 # Where holes are filed that belong to no call.
 _NO_ORDINAL = -1
-
-
-class Budget:
-    """How many bytes all buffers of a worker may hold together.
-
-    Buffers take it in blocks, so that the one lock they share is touched once in many tokens.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = positive_number("max_buffered_bytes", limit, unit="bytes")
-        self.leased = 0
-        self.dropped = 0
-        self.reserved = 0
-        self._lock = threading.Lock()
-
-    def lease(self, wanted: int) -> int:
-        """Take a block, or just `wanted` bytes where no block is left; return what was taken, or 0."""
-        with self._lock:
-            for size in (max(wanted, _LEASE_BYTES), wanted):
-                if self.leased + size <= self.limit:
-                    self.leased += size
-                    return size
-            return 0
-
-    def refund(self, size: int) -> None:
-        """Give bytes back."""
-        with self._lock:
-            self.leased -= size
-
-    def reserve(self, size: int) -> bool:
-        """Take bytes of the 4 MiB beyond the limit, for starts and ends; return whether it had them."""
-        with self._lock:
-            if self.reserved + size > _RESERVE_BYTES:
-                return False
-            self.reserved += size
-            return True
-
-    def give_back(self, reserved: int) -> None:
-        """Give bytes of the reserve back."""
-        with self._lock:
-            self.reserved -= reserved
-
-    def count_dropped(self, tokens: int) -> None:
-        """Count tokens that did not fit."""
-        with self._lock:
-            self.dropped += tokens
-
-    def __repr__(self) -> str:
-        """Show the state."""
-        return f"<Budget {self.leased}/{self.limit} bytes leased, {self.dropped} dropped>"
-
-
-@dataclass(slots=True)
-class _Run:
-    """A `TextRun` that still grows."""
-
-    kind: TextKind
-    call: Call
-    first_index: int
-    texts: list[str]
-    size: int
-    count: int = 0  # of chunks that `texts` holds; kept only where they were joined
 
 
 @dataclass(slots=True)
@@ -145,13 +81,12 @@ class Buffer:
     """
 
     def __init__(self, budget: Budget, wake: Callable[[], None]) -> None:
-        self.received = 0
-        """How many pieces and records were put so far, kept or not, also after the end: a sign of life."""
+        self._received = 0
         self._budget = budget
         self._wake = wake
         self._lock = threading.Lock()
-        self._items: deque[_Run | _Hole | _Kept] = deque()
-        self._open: dict[int, _Run | _Hole] = {}  # by call: where its next token can be added
+        self._items: deque[OpenRun | _Hole | _Kept] = deque()
+        self._open: dict[int, OpenRun | _Hole] = {}  # by call: where its next token can be added
         self._size = 0
         self._taken = 0
         self._leased = 0
@@ -162,29 +97,49 @@ class Buffer:
         """How many records wait."""
         return len(self._items)
 
-    def put_text(self, call: Call, kind: TextKind, index: int, text: str) -> None:
-        """Add one chunk of text; the chunk before it, if of the same call and kind, shares its record."""
+    @property
+    def received(self) -> int:
+        """How many pieces and records were put so far, kept or not, also after the end: a sign of life."""
+        with self._lock:
+            added = (len(run.texts) - run.counted for run in self._open.values() if type(run) is OpenRun)
+            return self._received + sum(added)
+
+    def put_text(self, call: Call, kind: TextKind, index: int, text: str, *, room: int = 0) -> OpenRun | None:
+        """Add one chunk of text; the chunk before it, if of the same call and kind, shares its record.
+
+        Returns:
+            The run that has it; None if it was dropped, or if the buffer is closed. Within its room, which
+            comes out of what the buffer has leased already, the thread of the call may add to it by itself.
+        """
         cost = VALUE_BYTES + (len(text) if text.isascii() else text_bytes(text))
         with self._lock:
-            self.received += 1
+            self._received += 1
             if self._closed:
-                return
+                return None
             was_empty = not self._items
             run = self._open.get(call.ordinal)
+            if type(run) is OpenRun and len(run.texts) >= _JOIN_AT:
+                self._join(run)
+                run = None
             if self._size + cost > self._leased and not self._lease(cost):
                 self._drop(call)
-            elif type(run) is _Run and run.kind == kind:
+                run = None
+            elif type(run) is OpenRun and run.kind == kind:
                 self._size += cost
                 run.size += cost
+                run.counted += 1
                 run.texts.append(text)
-                if len(run.texts) >= _JOIN_AT:
-                    self._join(run)
             else:
+                self._close_run(call.ordinal)
                 self._size += cost
-                self._open[call.ordinal] = run = _Run(kind, call, index, [text], cost)
+                run = OpenRun(kind, call, index, [text], cost, self._lock, counted=1)
+                self._open[call.ordinal] = run
                 self._items.append(run)
+            if run is not None and room:
+                self._give_room(run, room)
         if was_empty:
             self._wake()
+        return run
 
     def put(self, record: Record, call: Call | None) -> None:
         """Add a record, in most cases one that is not text.
@@ -196,7 +151,7 @@ class Buffer:
         """
         cost = record_bytes(record)
         with self._lock:
-            self.received += 1
+            self._received += 1
             if self._closed:
                 return
             was_empty = not self._items
@@ -209,7 +164,7 @@ class Buffer:
                 self._drop(call, record.count if isinstance(record, TextRun) else 1)
             else:
                 if call is not None:
-                    self._open.pop(call.ordinal, None)
+                    self._close_run(call.ordinal)
                 self._items.append(kept)
         if was_empty:
             self._wake()
@@ -217,7 +172,7 @@ class Buffer:
     def hold(self, size: int) -> bool:
         """Count bytes that wait elsewhere; return whether there was room for them."""
         with self._lock:
-            self.received += 1
+            self._received += 1
             if self._closed:
                 return False
             if self._size + size > self._leased and not self._lease(size):
@@ -245,9 +200,11 @@ class Buffer:
             items = self._items
             while items and self._taken < max_bytes:
                 item = items.popleft()
-                self._taken += item.size
-                if isinstance(item, _Kept):
+                if isinstance(item, OpenRun):
+                    self._close(item)
+                elif isinstance(item, _Kept):
                     self._give_back(item.reserved)
+                self._taken += item.size
                 records.append(_finished(item))
             if items:
                 left = {id(item) for item in items}
@@ -265,7 +222,8 @@ class Buffer:
             self._closed = True
             self._give_back(sum(item.reserved for item in self._items if isinstance(item, _Kept)))
             self._items.clear()
-            self._open.clear()
+            for ordinal in list(self._open):
+                self._close_run(ordinal)
             self._budget.refund(self._leased)
             self._size = self._taken = self._leased = self._unplaced = 0
 
@@ -287,7 +245,7 @@ class Buffer:
 
     def _release(self, size: int) -> None:
         self._size -= size
-        spare = self._leased - self._size - _LEASE_BYTES
+        spare = self._leased - self._size - LEASE_BYTES
         if spare > 0:
             self._leased -= spare
             self._budget.refund(spare)
@@ -299,29 +257,60 @@ class Buffer:
         if isinstance(hole, _Hole):
             hole.missing += missing
         elif len(self._items) < _STRUCTURAL_BOUND:
+            self._close_run(ordinal)
             self._open[ordinal] = hole = _Hole(call, missing)
             self._items.append(hole)
         else:
             self._unplaced += missing
 
-    def _join(self, run: _Run) -> None:
+    # ------------------------------------------------------------------ runs
+
+    def _give_room(self, run: OpenRun, room: int) -> None:
+        """Let the thread of a call use bytes that are leased already, without the lock."""
+        left = max(run.room, 0)
+        more = min(room - left, self._leased - self._size)
+        if more > 0:
+            self._size += more
+            run.size += more
+            run.room = left + more
+
+    def _close_run(self, ordinal: int) -> None:
+        """Let no more text be added where the newest of a call is."""
+        if isinstance(run := self._open.pop(ordinal, None), OpenRun):
+            self._close(run)
+
+    def _close(self, run: OpenRun) -> None:
+        if run.is_closed:
+            return
+        run.is_closed = True  # before its pieces are counted: see `late_pieces`
+        run.taken = len(run.texts)
+        self._received += run.taken - run.counted
+        unused, run.room = max(run.room, 0), -1
+        run.size -= unused
+        self._release(unused)
+
+    def _join(self, run: OpenRun) -> None:
         """Shrink a long run to its characters. Lossless: only the token boundaries go."""
-        del self._open[run.call.ordinal]
-        text = "".join(run.texts)
+        self._close_run(run.call.ordinal)
+        text = "".join(run.texts[: run.taken])
         size = RECORD_BYTES + text_bytes(text)
         if size < run.size:  # not where long texts hold a rare character that makes the whole wider
-            run.count = len(run.texts)
-            run.texts = [text]
+            run.joined, run.count = text, run.taken
+            del run.texts[: run.taken]
+            run.taken = 0
             self._release(run.size - size)
             run.size = size
 
 
-def _finished(item: _Run | _Hole | _Kept) -> Record:
+def _finished(item: OpenRun | _Hole | _Kept) -> Record:
     if isinstance(item, _Kept):
         return item.record
     if isinstance(item, _Hole):
         return Gap(missing=item.missing, reason="overflow", call=item.call)
-    return TextRun(item.kind, item.call.ordinal, item.first_index, item.texts, item.count or len(item.texts))
+    ordinal, first = item.call.ordinal, item.first_index
+    if item.joined is not None:
+        return TextRun(item.kind, ordinal, first, [item.joined], item.count)
+    return TextRun(item.kind, ordinal, first, item.texts[: item.taken], item.taken)
 
 
 def _bare(record: Record) -> Record:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from temporal_token_interceptor._guard import NO_INJECTION, Guard
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.names import MOST_TAGS, name_of
-from temporal_token_interceptor.capture.outlet import Outlet
+from temporal_token_interceptor.capture.outlet import OpenRun, Outlet
 from temporal_token_interceptor.capture.sizes import VALUE_BYTES, record_bytes, text_bytes
 from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Gap, Record, TextKind, TextRun
 
@@ -87,13 +87,13 @@ class CallGate:
         self._passing: dict[int, _Passing] = {}
         self._is_logged = False
 
-    def put_text(self, call: Call, kind: TextKind, index: int, text: str) -> None:
+    def put_text(self, call: Call, kind: TextKind, index: int, text: str, *, room: int = 0) -> OpenRun | None:
         """As `Buffer.put_text`."""
         passing = self._passing.get(call.ordinal)
         if passing is None:
-            self._buffer.put_text(call, kind, index, text)
-        else:
-            self._pass_text(passing, kind, self._changed(passing, kind, text))
+            return self._buffer.put_text(call, kind, index, text, room=room)
+        self._pass_text(passing, kind, self._changed(passing, kind, text))
+        return None
 
     def put(self, record: Record, call: Call | None) -> None:
         """As `Buffer.put`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from zlib import crc32
 
 from langchain_core.messages import AIMessage, BaseMessage
 
@@ -19,10 +18,8 @@ from temporal_token_interceptor.capture.message_parts import (
 )
 from temporal_token_interceptor.capture.names import id_of, name_of
 from temporal_token_interceptor.capture.outlet import Outlet
+from temporal_token_interceptor.capture.text_path import OnToken, SentText, digest_of
 from temporal_token_interceptor.events import Call, ContentBlock, Gap, TextKind, ToolCallChunk
-
-HASHED_TOGETHER = 63
-"""Pieces that are hashed at once, less one: a mask of the piece's index."""
 
 
 class LiveCall:
@@ -31,23 +28,21 @@ class LiveCall:
     __slots__ = (
         "blocks",
         "call",
-        "digest",
         "is_echo",
-        "length",
+        "on_token",
         "parts",
         "reasoning",
-        "recent",
+        "sent",
         "server_tools",
         "streamed",
-        "text",
         "tool_calls",
         "tool_parts",
         "usage",
     )
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, outlet: Outlet) -> None:
         self.call = call
-        self.text = 0
+        self.sent = SentText(outlet, call)
         self.reasoning = 0
         self.tool_calls = 0  # of those without an index
         self.tool_parts = 0  # all of them, fragments too
@@ -56,27 +51,10 @@ class LiveCall:
         self.usage: Mapping[str, Any] | None = None
         self.streamed = False
         self.is_echo = False  # repeats what a call inside it has sent already
-        # What was sent of the text, to be compared with the message: its length and hash, and the newest
-        # pieces, which are hashed together.
-        self.length = 0
-        self.digest = 0
-        self.recent: list[str] = []
+        self.on_token: OnToken  # by the one who begins it
         # Of a call captured by v3 events: the blocks that came in parts. A model may report its chunks
         # both as events and as tokens; whichever comes first is listened to.
         self.parts: set[int | str] | None = None
-
-
-def take_hash(live: LiveCall) -> None:
-    """Take the newest pieces into the hash of a call's text: together, because each alone costs more."""
-    text = "".join(live.recent)
-    live.recent.clear()
-    live.length += len(text)
-    live.digest = digest_of(text, live.digest)
-
-
-def digest_of(text: str, so_far: int = 0) -> int:
-    """Return a hash of text, after that of what came before it."""
-    return crc32(text.encode("utf-16-le", "surrogatepass"), so_far)
 
 
 class CallRecords:
@@ -99,11 +77,11 @@ class CallRecords:
 
         The final message is the truth of a call: a model may report tokens by hand, or only some of them.
         """
-        take_hash(live)
-        text = message.text
-        if self.takes_text and (live.length != len(text) or live.digest != digest_of(text)):
-            if live.digest == digest_of(text[: live.length]):
-                self.put_text(live, "text", text[live.length :])
+        sent, text = live.sent, message.text
+        sent.take_hash()
+        if self.takes_text and (sent.length != len(text) or sent.digest != digest_of(text)):
+            if sent.digest == digest_of(text[: sent.length]):
+                self.put_text(live, "text", text[sent.length :])
             else:
                 self._buffer.put(Gap(missing=None, reason="mismatch", call=live.call), live.call)
         if not live.tool_parts:
@@ -168,13 +146,10 @@ class CallRecords:
         if not text or not (self.takes_text if kind == "text" else self._takes_reasoning):
             return
         if kind == "text":
-            index, live.text = live.text, live.text + 1
-            live.recent.append(text)
-            if index & HASHED_TOGETHER == HASHED_TOGETHER:
-                take_hash(live)
-        else:
+            live.sent.add(text)
+        elif not live.sent.is_over:
             index, live.reasoning = live.reasoning, live.reasoning + 1
-        self._buffer.put_text(live.call, kind, index, text)
+            self._buffer.put_text(live.call, kind, index, text)
 
     def put_tool_call(self, live: LiveCall, block: Mapping[str, Any]) -> None:
         if not self._takes_tool_calls:

@@ -70,14 +70,21 @@ class ForcedCall(Trigger):
         super().__init__(trigger.observer, trigger.force)
         self.has_begun = False
         self._manager = manager
-        self._on_token: Callable[..., Any] = self.observer.on_llm_new_token
         self.on_llm_new_token = self._on_first_token  # type: ignore[method-assign]
+        self.on_stream_event = self._on_first_event  # type: ignore[method-assign]
         self._replace(trigger, self)
 
-    def _on_first_token(self, *args: Any, **kwargs: Any) -> Any:
+    def _on_first_token(self, token: Any, *, run_id: UUID, **facts: Any) -> None:
         self.has_begun = True
-        self.on_llm_new_token = self._on_token  # type: ignore[method-assign]
-        return self._on_token(*args, **kwargs)
+        self.observer.on_llm_new_token(token, run_id=run_id, **facts)
+        of_call: Callable[[UUID], Any] | None = getattr(self.observer, "on_token_of", None)
+        on_token = None if of_call is None else of_call(run_id)
+        self.on_llm_new_token = on_token or self.observer.on_llm_new_token  # type: ignore[method-assign]
+
+    def _on_first_event(self, event: Any, **facts: Any) -> None:
+        self.has_begun = True
+        self.on_stream_event = self.observer.on_stream_event  # type: ignore[method-assign]
+        self.on_stream_event(event, **facts)
 
     def may_repeat(self, error: Exception) -> bool:
         """Whether the call is worth repeating without a stream; never after an injected cancellation."""

@@ -1,7 +1,7 @@
 """From LangChain's callbacks to the buffer: what each model call says, as it says it.
 
 The observer runs inside the user's model call, often once a token, so it hands over and returns. A chunk
-that has only text takes the fast path: one dictionary look-up, three attribute checks, one append.
+that has only text takes the short way of `text_path.py`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
-from temporal_token_interceptor.capture.call_records import HASHED_TOGETHER, CallRecords, LiveCall, take_hash
+from temporal_token_interceptor.capture.call_records import CallRecords, LiveCall
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.json_values import Limit, json_values
@@ -33,6 +34,7 @@ from temporal_token_interceptor.capture.nesting import calls_around
 from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.capture.places import place_of
 from temporal_token_interceptor.capture.retriever_observer import RetrieverObserver
+from temporal_token_interceptor.capture.text_path import OnToken, text_path
 from temporal_token_interceptor.events import (
     Call,
     CallEnded,
@@ -78,7 +80,6 @@ class Observer(RetrieverObserver):
         """Whether a call was captured."""
         self._on_first_call = on_first_call
         self._records = CallRecords(buffer, self._selection)
-        self._takes_text = self._records.takes_text
         self._on_call = on_call
         self._ordinals = count()
         self._senders: dict[str, int] = {}  # by message id: the first call that sent it
@@ -115,44 +116,45 @@ class Observer(RetrieverObserver):
     ) -> None:
         self._begin(run_id, parent_run_id, tags or [], metadata or {})
 
-    def on_llm_new_token(  # noqa: C901 - the hot path: each call that it is split into costs every token
+    def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
-        try:
-            live = self._live.get(run_id.int)
-            if live is None or live.parts is not None:
-                return
-            message = getattr(chunk, "message", None)
-            if not live.streamed:
-                live.streamed = True
-                live.is_echo = self._is_echo(live, message)
-            if live.is_echo:
-                return
-            if message is None:
-                if token.__class__ is str:
-                    self._records.put_text(live, "text", token)
-                return
+        live = self._live.get(run_id.int)
+        if live is not None:
+            live.on_token(token, chunk=chunk)  # it never fails
+
+    def on_token_of(self, run_id: UUID) -> OnToken | None:
+        """Return what is called with each token of a call, after the first; None if it is not captured."""
+        live = self._live.get(run_id.int)
+        return None if live is None else live.on_token
+
+    @never_failing
+    def _begin_stream(self, live: LiveCall, token: str | list[Any], *, chunk: Any = None) -> None:
+        """Take the first token of a call."""
+        if live.parts is not None:
+            return
+        live.streamed = True
+        live.is_echo = self._is_echo(live, getattr(chunk, "message", None))
+        live.on_token = partial(self._add_chunk, live)
+        if self._records.takes_text and not live.is_echo:
+            live.on_token = text_path(live.sent, live.on_token, self._handle)
+        live.on_token(token, chunk=chunk)
+
+    @never_failing
+    def _add_chunk(self, live: LiveCall, token: str | list[Any], *, chunk: Any = None, **_: Any) -> None:
+        """Take a chunk of any kind."""
+        if live.is_echo:
+            return
+        message = getattr(chunk, "message", None)
+        if message is not None:
             # Not `token`: a model may report a text that its chunk, and so the message, does not have.
-            text = message.content
-            if (
-                text.__class__ is str
-                and not message.additional_kwargs
-                and not getattr(message, "tool_call_chunks", None)
-            ):
-                if not text:
-                    live.usage = usage_of(message) or live.usage
-                elif self._takes_text:
-                    index = live.text
-                    live.text = index + 1
-                    live.recent.append(text)
-                    if index & HASHED_TOGETHER == HASHED_TOGETHER:
-                        take_hash(live)
-                    self._buffer.put_text(live.call, "text", index, text)
-            else:
-                live.usage = usage_of(message) or live.usage
-                self._records.put_message(live, message)
-        except Exception as error:  # noqa: BLE001 - as `never_failing`, without a call more for each token
-            self.guard.handle(error, self.log_error)
+            live.usage = usage_of(message) or live.usage
+            self._records.put_message(live, message)
+        elif token.__class__ is str:
+            self._records.put_text(live, "text", token)
+
+    def _handle(self, error: Exception) -> None:
+        self.guard.handle(error, self.log_error)
 
     @never_failing
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
@@ -271,7 +273,8 @@ class Observer(RetrieverObserver):
             if self._on_call is not None:
                 self._on_call(call)
             self._buffer.put(CallStarted(call=call), call)
-            self._live[run_id.int] = LiveCall(call)
+            self._live[run_id.int] = live = LiveCall(call, self._buffer)
+            live.on_token = partial(self._begin_stream, live)
 
     def _parent_of(self, parent_run_id: UUID | None) -> int | None:
         """Return the ordinal of the call that a call begins within, if it is captured and has not ended."""
@@ -281,6 +284,7 @@ class Observer(RetrieverObserver):
         return None
 
     def _end(self, live: LiveCall, **facts: Any) -> None:
+        live.sent.is_over = True
         facts["usage"] = json_values(facts.get("usage"), _USAGE)
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
 

@@ -15,7 +15,7 @@ from temporalio.exceptions import CancelledError
 
 from temporal_token_interceptor._guard import Guard
 from temporal_token_interceptor._tasks import cancelled_too_late
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.call_gate import gated
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from temporalio import activity
 
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Frame, Origin, Record, TextRun
 from temporal_token_interceptor.protocol.frames import encode

@@ -6,7 +6,8 @@ import sys
 from types import TracebackType
 from typing import Final, Self
 
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.events import AttemptEnded, Frame, Origin, Outcome
 from temporal_token_interceptor.protocol.text_check import CallChecks
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY

@@ -25,7 +25,8 @@ from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Self
 
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.model_observer import Observer, capturing

@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Self
 
 from temporal_token_interceptor._tasks import cancelled_too_late, joined, started
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import AttemptEnded, Frame, Origin, Outcome, Record

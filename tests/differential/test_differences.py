@@ -13,7 +13,8 @@ import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from pydantic import BaseModel
 
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.capture.stream_graph import stream_graph
 from tests.differential.shapes import GRAPHS, SHAPES

@@ -8,7 +8,7 @@ from pathlib import Path
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from temporal_token_interceptor import AttemptStarted
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from tests.faults.play import Script, Speech
 from tests.faults.stage import Stage
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.tool import tool_call_chunk
 
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import Event, Frame
 from temporal_token_interceptor.protocol.attempts import Attempts

@@ -36,7 +36,8 @@ from temporal_token_interceptor import (
     ToolStarted,
 )
 from temporal_token_interceptor._tasks import in_thread
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.json_values import json_values
 from temporal_token_interceptor.capture.names import (
     ID_CHARACTERS,

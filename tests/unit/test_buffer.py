@@ -3,15 +3,19 @@
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
+from temporal_token_interceptor.capture.text_path import SentText, digest_of, text_path
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import (
     Call,
@@ -35,6 +39,25 @@ def call(ordinal: int = 0) -> Call:
 def tool(args: str, ordinal: int = 0) -> ToolCallChunk:
     """A record that is neither text nor the start or end of a call."""
     return ToolCallChunk(index=0, id=None, name=None, args=args, call=call(ordinal))
+
+
+Way = Literal["put_text", "callback"]
+WAYS: tuple[Way, ...] = ("put_text", "callback")
+
+
+def speaker_of(buffer: Buffer, ordinal: int, way: Way) -> Callable[[int, str], object]:
+    """What adds a piece of a call's text: with the buffer's lock, or without it, as LangChain's callback."""
+    if way == "put_text":
+        return lambda index, text: buffer.put_text(call(ordinal), "text", index, text)
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    def no_text(*_: object, **__: object) -> None:
+        raise AssertionError("a chunk of text was taken for something else")
+
+    on_token = text_path(SentText(buffer, call(ordinal)), no_text, fail)
+    return lambda _, text: on_token(text, chunk=ChatGenerationChunk(message=AIMessageChunk(text)))
 
 
 class Bench:
@@ -334,11 +357,13 @@ operations = st.lists(
 )
 
 
+@pytest.mark.parametrize("way", WAYS)
 @settings(deadline=None)  # thousands of tokens; how long that takes is no law
 @given(operations, st.sampled_from([100, 2_000, 20_000, 60_000, PLENTY]))
-def test_everything_put_is_delivered_in_order_or_counted_in_its_place(operations, limit):
+def test_everything_put_is_delivered_in_order_or_counted_in_its_place(way, operations, limit):
     """Per call: what came out, with each gap standing for that many, is what went in."""
     bench = Bench(limit)
+    say = [speaker_of(bench.buffer, ordinal, way) for ordinal in range(3)]
     put: dict[int, list[Any]] = {0: [], 1: [], 2: []}
     indices: dict[Any, Iterator[int]] = defaultdict(count)
     taken: list[Record] = []
@@ -355,16 +380,16 @@ def test_everything_put_is_delivered_in_order_or_counted_in_its_place(operations
             put[ordinal].append(start)
             bench.buffer.put(start, call(ordinal))
         else:
-            burst = kind == "burst"
-            texts = [f"{number} "] * size if burst else [f"{number}".ljust(size, ".")]
+            texts = [f"{number} "] * size if kind == "burst" else [f"{number}".ljust(size, ".")]
             for text in texts:
-                chunk: tuple[Any, int, str] = (
-                    "text" if burst else kind,
-                    next(indices[ordinal, burst or kind == "text"]),
-                    text,
-                )
+                said: Any = "reasoning" if kind == "reasoning" else "text"
+                chunk = (said, next(indices[ordinal, said]), text)
                 put[ordinal].append(chunk)
-                bench.buffer.put_text(call(ordinal), *chunk)
+                if said == "text":
+                    say[ordinal](chunk[1], text)
+                else:
+                    bench.buffer.put_text(call(ordinal), *chunk)
+        assert bench.buffer.received == sum(map(len, put.values()))
         assert 0 <= bench.budget.leased <= limit
     taken += bench.buffer.take(ALL)
 
@@ -375,8 +400,9 @@ def test_everything_put_is_delivered_in_order_or_counted_in_its_place(operations
     assert bench.budget.leased == 0
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("busy_threads")
-def test_threads_that_put_at_once_lose_nothing():
+def test_threads_that_put_at_once_lose_nothing(way):
     """Sync nodes call from worker threads, concurrently, while the loop takes."""
     threads, tokens = 8, 2_000
     budget = Budget(PLENTY)
@@ -385,9 +411,10 @@ def test_threads_that_put_at_once_lose_nothing():
     ready = threading.Barrier(threads)
 
     def speak(ordinal: int) -> None:
+        say = speaker_of(buffer, ordinal, way)
         ready.wait()
         for index in range(tokens):
-            buffer.put_text(call(ordinal), "text", index, f"{ordinal}:{index} ")
+            say(index, f"{ordinal}:{index} ")
 
     speakers = [threading.Thread(target=speak, args=(ordinal,)) for ordinal in range(threads)]
     for speaker in speakers:
@@ -408,8 +435,9 @@ def test_threads_that_put_at_once_lose_nothing():
     assert budget.leased == 0
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("busy_threads")
-def test_threads_that_overflow_one_budget_are_accounted_for_to_the_byte():
+def test_threads_that_overflow_one_budget_are_accounted_for_to_the_byte(way):
     """Many attempts, one budget, no reader: what fits is kept, the rest counted, and all of it returned."""
     threads, tokens = 8, 1_000
     budget = Budget(50_000)
@@ -417,9 +445,10 @@ def test_threads_that_overflow_one_budget_are_accounted_for_to_the_byte():
     ready = threading.Barrier(threads)
 
     def speak(buffer: Buffer) -> None:
+        say = speaker_of(buffer, 0, way)
         ready.wait()
         for index in range(tokens):
-            buffer.put_text(call(), "text", index, f"{index} ")
+            say(index, f"{index} ")
 
     speakers = [threading.Thread(target=speak, args=(buffer,)) for buffer in buffers]
     for speaker in speakers:
@@ -432,6 +461,68 @@ def test_threads_that_overflow_one_budget_are_accounted_for_to_the_byte():
         _assert_accounted([("text", index, f"{index} ") for index in range(tokens)], buffer.take(ALL))
         buffer.close()
     assert budget.leased == 0
+
+
+@pytest.mark.usefixtures("busy_threads")
+def test_a_piece_that_comes_while_its_run_is_taken_is_in_the_next_one():
+    """The thread of a call adds to a run without the lock: the moment in which it is taken costs no piece."""
+    buffer = Buffer(Budget(PLENTY), lambda: None)
+    say, tokens = speaker_of(buffer, 0, "callback"), 20_000
+    said = threading.Event()
+
+    def speak() -> None:
+        for index in range(tokens):
+            say(index, f"{index} ")
+        said.set()
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    taken: list[Record] = []
+    while not said.is_set():
+        taken += buffer.take(1)  # as often as it can
+    thread.join()
+    taken += buffer.take(ALL)
+
+    _assert_accounted([("text", index, f"{index} ") for index in range(tokens)], taken)
+    assert len(taken) > 1
+    assert buffer.received == tokens
+
+
+@given(st.lists(st.sampled_from(["a", "bc", "\N{GRINNING FACE}", "x" * 5_000, "take", "tool"]), max_size=300))
+def test_the_hash_of_what_was_sent_is_that_of_the_text(steps):
+    """The final message is compared with it, wherever the pieces went."""
+    buffer = Buffer(Budget(20_000), lambda: None)
+    sent = SentText(buffer, call())
+    on_token = text_path(sent, lambda *_, **__: None, pytest.fail)
+    texts = []
+
+    for step in steps:
+        if step == "take":
+            buffer.take(ALL)
+        elif step == "tool":
+            buffer.put(tool("{}"), call())
+        else:
+            texts.append(step)
+            on_token(step, chunk=ChatGenerationChunk(message=AIMessageChunk(step)))
+    sent.take_hash()
+
+    text = "".join(texts)
+    assert (sent.count, sent.length, sent.digest) == (len(texts), len(text), digest_of(text))
+
+
+def test_a_call_that_is_over_sends_nothing_more(bench):
+    """A thread may outlive its attempt, and still hold the callback of its call."""
+    sent = SentText(bench.buffer, call())
+    on_token = text_path(sent, lambda *_, **__: None, pytest.fail)
+    chunk = ChatGenerationChunk(message=AIMessageChunk("a"))
+    on_token("a", chunk=chunk)
+    on_token("a", chunk=chunk)
+
+    sent.is_over = True
+    bench.buffer.put(CallEnded(call=call()), call())
+    on_token("a", chunk=chunk)
+
+    assert bench.buffer.take(ALL) == (TextRun("text", 0, 0, ["a", "a"], 2), CallEnded(call=call()))
 
 
 def _ordinal(record: Record) -> int | None:

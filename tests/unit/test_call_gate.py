@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
 
 from temporal_token_interceptor import CallEnded, CallStarted, Gap, ReasoningEvent, TokenEvent, ToolCallChunk
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.call_gate import CallGate
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Call, TextRun

@@ -26,7 +26,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult, GenerationChunk
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.langchain_hooks import NO_FORCE_TAG

@@ -3,7 +3,8 @@
 import pytest
 
 from temporal_token_interceptor._guard import Guard
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.forcing import REFUSALS
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -18,7 +19,7 @@ class _Throwing(Buffer):
         super().__init__(Budget(1_000_000), lambda: None)
         self.error = error
 
-    def put_text(self, *args: object) -> None:
+    def put_text(self, *args: object, **facts: object) -> None:
         raise self.error
 
 

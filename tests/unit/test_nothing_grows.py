@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.testing import ScriptedChatModel
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend

@@ -8,7 +8,8 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from temporal_token_interceptor.capture import call_records as capture
-from temporal_token_interceptor.capture.buffer import Budget, Buffer
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.message_parts import plain_blocks
 from temporal_token_interceptor.capture.model_observer import Observer
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from temporal_token_interceptor import ConfigurationError, MemoryStreamBackend, TokenStreamingInterceptor
 from temporal_token_interceptor._guard import Guard
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.langchain_hooks import is_instrumented
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import AttemptEnded, Frame, TextRun
