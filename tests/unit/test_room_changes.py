@@ -15,7 +15,7 @@ from typing import Any
 
 import temporal_token_interceptor
 from temporal_token_interceptor import MemoryStreamBackend, TokenEvent, TokenSubscriber
-from temporal_token_interceptor.capture.buffer import Budget
+from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.testing import ScriptedChatModel
 from temporal_token_interceptor.worker.session import Session
