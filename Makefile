@@ -2,10 +2,12 @@
 
 PY := .venv/bin/python
 PIP_FLAGS := -q --disable-pip-version-check
+# Versions are exact in package.json. Peers are named there, too: npm would fetch half a gigabyte of them.
+NPM_INSTALL := npm install --silent --no-package-lock --no-audit --no-fund --omit=peer --omit=optional
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz conformance
+.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz conformance clients clients-newest
 .PHONY: check lowest newest bench leak many clean
 
 help:  ## Show this list
@@ -27,6 +29,15 @@ providers: .venv-providers/.installed  ## Run real packages of providers against
 
 providers-quick: .venv-providers/.installed  ## The same for OpenAI and Anthropic alone
 	@TTI_PROVIDERS=quick .venv-providers/bin/python -m pytest -n 0 tests/providers
+
+clients: .venv/.installed build/clients/.installed  ## Feed streams to the real npm packages of the gateway's formats; needs node and npm
+	@$(PY) -m pytest -n 0 -s tests/clients
+
+clients-newest: .venv/.installed  ## The same with the newest release of every package, in build/clients-newest
+	@mkdir -p build/clients-newest
+	@$(PY) -m tests.clients.newest > build/clients-newest/package.json
+	@cd build/clients-newest && $(NPM_INSTALL)
+	@TTI_CLIENTS=build/clients-newest $(PY) -m pytest -n 0 -s tests/clients
 
 docs: .venv/.installed  ## Build the pages as a site in build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
@@ -98,4 +109,12 @@ clean:  ## Remove the environment and every cache
 	@echo 'Installing the packages of providers into .venv-providers; this happens once'
 	@$(PY) -m uv venv -q --clear --python $(PY) .venv-providers
 	@$(PY) -m uv pip install -q --python .venv-providers -e '.[test,providers]' -c constraints.txt
+	@touch $@
+
+build/clients/.installed: tests/clients/package.json
+	@command -v npm >/dev/null || { echo 'make: npm is not installed; install Node 20 or newer' >&2; exit 1; }
+	@echo 'Installing the packages of web clients into build/clients; this happens once'
+	@mkdir -p build/clients
+	@cp tests/clients/package.json build/clients/
+	@cd build/clients && $(NPM_INSTALL)
 	@touch $@

@@ -9,13 +9,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from temporal_token_interceptor.gateway.formats.frames import name_of, tools_of
+from temporal_token_interceptor.gateway.formats.frames import tools_of
 from temporal_token_interceptor.views.changes import View, joined_halves
 
 
 @dataclass
 class Shown:
-    """What stands, by kind, in the order in which it is shown."""
+    """What stands, by kind, in the order in which it is shown; a result for each call, empty for none."""
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -30,9 +30,9 @@ def expected(view: View) -> Shown:
     for item in view.items.values():
         if item.kind in {"text", "reasoning", "tool_call"}:
             getattr(shown, item.kind).append(item.text)
-        if item.kind == "tool_call" and not item.open:
-            assert name_of(item)
-            shown.results += [_result(tool.facts) for tool in tools_of(view, item)[-1:]]
+        if item.kind == "tool_call":
+            tools = [] if item.open else tools_of(view, item)
+            shown.results.append(_result(tools[-1].facts) if tools else "")
     return shown
 
 
@@ -85,7 +85,8 @@ def ai_sdk(chunks: list[Any]) -> Shown:
     shown = Shown(status=status)
     for part in parts.values():
         getattr(shown, part["kind"]).append(joined_halves(part["text"]))
-        shown.results += [part["result"]] if "result" in part else []
+        if part["kind"] == "tool_call":
+            shown.results.append(part.get("result", ""))
     return shown
 
 

@@ -60,7 +60,7 @@ FORMATS: dict[str, Any] = {
 def comparable(shown, name):
     """Without what a format does not have: its name of a bad end, order among messages, tools' results."""
     calls = sorted(map(_whole, shown.tool_call))
-    results = sorted(shown.results) if name == "ai_sdk" else []
+    results = shown.results if name == "ai_sdk" else []
     if name in {"ag_ui", "langgraph"}:  # where items are, a client orders by the message
         shown = replace(shown, text=sorted(shown.text), reasoning=sorted(shown.reasoning))
     if name == "responses":  # as long as a response goes on, what is empty may be taken back

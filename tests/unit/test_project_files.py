@@ -1,5 +1,6 @@
 """The files around the code: what only shows where the project is built, released or joined by others."""
 
+import json
 import re
 import tomllib
 
@@ -74,6 +75,27 @@ def test_the_providers_suite_is_run_by_its_own_target_alone():
     assert "tests/providers" in configuration["tool"]["pytest"]["norecursedirs"]
     assert makefile.count("-m pytest -n 0 tests/providers\n") == 2
     assert "make providers-quick\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_clients_have_a_target_and_a_job_of_their_own():
+    """Plain `make test` does not have node's packages; CI runs them, and weekly the newest."""
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+
+    assert "tests/clients" in configuration["tool"]["pytest"]["norecursedirs"]
+    assert makefile.count("-m pytest -n 0 -s tests/clients\n") == 2
+    assert "- run: make clients\n" in workflow
+    assert "- run: make clients-newest\n" in workflow
+
+
+def test_packages_of_clients_have_exact_versions():
+    """And nothing is committed that says where they come from."""
+    package = json.loads((ROOT / "tests" / "clients" / "package.json").read_text(encoding="utf-8"))
+
+    for name, version in package["dependencies"].items():
+        assert re.fullmatch(r"(npm:@?[a-z/-]+@)?\d+\.\d+\.\d+", version), name
+    assert not list((ROOT / "tests" / "clients").glob("*lock*"))
 
 
 def _normalized(name):

@@ -42,6 +42,7 @@ class AgUiEncoder(FrameEncoder):
         self._is_unsure = bool(self._gone)
         # One that the client has: a snapshot without any would leave it there.
         self._reasoning = next((one["id"] for one in messages if one.get("role") == "reasoning"), "")
+        self._has_empty = False  # whether the client shows one that is there for this reason alone
 
     def late(self, view: View, cursor: str) -> bytes:
         """Return one snapshot, in which what is open is empty, and then the beginning of that again."""
@@ -94,8 +95,7 @@ class AgUiEncoder(FrameEncoder):
             case "text":
                 return [_text(change)]
             case "reasoning":
-                self._reasoning = change.id
-                return _reasoning(change)
+                return self._think(change)
             case "tool_call":
                 return self._tool_call(change)
             case "tool" if change.op == "close" and "superseded" not in change.data:
@@ -106,6 +106,11 @@ class AgUiEncoder(FrameEncoder):
                 return [self._end(change.data)]
             case _:
                 return []  # attempts, nodes and blocks have no event of their own
+
+    def _think(self, change: Change) -> list[Frame]:
+        self._reasoning = change.id
+        done = change.op == "close" and self._has_empty
+        return _reasoning(change) + ([self._snapshot()] if done else [])
 
     def _tool_call(self, change: Change) -> Iterator[Frame]:
         name = change.id
@@ -145,7 +150,9 @@ class AgUiEncoder(FrameEncoder):
             elif message.get("id") not in self._gone:
                 messages.append(message)
         messages += stand.values()
-        if self._reasoning and not any(message.get("role") == "reasoning" for message in messages):
+        has_some = any(message.get("role") == "reasoning" for message in messages)
+        self._has_empty = bool(self._reasoning) and not has_some
+        if self._has_empty:
             messages.append({"id": self._reasoning, "role": "reasoning", "content": ""})
         return {"type": "MESSAGES_SNAPSHOT", "messages": messages}
 

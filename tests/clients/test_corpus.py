@@ -1,0 +1,177 @@
+"""The real clients show what stands: 250 streams each, with retries, at the end and after each retraction."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from temporal_token_interceptor.gateway.formats.ag_ui import AgUiEncoder
+from temporal_token_interceptor.gateway.formats.ai_sdk import AiSdkEncoder
+from temporal_token_interceptor.gateway.formats.langgraph import LangGraphEncoder
+from temporal_token_interceptor.gateway.formats.openai_responses import ResponsesEncoder, response_facts
+from temporal_token_interceptor.views.changes import joined_halves
+from tests.clients.corpus import cases
+from tests.support.held import a_held_stream
+
+pytestmark = pytest.mark.timeout(300)  # a corpus is thousands of streams
+
+USER = {"id": "user", "role": "user", "content": "hi"}
+HUMAN = {"type": "human", "id": "user", "content": "hi"}
+FACTS = response_facts("resp_1", model="workflow", created_at=1)
+
+
+def judged(made, answers, is_right, least=100):
+    """Count what is right, and name what is not."""
+    counts, wrong = Counter(), []
+    for number, (case, answer) in enumerate(zip(made, answers, strict=True)):
+        pairs = [("end", case.end, answer["shown"])]
+        pairs += [("mark", want, got) for (_, want), got in zip(case.marks, answer["marked"], strict=True)]
+        for where, want, got in pairs:
+            counts[where] += 1
+            if not is_right(want, got):
+                wrong.append((number, where, want, got))
+    print(dict(counts), "wrong:", len(wrong))
+    assert not wrong, "\n".join(map(str, wrong[:3]))
+    assert counts["end"] >= least
+    return counts
+
+
+def takes_nothing_back(changes, _):
+    """Whether a held stream is one that 6 can show: no workflow was reset in it."""
+    return not any(change.op == "remove" for change in changes)
+
+
+def ended(want, got):
+    """Whether a client reports an error only of a workflow that did not complete."""
+    return got.get("error") is None or want.status not in {None, "completed"}
+
+
+@pytest.mark.parametrize("package", ["ai7", "ai"])
+def test_ai_sdk(run, package):
+    """7 takes back with `reset-step`; 6 is shown what is held until it stands."""
+
+    def is_right(want, got):
+        return (
+            ended(want, got)
+            and (got["text"], got["reasoning"]) == (want.text, want.reasoning)
+            and called(want, got)
+        )
+
+    def called(want, got):
+        calls = zip(got["tool_call"], got["results"], want.tool_call, want.results, strict=True)
+        return all(as_called(*call) for call in calls)
+
+    def as_called(seen, result, arguments, wanted):
+        if seen is None:  # it is being written
+            return not result and not wanted
+        try:
+            is_same = seen == json.loads(arguments or "{}")
+        except ValueError:  # what is no JSON is an error, unless its tool ran all the same
+            is_same, wanted = seen == arguments, wanted or "error"
+        return is_same and result == wanted
+
+    if package == "ai7":
+        made = list(cases(lambda: AiSdkEncoder("message")))
+    else:
+        six = partial(AiSdkEncoder, "message", version=6)
+        made = list(cases(six, made=a_held_stream, is_wanted=takes_nothing_back))
+    counts = judged(made, run("ai_sdk.mjs", made, package), is_right)
+    assert (counts["mark"] > 200) == (package == "ai7")
+
+
+@pytest.mark.parametrize("package", ["agui1", "agui0"])
+def test_ag_ui(run, package):
+    """1.0, and 0.0.59, which CopilotKit and assistant-ui have; the user's message stays."""
+
+    def is_right(want, got):
+        if not want.reasoning or want.status is None:
+            # Where none is left, an empty one takes its place, until another is whole.
+            got["reasoning"] = _filled(got["reasoning"])
+        kinds = ("text", "reasoning", "tool_call")
+        same = all(sorted(got[kind]) == sorted(getattr(want, kind)) for kind in kinds)
+        return same and got["users"] == ["hi"] and ended(want, got)
+
+    made = list(cases(lambda: AgUiEncoder("thread", "run", [USER]), messages=[USER]))
+    counts = judged(made, run("ag_ui.mjs", made, package), is_right)
+    assert counts["mark"] > 200
+
+
+def test_tanstack_ai(run):
+    """It joins texts of one message otherwise, and leaves out blank ones: the characters are compared."""
+
+    def characters(texts):
+        return sorted(one for one in joined_halves("".join(texts)) if one.strip())
+
+    def is_right(want, got):
+        kinds = ("text", "reasoning", "tool_call")
+        return ended(want, got) and all(
+            characters(got[kind]) == characters(getattr(want, kind)) for kind in kinds
+        )
+
+    made = [replace(one, marks=[]) for one in cases(lambda: AgUiEncoder("thread", "run", [USER]))]
+    judged(made, run("tanstack.mjs", made), is_right)
+
+
+def test_responses(run):
+    """At the end; and before it, where what was taken back is empty."""
+
+    def is_right(want, got):
+        texts = ("text", "reasoning", "tool_call")
+        if want.status is None:  # what was taken back is there, and empty
+            return all(_filled(got[kind]) == _filled(getattr(want, kind)) for kind in texts)
+        status = {"completed": "completed", "canceled": "cancelled"}.get(want.status, "failed")
+        return got["status"] == status and all(got[kind] == getattr(want, kind) for kind in texts)
+
+    made = list(cases(lambda: ResponsesEncoder(FACTS)))
+    counts = judged(made, run("responses.mjs", made), is_right)
+    assert counts["mark"] > 200
+
+
+def _filled(texts):
+    return [text for text in texts if text]
+
+
+def test_langgraph(run):
+    """40 streams with retries, each in a page of `useStream`, and again without the state at their end."""
+    wanted = []
+
+    def is_wanted(changes, view):
+        is_one = (
+            view.status == "completed" and len(changes) > 30 and any(one.op == "remove" for one in changes)
+        )
+        wanted.extend([view] if is_one else [])
+        return is_one and len(wanted) <= 40
+
+    def is_right(want, got):
+        return got["users"] == 1 and got.get("error") is None and got["messages"] == want
+
+    def encoder():
+        return LangGraphEncoder({"messages", "values", "tools", "custom", "lifecycle"}, messages=[HUMAN])
+
+    some = [replace(one, marks=[]) for one in cases(encoder, is_wanted=is_wanted, late=False)]
+    some += [replace(one, frames=_without_last(one.frames, "values")) for one in some]
+    judged(
+        [replace(one, end=_messages(one.view)) for one in some],
+        run("langgraph.mjs", some),
+        is_right,
+        least=80,
+    )
+
+
+def _without_last(frames, method):
+    last = max(place for place, frame in enumerate(frames) if frame["method"] == method)
+    return [*frames[:last], *frames[last + 1 :]]
+
+
+def _messages(view):
+    def joined(message, kind):
+        parts = [one.text for one in view.items.values() if (one.parent, one.kind) == (message.id, kind)]
+        return joined_halves("".join(parts))
+
+    return {
+        message.id: [joined(message, "text"), joined(message, "reasoning")]
+        for message in view.items.values()
+        if message.kind == "message"
+    }
