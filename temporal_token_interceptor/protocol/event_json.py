@@ -148,7 +148,7 @@ def skim(
             if kind == "text":
                 _read_text(wire, origin, calls, digests)
             elif kind == "check":
-                digests.pop(wire[1], None)
+                digests.pop(_read_check(wire)[0], None)
             elif kind in _KEEPS_CALLS:
                 event = _UNFOLD[kind](wire, origin, calls, "")
                 if type(event) is AttemptEnded:
@@ -193,7 +193,7 @@ def _unfold_text(
         return len(texts)
     _, ordinal, index, texts, *_ = wire
     _joined(index, texts)
-    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    call = _call(ordinal, origin, calls)
     for place, piece in enumerate(texts):
         cursor = f"{prefix}{position + place}"
         events.append(
@@ -207,7 +207,7 @@ def _read_text(wire: Wire, origin: Origin, calls: dict[int, Call], digests: dict
     _, ordinal, index, texts, *more = wire
     text = _joined(index, texts)
     count = number(more[0]) if more else len(texts)
-    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    call = _call(ordinal, origin, calls)
     if (digest := digests.get(ordinal)) is None:
         digest = digests[ordinal] = TextDigest()
     digest.add(text, count)
@@ -224,15 +224,20 @@ def _unfold_check(
     wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str, digests: dict[int, TextDigest]
 ) -> Gap | None:
     """Compare a call's text with what was sent; return None if they are the same."""
-    _, ordinal, count, digest, *_ = wire
-    missing = number(count) - (read := digests.get(ordinal) or TextDigest()).count
-    same = missing == 0 and read.hexdigest() == typed(str, digest)
-    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    ordinal, count, digest = _read_check(wire)
+    missing = count - (read := digests.get(ordinal) or TextDigest()).count
+    same = missing == 0 and read.hexdigest() == digest
+    call = _call(ordinal, origin, calls)
     digests.pop(ordinal, None)
     if same:
         return None
     missing_count = missing if missing > 0 else None
     return Gap(missing=missing_count, reason="mismatch", call=call, origin=origin, cursor=cursor)
+
+
+def _read_check(wire: Wire) -> tuple[int, int, str]:
+    _, ordinal, count, digest, *_ = wire
+    return number(ordinal), number(count), typed(str, digest)
 
 
 def _unfold_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
@@ -244,7 +249,7 @@ def _unfold_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str
 def _unfold_call_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, facts, *_ = wire
     event = CallEnded(
-        call=calls.get(ordinal) or _unknown_call(ordinal, origin),
+        call=calls.get(number(ordinal)) or _unknown_call(ordinal, origin),
         usage=_usage(facts.get("usage")),
         finish_reason=optional(str, facts.get("finish")),
         error=optional(str, facts.get("error")),
@@ -280,7 +285,7 @@ def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor
         name=optional(str, name),
         args=typed(str, args),
         invalid=bool(more) and more[0] is True,
-        call=calls.get(ordinal) or _unknown_call(ordinal, origin, calls),
+        call=_call(ordinal, origin, calls),
         origin=origin,
         cursor=cursor,
     )
@@ -289,7 +294,7 @@ def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor
 def _unfold_block(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, block, *_ = wire
     typed(dict, block)
-    call = calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    call = _call(ordinal, origin, calls)
     return ContentBlock(block=block, call=call, origin=origin, cursor=cursor)
 
 
@@ -305,7 +310,7 @@ def _unfold_gap(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str)
     _, ordinal, missing, reason, *_ = wire
     word: Any = typed(str, reason)
     count = None if missing is None else number(missing)
-    call = None if ordinal is None else calls.get(ordinal) or _unknown_call(ordinal, origin, calls)
+    call = None if ordinal is None else _call(ordinal, origin, calls)
     return Gap(missing=count, reason=word, call=call, origin=origin, cursor=cursor)
 
 
@@ -323,9 +328,15 @@ _UNFOLD = {
 _KEEPS_CALLS = frozenset({"call", "call_end", "attempt_end"})
 
 
+def _call(ordinal: object, origin: Origin, calls: dict[int, Call]) -> Call:
+    """Return the open call of a number; raise `TypeError` for what is none: `true` equals 1, and is none."""
+    known = calls.get(ordinal) if type(ordinal) is int else None
+    return known or _unknown_call(number(ordinal), origin, calls)
+
+
 def _unknown_call(ordinal: int, origin: Origin, calls: dict[int, Call] | None = None) -> Call:
     """Stand in for a call whose start was lost: a `Gap` has reported that."""
-    call = Call(ordinal=number(ordinal), id=f"{origin.activity_id}:{ordinal}", node_name=origin.activity_type)
+    call = Call(ordinal=ordinal, id=f"{origin.activity_id}:{ordinal}", node_name=origin.activity_type)
     if calls is not None:
         _keep(call, calls)
     return call

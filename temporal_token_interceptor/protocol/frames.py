@@ -147,7 +147,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
         body: Any = orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            body = json.loads(data)  # lone surrogates, as above
+            body = json.loads(data.decode(), parse_constant=_refused)  # lone surrogates, as above
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"entry of {len(data)} bytes is not JSON") from error
     if type(body) is not dict:
@@ -158,6 +158,10 @@ def _parsed(data: bytes) -> dict[str, Any]:
         found = version if type(version) is int else f"({type(version).__name__})"
         raise ProtocolError(f"entry has protocol version {found}, this reader knows {known}")
     return body
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def check_time(packet: Packet, stored: datetime) -> None:

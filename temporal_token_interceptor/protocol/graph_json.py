@@ -76,7 +76,7 @@ def facts_around(event: Around) -> dict[str, Any]:
 
 def unfold_around(wire: list[Any], origin: Origin, _: dict[int, Call], cursor: str) -> Event:
     """Return the event of a form; raises one of `BROKEN`."""
-    event, facts = AROUND[wire[0]], wire[1]
+    event, facts = AROUND[wire[0]], typed(dict, wire[1])
     values: dict[str, Any] = {}
     for field in _FIELDS[event]:
         member, kind = _MEMBERS[field.name]
