@@ -73,14 +73,13 @@ class Agent:
 
 
 def agent_worker(client: Client, redis_url: str) -> Worker:
-    backend = RedisStreamBackend(redis_url)
     return Worker(
         client,
         task_queue=TASK_QUEUE,
         workflows=[Agent],
         activities=[answer],
         # What tools take and return may be private: it stays at home unless you ask for it.
-        plugins=[TokenStreamingPlugin(backend, capture=["tool_output"])],
+        plugins=[TokenStreamingPlugin(lambda: RedisStreamBackend(redis_url), capture=["tool_output"])],
     )
 
 

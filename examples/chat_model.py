@@ -58,7 +58,7 @@ def chat_worker(client: Client, redis_url: str) -> Worker:
         task_queue=TASK_QUEUE,
         workflows=[Chat],
         activities=[answer],
-        plugins=[TokenStreamingPlugin(RedisStreamBackend(redis_url))],  # this is all
+        plugins=[TokenStreamingPlugin(lambda: RedisStreamBackend(redis_url))],  # this is all
     )
 
 

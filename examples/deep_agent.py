@@ -81,7 +81,7 @@ def research_worker(client: Client, redis_url: str) -> Worker:
         task_queue=TASK_QUEUE,
         workflows=[Research],
         activities=[answer],
-        plugins=[TokenStreamingPlugin(RedisStreamBackend(redis_url))],
+        plugins=[TokenStreamingPlugin(lambda: RedisStreamBackend(redis_url))],
     )
 
 

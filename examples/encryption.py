@@ -90,7 +90,7 @@ def secret_worker(client: Client, redis_url: str) -> Worker:
         workflows=[Secret],
         activities=[answer],
         # It takes the codec from the client; `TokenStreamingInterceptor` has `data_converter=` for it.
-        plugins=[TokenStreamingPlugin(RedisStreamBackend(redis_url))],
+        plugins=[TokenStreamingPlugin(lambda: RedisStreamBackend(redis_url))],
     )
 
 

@@ -56,7 +56,7 @@ def story_worker(client: Client, redis_url: str) -> Worker:
         task_queue=TASK_QUEUE,
         workflows=[Story],
         activities=[write],
-        plugins=[TokenStreamingPlugin(RedisStreamBackend(redis_url))],
+        plugins=[TokenStreamingPlugin(lambda: RedisStreamBackend(redis_url))],
     )
 
 

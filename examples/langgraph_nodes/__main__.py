@@ -35,7 +35,7 @@ def article_worker(client: Client, redis_url: str) -> Worker:
         workflows=[Write],
         plugins=[
             LangGraphPlugin(graphs={"article": article_graph()}),
-            TokenStreamingPlugin(RedisStreamBackend(redis_url)),
+            TokenStreamingPlugin(lambda: RedisStreamBackend(redis_url)),
         ],
     )
 

@@ -176,5 +176,5 @@ def has_closed(closing: asyncio.Future[Any]) -> bool:
 def _closed_backend() -> TransportUnavailable:
     return TransportUnavailable(
         "the backend was closed while it was read (by `close`, by the end of its `async with`, or by the "
-        "plugin that it was given to); resume from the last event's cursor with another"
+        "plugin that made it); resume from the last event's cursor with another"
     )

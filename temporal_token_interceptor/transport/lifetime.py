@@ -50,5 +50,5 @@ def closed_error() -> TokenStreamError:
     """Return the error of a writer that comes after `close`."""
     return TokenStreamError(
         "the backend is closed: the entry was not stored; it is closed by `close`, by the end of its "
-        "`async with`, or by the plugin that it was given to"
+        "`async with`, or by the plugin that made it"
     )

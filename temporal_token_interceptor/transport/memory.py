@@ -48,9 +48,6 @@ class MemoryStreamBackend:
     last_progress: float = 0.0
     """Nothing comes in parts."""
 
-    is_entered: bool = False
-    """Whether it is used by `async with`: that closes it, and a plugin does not."""
-
     def __init__(self, *, stream_maxlen: int = 100_000, max_streams: int = 1_000) -> None:
         self.keep_interval: timedelta = timedelta(hours=1)
         self._stream_maxlen = positive_number("stream_maxlen", stream_maxlen)
@@ -162,7 +159,6 @@ class MemoryStreamBackend:
 
     async def __aenter__(self) -> Self:
         """Return itself."""
-        self.is_entered = True
         return self
 
     async def __aexit__(

@@ -45,15 +45,15 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
     """Streams the tokens of every worker that it is installed in: `Client.connect(..., plugins=[...])`.
 
     It adds the interceptor once, gives it the data converter of the client (with a payload codec, frames are
-    sealed), lets workflow files import LangChain through the sandbox, and closes the backend when the last
-    worker of the process has stopped; one that is used by `async with` stays open, for readers of the same
-    process, until its own end. A `Replayer` never touches the backend.
+    sealed), and lets workflow files import LangChain through the sandbox. It closes what it has made when the
+    last worker of the process has stopped. A `Replayer` never touches the backend.
 
     All workers that share a plugin run on one event loop.
 
     Args:
-        backend: Where the tokens go; or a function that makes it, such as `lambda: RedisStreamBackend(url)`,
-            for processes that start workers again after the last has stopped: it is called for the first.
+        backend: A function that makes what the tokens go to, such as `lambda: RedisStreamBackend(url)`: it is
+            called when the first worker starts, again if one starts after the last has stopped. Or that
+            itself: then it is yours, for readers of the same process too, and yours to close.
             None: the tokens travel in heartbeats and go into the activities' results, as
             `TokenStreamingInterceptor` says; the worker then sends heartbeats as often as `live` needs it.
         options: Those of `TokenStreamingInterceptor`.
@@ -145,7 +145,7 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
             )
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:  # noqa: A002
-        """Run a worker with the backend open, and close it after the last one."""
+        """Run a worker with the backend open; after the last one, close it if the plugin has made it."""
         config = worker.config(active_config=True)
         interceptors = config.get("interceptors") or ()
         ours = [managed(one) for one in interceptors if isinstance(one, TokenStreamingInterceptor)]
@@ -216,11 +216,12 @@ def _opened(runner: WorkflowRunner | None) -> Any:
 
 
 class _SharedSink:
-    """The backend of all workers of a plugin: there while one of them runs."""
+    """The backend of all workers of a plugin, there while one of them runs; closed only if made here."""
 
     def __init__(self, backend: TokenSink | Callable[[], TokenSink]) -> None:
+        self._is_made = not isinstance(backend, TokenSink)
         if isinstance(backend, TokenSink):
-            self._make: Callable[[], TokenSink] = _Once(backend)
+            self._make: Callable[[], TokenSink] = lambda: backend
         elif callable(backend):
             self._make = backend
         else:
@@ -234,7 +235,7 @@ class _SharedSink:
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[None]:
-        """Have the backend open within; close it when the last one leaves."""
+        """Have the backend open within; when the last one leaves, close what was made for it."""
         if self._sink is None:
             sink = self._make()
             if not isinstance(sink, TokenSink):
@@ -247,7 +248,7 @@ class _SharedSink:
             self._workers -= 1
             if not self._workers:
                 sink, self._sink = self._sink, None
-                if not _has_owner(sink):
+                if self._is_made:
                     await sink.close()
 
     @property
@@ -278,25 +279,3 @@ class _SharedSink:
 
     def __repr__(self) -> str:
         return f"for {self._workers} workers, to {self._sink or 'a backend that is not open yet'!r}"
-
-
-def _has_owner(sink: TokenSink) -> bool:
-    """Whether the backend is used by `async with`, which closes it."""
-    return bool(getattr(sink, "is_entered", False))
-
-
-class _Once:
-    """Hands a backend out, once if it has no owner: after the last worker it is closed for good."""
-
-    def __init__(self, backend: TokenSink) -> None:
-        self._backend = backend
-        self._is_lent = False
-
-    def __call__(self) -> TokenSink:
-        if self._is_lent and not _has_owner(self._backend):
-            raise ConfigurationError(
-                "the backend was closed when the last worker stopped; to start workers again, pass "
-                "TokenStreamingPlugin a function that makes it, such as lambda: RedisStreamBackend(url)"
-            )
-        self._is_lent = True
-        return self._backend

@@ -74,7 +74,7 @@ def with_codec(client: Client, codec: AesCodec | None, **config: Any) -> Client:
 
 @asynccontextmanager
 async def a_worker(client: Client, url: str, activities: Sequence[Any] = (answer, answer_in_thread)):
-    plugin = TokenStreamingPlugin(RedisStreamBackend(url))
+    plugin = TokenStreamingPlugin(lambda: RedisStreamBackend(url))
     with ThreadPoolExecutor() as threads:
         async with Worker(
             client,

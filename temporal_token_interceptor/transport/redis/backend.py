@@ -64,9 +64,6 @@ class RedisStreamBackend:
     system = "redis"
     """What telemetry calls this transport."""
 
-    is_entered: bool = False
-    """Whether it is used by `async with`: that closes it, and a plugin does not."""
-
     def __init__(
         self,
         redis_url: str = _DEFAULT_URL,
@@ -297,7 +294,6 @@ class RedisStreamBackend:
 
     async def __aenter__(self) -> Self:
         """Return itself: nothing connects before the first use."""
-        self.is_entered = True
         return self
 
     async def __aexit__(
