@@ -71,6 +71,11 @@ class ReadRequest:
         return self.place.run_id if self.place is not None else self.run_id
 
     @property
+    def begins_with_first(self) -> bool:
+        """Whether to begin with the first run of the chain that Temporal still knows."""
+        return self.runs == "all" and self.first_run_id is None
+
+    @property
     def skips(self) -> bool:
         """Whether to leave out what is there already."""
         return self.start == "now" and self.place is None

@@ -18,7 +18,7 @@ from temporal_token_interceptor.reader.many import ManyWorkflows
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
-from temporal_token_interceptor.reader.workflow_stream import Runs
+from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry, subscription_telemetry
 from temporal_token_interceptor.transport.base import TimedSource, TokenSource
@@ -127,7 +127,8 @@ class TokenSubscriber(WorkflowViews):
         text is to be taken back; nothing of it comes afterwards.
 
         To do something while nothing comes, keep one task of `anext(events)` and wait for it by
-        `asyncio.wait({task}, timeout=15)`: `asyncio.wait_for(anext(events), 15)` ends the subscription.
+        `asyncio.wait({task}, timeout=15)`. `asyncio.wait_for(anext(events), 15)` cancels the wait, which ends
+        the subscription: the next `anext` raises `TokenStreamError`, and does not end the loop.
 
         Args:
             workflow_id: The workflow; it may not have been started yet.
@@ -151,6 +152,7 @@ class TokenSubscriber(WorkflowViews):
             StreamNotFound: no such namespace, or the workflow was not started in time.
             TransportUnavailable: Redis or Temporal was away for longer than its patience.
             CodecMismatch: frames are sealed, and the client's codec cannot open them.
+            TokenStreamError: a wait for an event before was cancelled.
         """
         return self._read(
             ReadRequest(
@@ -306,7 +308,7 @@ class TokenSubscriber(WorkflowViews):
         )
 
     def _read(self, request: ReadRequest) -> AsyncGenerator[Event]:
-        return self._runs.follow(request, self._telemetry_of(request))
+        return Subscription(self._lists(request))
 
     def _lists(self, request: ReadRequest) -> AsyncGenerator[list[Event]]:
         return self._runs.batches(request, self._telemetry_of(request))
@@ -315,6 +317,8 @@ class TokenSubscriber(WorkflowViews):
         """Return what the subscription reports to; before that, refuse what cannot be read."""
         if self._client is None and request.until is None:
             raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
+        if self._client is None and request.runs == "all":
+            raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
         if request.place is not None and request.place.transport and isinstance(self._source, TimedSource):
             self._source.stored_time(request.place.transport)  # a cursor of another transport is refused here
         return subscription_telemetry(self._namespace, request.workflow_id, self._source)

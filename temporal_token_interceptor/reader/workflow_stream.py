@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from temporal_token_interceptor._tasks import joined, started, unless
 from temporal_token_interceptor.encryption import FrameCodec
-from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
+from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound, TokenStreamError
 from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -78,24 +78,10 @@ class Runs:
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
         self._silence = SilenceHint(self._workflows, has_transport=source is not None)
 
-    async def follow(
-        self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None
-    ) -> AsyncGenerator[Event]:
+    async def batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None) -> Batches:
         """Iterate over the events of a run and of those that it goes on in; see `TokenSubscriber.subscribe`.
 
-        This is the door: what comes here in lists leaves as single events.
-
-        Args:
-            request: What is to be read.
-            telemetry: Receives each frame and event; None where telemetry is off.
-        """
-        async with aclosing(self.batches(request, telemetry)) as batches:
-            async for events in batches:
-                for event in events:
-                    yield event
-
-    async def batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None) -> Batches:
-        """Iterate over the same in lists, each of what came at once; none is empty.
+        In lists, each of what came at once; none is empty. `Subscription` makes single events of them.
 
         Args:
             request: What is to be read.
@@ -123,8 +109,8 @@ class Runs:
         before: Sequence[Origin] = ()
         async with stopping(request.until) as stop:
             run = request.first_run_id or await self._newest_run(request, stop, completion)
-            if run is not None and request.runs == "all" and request.first_run_id is None:
-                run = await self._first_run(request.workflow_id, run)
+            if run is not None and request.begins_with_first and self._workflows is not None:
+                run = await self._workflows.first_run(request.workflow_id, run)
             while run is not None:
                 stream = self._stream(request, run, before=before, telemetry=telemetry)
                 if request.skips:
@@ -260,11 +246,6 @@ class Runs:
             return await ask(request.workflow_id, start_timeout=timedelta(0))
         return None
 
-    async def _first_run(self, workflow_id: str, run_id: str) -> str:
-        if self._workflows is None:
-            raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
-        return await self._workflows.first_run(workflow_id, run_id)
-
     async def _asked_transport(self, workflow_id: str, *, start_timeout: timedelta) -> str:
         """Return the newest run that the transport knows, waiting for one."""
         if self._source is None:
@@ -278,6 +259,65 @@ class Runs:
                 )
             await asyncio.sleep(_POINTER_PAUSE)
         return run
+
+
+class Subscription(AsyncGenerator[Event]):
+    """The door: what comes here in lists leaves as single events, one for each step of the user's loop.
+
+    A wait for the next event may be cancelled, as `asyncio.wait_for(anext(events), 15)` does. That ends the
+    generators beneath, and the loop around would end as if the stream had: here it is an error (`is_cut`).
+
+    Args:
+        batches: The lists; none is empty.
+    """
+
+    __slots__ = ("_batches", "_coming", "is_cut")
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._coming: Iterator[Event] = iter(())
+        self.is_cut = False
+
+    async def __anext__(self) -> Event:
+        """Return the next event.
+
+        Raises:
+            TokenStreamError: a wait before was cancelled.
+        """
+        for event in self._coming:
+            return event
+        if self.is_cut:
+            raise cut_error()
+        try:
+            batch = await anext(self._batches)
+        except asyncio.CancelledError:
+            self.is_cut = True
+            raise
+        self._coming = iter(batch)
+        return next(self._coming)
+
+    async def asend(self, value: None) -> Event:  # noqa: ARG002 - what is sent goes nowhere, as in the batches
+        """Return the next event."""
+        return await self.__anext__()
+
+    async def athrow(self, kind: Any, value: Any = None, traceback: Any = None) -> Event:
+        """Raise an error where the next list would come."""
+        self._coming = iter(await self._batches.athrow(kind, value, traceback))
+        return next(self._coming)
+
+    async def aclose(self) -> None:
+        """Leave."""
+        self._coming = iter(())
+        await self._batches.aclose()
+
+
+def cut_error() -> TokenStreamError:
+    """Return the error of who goes on where a cancelled wait has ended the subscription."""
+    return TokenStreamError(
+        "the subscription has ended: a wait for its next event was cancelled, as by asyncio.wait_for or "
+        "asyncio.timeout. Keep one task of anext(events) and wait for that by asyncio.wait, or subscribe "
+        "again with the cursor of the last event"
+    )
 
 
 @asynccontextmanager

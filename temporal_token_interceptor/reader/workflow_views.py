@@ -9,18 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
-from temporal_token_interceptor.reader.workflow_stream import Runs
+from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription, cut_error
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.snapshot_fold import Fold
 
 if TYPE_CHECKING:
     from temporal_token_interceptor.views.langgraph_messages import Messages
     from temporal_token_interceptor.views.workflow_run import WorkflowRun
+
+_T = TypeVar("_T")
 
 
 class WorkflowViews(ABC):
@@ -56,7 +58,8 @@ class WorkflowViews(ABC):
             ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
             TokenStreamError: as of `subscribe`.
         """
-        return _texts(self.subscribe(workflow_id, run_id, cursor))
+        events = self.subscribe(workflow_id, run_id, cursor)
+        return _View(events, _texts(events))
 
     async def text(self, workflow_id: str, run_id: str | None = None, *, runs: FirstRun = "newest") -> str:
         """Wait for the workflow to close, however it does, and return the text of all its calls, whole.
@@ -111,20 +114,22 @@ class WorkflowViews(ABC):
             InvalidCursor: at once, before anything is read.
             WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
             TokensMissing: at the end: the workflow completed, but not all that it said arrived.
-            StreamNotFound: no such namespace, or the workflow was not started in time.
-            TransportUnavailable: Redis or Temporal was away for longer than its patience.
-            CodecMismatch: frames are sealed, and the client's codec cannot open them.
+            TokenStreamError: as of `subscribe`.
         """
         # A process that only reads events loads no LangChain.
         from temporal_token_interceptor.views.langgraph_messages import messages  # noqa: PLC0415
 
         shown = _of_views(on_retry)
-        return messages(
-            self.subscribe(workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs),
+        events = self.subscribe(
+            workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs
+        )
+        chunks = messages(
+            events,
             lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
             cursor=cursor,
             subgraphs=subgraphs,
         )
+        return _View(events, chunks)
 
     def run(
         self,
@@ -155,6 +160,43 @@ class WorkflowViews(ABC):
             self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until, runs=runs),
             lambda: self._runs.result(workflow_id, run_id, result_type),
         )
+
+
+class _View(AsyncGenerator[_T], Generic[_T]):
+    """A view of a subscription, which raises as that does once a cancelled wait has ended both.
+
+    Args:
+        events: The subscription.
+        view: What is made of it.
+    """
+
+    __slots__ = ("_events", "_view")
+
+    def __init__(self, events: AsyncGenerator[Any], view: AsyncGenerator[_T]) -> None:
+        self._events = events
+        self._view = view
+
+    async def __anext__(self) -> _T:
+        """Return the next item.
+
+        Raises:
+            TokenStreamError: a wait before was cancelled.
+        """
+        if isinstance(self._events, Subscription) and self._events.is_cut:
+            raise cut_error()
+        return await anext(self._view)
+
+    async def asend(self, value: None) -> _T:  # noqa: ARG002 - what is sent goes nowhere
+        """Return the next item."""
+        return await self.__anext__()
+
+    async def athrow(self, kind: Any, value: Any = None, traceback: Any = None) -> _T:
+        """Raise an error where the next item would come."""
+        return await self._view.athrow(kind, value, traceback)
+
+    async def aclose(self) -> None:
+        """Leave."""
+        await self._view.aclose()
 
 
 async def _texts(events: AsyncGenerator[Event]) -> AsyncGenerator[TokenEvent]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from temporal_token_interceptor import (
     StreamNotFound,
     TokenEvent,
     TokensMissing,
+    TokenStreamError,
     TokenStreamingInterceptor,
     TokenSubscriber,
 )
@@ -214,8 +215,11 @@ async def test_a_late_reader_can_have_all_runs_of_a_chain(client, backend):
     assert "".join(parts) == TEXT * 3
     with pytest.raises(ConfigurationError, match='runs must be one of "newest", "all"'):
         subscriber.subscribe(workflow_id, runs="some")
+    async with subscriber.run(workflow_id, runs="all") as run:
+        assert [await call.text async for call in run.messages] == [TEXT] * 3
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     with pytest.raises(ConfigurationError, match="needs a Temporal client"):
-        await anext(TokenSubscriber(None, backend).subscribe(workflow_id, runs="all", until=_never()))
+        TokenSubscriber(None, backend).subscribe(workflow_id, runs="all", until=never)
 
 
 async def test_the_oldest_run_that_temporal_knows_is_the_first(client, backend, monkeypatch):
@@ -237,10 +241,6 @@ async def test_the_oldest_run_that_temporal_knows_is_the_first(client, backend, 
     monkeypatch.setattr(Completion, "_described", forgetting)
 
     assert await subscriber.text(workflow_id, runs="all") == TEXT * 2
-
-
-async def _never() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 async def test_waiting_with_a_timeout_ends_no_subscription(client, backend):
@@ -267,6 +267,50 @@ async def test_waiting_with_a_timeout_ends_no_subscription(client, backend):
     assert pings >= 3
     assert "".join(texts) == TEXT
     assert event.status == "completed"
+
+
+@pytest.mark.parametrize("view", ["subscribe", "tokens", "messages"])
+async def test_a_wait_that_is_cancelled_ends_no_loop_in_silence(client, backend, view):
+    """I wait by `wait_for(anext(...))`: the subscription ends there, and the next step says so, each time."""
+    workflow_id = unique("cancelled")
+    async with streaming_worker(client, backend, [answer]) as queue, asyncio.timeout(30):
+        handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
+        events = getattr(TokenSubscriber(client, backend), view)(workflow_id)
+        text: str = ""
+        seen: Any = None
+        while text != TEXT:
+            seen = await anext(events)
+            text += seen[0].text if view == "messages" else getattr(seen, "token", "")
+        with suppress(TimeoutError):
+            while True:  # the end of the call, and then nothing
+                seen = await asyncio.wait_for(anext(events), 0.3)
+        for _ in range(2):
+            with pytest.raises(TokenStreamError, match="a wait for its next event was cancelled"):
+                await anext(events)
+        await events.aclose()
+        await handle.signal(Waiting.end, "well")
+        cursor = seen[1]["cursor"] if view == "messages" else seen.cursor
+        rest = [
+            event async for event in TokenSubscriber(client, backend).subscribe(workflow_id, cursor=cursor)
+        ]
+        whole = await read_all(client, backend, workflow_id)
+
+    assert rest == whole[-len(rest) :]
+    assert isinstance(rest[-1], StreamEnded)
+
+
+async def test_a_subscription_that_was_left_or_read_to_its_end_has_just_ended(client, backend):
+    """No error: there is nothing more, as of any iterator."""
+    workflow_id = unique("left")
+    async with streaming_worker(client, backend, [answer]) as queue:
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        read = TokenSubscriber(client, backend).subscribe(workflow_id)
+        assert [type(event) async for event in read][-1] is StreamEnded
+        left = TokenSubscriber(client, backend).subscribe(workflow_id)
+        await anext(left)
+        await left.aclose()
+
+        assert [await anext(events, None) for events in (read, left)] == [None, None]
 
 
 async def test_a_reset_workflow_is_followed_into_its_new_run(client, backend):
