@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -80,6 +80,25 @@ async def unless(stop: asyncio.Future[Any] | None, asking: Coroutine[Any, Any, _
         return await task if task.done() else None
     finally:
         await joined(task)
+
+
+@asynccontextmanager
+async def stopping(until: Awaitable[object] | None) -> AsyncIterator[asyncio.Future[object] | None]:
+    """Run what ends a subscription. A future is the caller's; a coroutine is run here, and joined.
+
+    Raises:
+        Exception: what the coroutine raises.
+    """
+    stop = None if until is None else asyncio.ensure_future(until)
+    if stop is None or stop is until:
+        yield stop
+        return
+    try:
+        yield stop
+        if stop.done() and not stop.cancelled():
+            await stop  # otherwise what the coroutine raises is lost
+    finally:
+        await joined(stop)
 
 
 async def joined(task: asyncio.Future[Any], timeout: float = _JOIN_SECONDS) -> None:  # noqa: ASYNC109

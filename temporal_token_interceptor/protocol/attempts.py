@@ -97,6 +97,7 @@ class Attempts:
         self._newest: dict[Activity, _Attempt] = {}
         self._superseded: deque[str] = deque()
         self._others: dict[Origin, GapReason] = {}  # stand here, and not at Temporal
+        self._cut: GapReason = "trimmed"  # why the beginning of an attempt is missing
 
     def read(
         self, entry: str, packet: Packet, *, is_known: bool = False, may_repeat: bool = False
@@ -179,6 +180,7 @@ class Attempts:
 
     def cut(self, reason: GapReason) -> None:
         """Note that the stream lost entries up to the next one: the next jumps are for that reason."""
+        self._cut = reason
         for attempt in self._attempts.values():
             attempt.cut = reason
 
@@ -249,7 +251,7 @@ class Attempts:
 
     def _jump(self, attempt: _Attempt, missing: int, prefix: str) -> Gap:
         self.statistics.missing += missing
-        attempt.lost = attempt.cut or ("trimmed" if attempt.next_seq == 0 else "lost")
+        attempt.lost = attempt.cut or (self._cut if attempt.next_seq == 0 else "lost")
         cursor = f"{prefix}{Position.GAP}"
         return Gap(missing=missing, reason=attempt.lost, origin=attempt.origin, cursor=cursor)
 

@@ -50,6 +50,10 @@ MAX_DEPTH = 256
 FUTURE = timedelta(minutes=10)
 """How much later than an entry was stored its attempt may have started: clocks differ, by less than that."""
 
+FAR_FUTURE = timedelta(days=1)
+"""How much later than now, by the reader's clock: for entries whose ids do not show when they were stored, or
+are made up. A reader's own clock may be wrong by hours, and must not hide the truth."""
+
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
@@ -164,16 +168,29 @@ def _refused(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def check_time(packet: Packet, stored: datetime) -> None:
+def check_time(packet: Packet, stored: datetime | None, now: datetime) -> None:
     """Refuse a header whose attempt began after it was stored: it would supersede all others, without end.
+
+    Args:
+        packet: The frame.
+        stored: When it was stored, as its id shows; None where ids show no time.
+        now: By the reader's clock.
 
     Raises:
         ProtocolError: it did, by more than clocks differ.
     """
-    if packet.origin is not None and packet.origin.started_time - stored > FUTURE:
+    if packet.origin is None:
+        return
+    began = packet.origin.started_time
+    if stored is not None and began - stored > FUTURE:
         raise ProtocolError(
             "entry is of an attempt from the future, which began more than "
             f"{FUTURE.total_seconds() / 60:g} minutes later: is the clock of Redis or of Temporal wrong?"
+        )
+    if began - now > FAR_FUTURE:
+        raise ProtocolError(
+            "entry is of an attempt from the future, which began more than "
+            f"{FAR_FUTURE.total_seconds() / 3600:g} hours after now: is the clock of this reader wrong?"
         )
 
 

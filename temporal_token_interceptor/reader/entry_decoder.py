@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from temporal_token_interceptor.errors import CodecMismatch, ProtocolError
 from temporal_token_interceptor.events import Event, Gap, Origin
@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 _HOPELESS = 8
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class EntryDecoder:
     """Turns the entries of one run, from either place, into the events that come after the cursor.
 
@@ -37,6 +41,7 @@ class EntryDecoder:
         before: What stood at the end of a run that this one does again.
         telemetry: Receives each frame; None where telemetry is off.
         stored_time: When the transport stored an entry, by its id; None where ids do not show that.
+        now: The time, by this reader's clock.
 
     Attributes:
         attempts: Which attempts were read, and which of them stand.
@@ -52,6 +57,7 @@ class EntryDecoder:
         before: Sequence[Origin] = (),
         telemetry: SubscriptionTelemetry | None = None,
         stored_time: Callable[[str], datetime | None] | None = None,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self.attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
         self._held = Held(stream.run_id) if on_retry == "hold" else None
@@ -60,6 +66,7 @@ class EntryDecoder:
         self._statistics = statistics
         self._telemetry = telemetry
         self._stored_time = stored_time
+        self._now = now
         self._is_readable = False
         self._unopened: list[Event] = []
         self._mismatch: CodecMismatch | None = None
@@ -130,10 +137,9 @@ class EntryDecoder:
         self, place: str, entry: Entry, packet: Packet, *, is_known: bool, has_time: bool
     ) -> list[Event]:
         try:
-            if has_time and packet.origin is not None and self._stored_time is not None:
-                stored = self._stored_time(entry.id)
-                if stored is not None:
-                    check_time(packet, stored)
+            if has_time and packet.origin is not None:
+                stored = None if self._stored_time is None else self._stored_time(entry.id)
+                check_time(packet, stored, self._now())
             found = self.attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
         except ProtocolError as error:
             return self._skip(entry, error)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from temporal_token_interceptor._arguments import positive_number
-from temporal_token_interceptor._tasks import joined, started
+from temporal_token_interceptor._tasks import joined, started, stopping
 from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor
 from temporal_token_interceptor.events import Event, StreamEnded
 from temporal_token_interceptor.protocol.cursor import Cursor
@@ -28,7 +28,6 @@ from temporal_token_interceptor.reader.feed import Feed, Found, RoundOver
 from temporal_token_interceptor.reader.merge import Merge, Over
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.run_stream import Batches
-from temporal_token_interceptor.reader.workflow_stream import stopping
 from temporal_token_interceptor.transport.base import PositionStore
 
 

@@ -6,7 +6,7 @@ read to its last entry, and no further.
 A reader with a cursor reads from the start all the same, silently: what an event means depends on which
 attempts and calls began before it. The stream is bounded, so that is exact and cheap (`skimmed`).
 
-Lists of events leave here, one for each batch of entries; `Runs.follow` flattens them for the user.
+Lists of events leave here, one for each batch of entries; `Subscription` flattens them for the user.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from temporal_token_interceptor.errors import StreamNotFound, TransportUnavailable
+from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError, TransportUnavailable
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.protocol.cursor import Position
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache, SilentCodec
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
 from temporal_token_interceptor.reader.entry_parts import parts, skimmed
+from temporal_token_interceptor.reader.healing import Healing
 from temporal_token_interceptor.reader.lost_entries import LostEntries
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
@@ -31,7 +32,6 @@ from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.asking import Closed
 from temporal_token_interceptor.reader.temporal.heartbeats import BEHIND_LIVE, LIVE, RunHeartbeats
 from temporal_token_interceptor.reader.temporal.live_entries import LiveEntries, is_live, started_time_in
-from temporal_token_interceptor.reader.temporal.results import Result
 from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed, has_closed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
 from temporal_token_interceptor.transport.base import Entry, TimedSource, TokenSource
@@ -174,10 +174,10 @@ class RunStream:
         if self._source is not None:
             try:
                 self._where.transport.resume(await self._source.last_id(self._stream))
-            except TransportUnavailable:
+            except TokenStreamError as error:
                 if self._history is None:
                     raise
-                self._is_away = True
+                self._note_away(error)
 
     # ------------------------------------------------------------------ where to read
 
@@ -188,9 +188,6 @@ class RunStream:
         if self._source is not None and not self._is_away:
             yield self._follow(self._source, closing, history)
         if self._is_away:
-            logger.warning(
-                "reading stream %r from Temporal's history: the transport does not answer", self._stream.name
-            )
             yield self._missing_transport()  # what it has, and cannot deliver now, is not in history
         if history is None:
             return
@@ -201,10 +198,22 @@ class RunStream:
             )
             yield self._follow_history(live if beats is None else LiveEntries(beats, live), closing)
         elif has_closed(closing) or not self._where.transport.last or self._decoder.attempts.unsettled():
-            yield self._heal(history)
+            yield self._healing(history).all(self._stream.name)
+
+    def _is_away_by(self, error: TokenStreamError) -> bool:
+        """Whether history has to do: Redis was never there, or refuses this stream: another program's key."""
+        if isinstance(error, SilentCodec | ConfigurationError):
+            return False
+        return not (isinstance(error, TransportUnavailable) and self._where.transport.furthest)
+
+    def _note_away(self, error: TokenStreamError) -> None:
+        self._is_away = True
+        logger.warning("reading stream %r from Temporal's history: %s", self._stream.name, error)
 
     async def _missing_transport(self) -> Batches:
-        yield [self._gap("transport", self._where.start)]
+        has_read = self._where.transport.at
+        place = self._where.here(Position.READ) if has_read else self._where.start
+        yield [self._gap("transport", place)]
 
     # ------------------------------------------------------------------ the transport
 
@@ -221,7 +230,7 @@ class RunStream:
             async with UntilClosed(source, self._stream, reach, closing) as reading:
                 while (batch := await reading.next()) is not None:
                     if not before or reading.doubt:
-                        yield await self._cut(lost, before, batch[0], reading.doubt or "trimmed")
+                        yield await self._cut(lost, before, batch[0], reading.doubt)
                     before = batch[-1].id
                     if recalls is not None and before > reach.mark:
                         old = [entry for entry in batch if entry.id <= reach.mark]
@@ -235,10 +244,10 @@ class RunStream:
                             yield events
             if not before:
                 yield await self._gone(lost)
-        except TransportUnavailable as error:
-            if reach.furthest or history is None or isinstance(error, SilentCodec):
+        except TokenStreamError as error:
+            if history is None or not self._is_away_by(error):
                 raise
-            self._is_away = True
+            self._note_away(error)
 
     async def _placed(self, lost: LostEntries) -> list[Event]:
         """Begin from the start, and report that, where the stream has lost the place of the cursor."""
@@ -251,7 +260,8 @@ class RunStream:
     async def _recalled(self, history: RunHistory, old: Sequence[Entry]) -> Batches:
         """Iterate over what history had before the transport was read on: it is read on from there."""
         yield await self._read(self._where.transport, old)
-        async with aclosing(self._results(history, up_to=self._where.history.mark)) as results:
+        up_to = self._where.history.mark
+        async with aclosing(self._healing(history).results(up_to=up_to)) as results:
             async for events in results:
                 yield events
 
@@ -260,9 +270,10 @@ class RunStream:
         self._is_gone = await lost.all()
         return [self._gap("trimmed", self._where.behind("", Position.GAP))] if self._is_gone else []
 
-    async def _cut(self, lost: LostEntries, before: str, first: Entry, reason: Cut) -> list[Event]:
+    async def _cut(self, lost: LostEntries, before: str, first: Entry, doubt: Cut | None) -> list[Event]:
         """Return a `Gap` if there were entries between two, or before the first, that were not read."""
-        if not await lost.between(before, first):
+        reason = await lost.between(before, first, doubt)
+        if reason is None:
             return []
         self._decoder.attempts.cut(reason)
         return [self._gap(reason, self._where.behind(before, Position.READ if before else Position.GAP))]
@@ -298,35 +309,8 @@ class RunStream:
             if events := await self._read(self._where.transport, batch):
                 yield events
 
-    async def _heal(self, history: RunHistory) -> Batches:
-        """Iterate over what results hold that no transport took: whole attempts, or the ends of some.
-
-        What a transport has, too, is known by its numbers.
-        """
-        try:
-            async with aclosing(self._results(history)) as batches:
-                async for events in batches:
-                    yield events
-        except (TransportUnavailable, StreamNotFound) as error:
-            logger.warning("the history of %r cannot be read: %s", self._stream.name, error)
-            self._where.history.is_short = True
-
-    async def _results(self, history: RunHistory, *, up_to: str | None = None) -> Batches:
-        # A reader that resumes may have got from the transport what that has no more, or may get it yet.
-        counts = up_to is None and not self._where.has_read_transport
-        for result in await history.results():
-            if up_to is None or result.id <= up_to:
-                batch = await self._missing(result, counts=counts)
-                if events := await self._read(self._where.history, batch):
-                    yield events
-                self._decoder.attempts.compare(*result.named)
-
-    async def _missing(self, result: Result, *, counts: bool) -> Sequence[Entry]:
-        """Return what a result holds of an attempt that did not report here how it completed."""
-        if self._decoder.attempts.is_settled(*result.named):
-            return ()
-        held = await result.contents()
-        return [*held.frames, *(held.counted if counts else ())]
+    def _healing(self, history: RunHistory) -> Healing:
+        return Healing(history, self._where, self._decoder, self._cache)
 
     # ------------------------------------------------------------------ the end
 

@@ -98,22 +98,16 @@ class UntilClosed:
             TransportUnavailable: the transport was away for too long, or was closed.
         """
         source, task = self._source, asyncio.current_task()
+        self.doubt = "trimmed" if self._now() - self._taken > _OVERTAKEN_AFTER else None
         if self._end is not None or source is None or task is None:
             return await self._rest()
         # The closing cancels the wait, as `asyncio.timeout` would do; a timeout for each batch, or a task,
         # would cost more than all the rest of reading it.
         cancelling = task.cancelling()
         self._waiting = task
-        self.doubt = "trimmed" if self._now() - self._taken > _OVERTAKEN_AFTER else None
         try:
             if not self._closing.done():
-                batch = await anext(source)
-                self._taken = self._now()
-                if self._timed is not None and self._timed.read_failures != self._failures:
-                    self._failures = self._timed.read_failures
-                    self.doubt = "transport"
-                self._reach.last = batch[-1].id
-                return batch
+                return self._take(await anext(source))
         except asyncio.CancelledError:
             if not self._interrupted or task.uncancel() > cancelling:
                 raise  # it was cancelled from outside, too
@@ -155,9 +149,16 @@ class UntilClosed:
             except StopAsyncIteration:
                 raise _closed_backend() from None
             else:
-                reach.last = batch[-1].id
-                return batch
+                return self._take(batch)
         return None
+
+    def _take(self, batch: Sequence[Entry]) -> Sequence[Entry]:
+        self._taken = self._now()
+        if self._timed is not None and self._timed.read_failures != self._failures:
+            self._failures = self._timed.read_failures
+            self.doubt = "transport"
+        self._reach.last = batch[-1].id
+        return batch
 
     def _last_progress(self) -> float:
         return 0.0 if self._timed is None else self._timed.last_progress

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from temporal_token_interceptor._tasks import joined, started, unless
+from temporal_token_interceptor._tasks import joined, started, stopping, unless
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound, TokenStreamError
 from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
@@ -318,21 +318,6 @@ def cut_error() -> TokenStreamError:
         "asyncio.timeout. Keep one task of anext(events) and wait for that by asyncio.wait, or subscribe "
         "again with the cursor of the last event"
     )
-
-
-@asynccontextmanager
-async def stopping(until: Awaitable[object] | None) -> AsyncIterator[asyncio.Future[object] | None]:
-    """Run what ends a subscription. A future is the caller's; a coroutine is run here, and joined."""
-    stop = None if until is None else asyncio.ensure_future(until)
-    if stop is None or stop is until:
-        yield stop
-        return
-    try:
-        yield stop
-        if stop.done() and not stop.cancelled():
-            await stop  # otherwise what the coroutine raises is lost
-    finally:
-        await joined(stop)
 
 
 def _not_found(error: StreamNotFound, request: ReadRequest) -> StreamNotFound:

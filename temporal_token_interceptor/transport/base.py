@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     A tuple, because one is made for each: a frozen dataclass takes three times as long.
 
     Attributes:
-        id: Its place; ids of one stream sort as strings, in the order of the stream. At most 40 letters,
+        id: Its place; ids of one stream sort as strings, in the order of the stream. At most 44 letters,
             digits, `-` and `_`, and no `h` at the beginning: they stand in cursors, and those in URLs.
         data: What was written; empty for an entry that another program put there.
     """

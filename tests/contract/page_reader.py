@@ -5,10 +5,11 @@ Events are dicts, as the stories of the contract tell them; `at` is the position
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-MINUTES_10 = 600_000_000  # microseconds
+MINUTES_10, DAY = 600_000_000, 86_400_000_000  # microseconds
 AROUND = {
     "tool": "ToolStarted",
     "tool_end": "ToolEnded",
@@ -65,13 +66,13 @@ class Reader:
         self.newest: dict[tuple[str, Any], Attempt] = {}
 
     def read(
-        self, data: bytes, *, stored: int | None = None, sealed_for: str | None = None
+        self, data: bytes, *, stored: int, now: int, sealed_for: str | None = None
     ) -> list[dict[str, Any]]:
         """Return what an entry adds; raise `NoFrame` if it is none (steps 1 to 7)."""
         frame = self._frame(data, sealed_for)
         origin = frame.get("o")
         found: list[dict[str, Any]] = []
-        if origin is not None and stored is not None and origin["t"] - stored > MINUTES_10:
+        if origin is not None and (origin["t"] - stored > MINUTES_10 or origin["t"] - now > DAY):
             raise NoFrame("from the future")
         attempt = self.attempts.get(frame["a"])
         if attempt is None:
@@ -205,6 +206,27 @@ class Reader:
             case [str(kind), *_] if kind not in FORMS:
                 return [], 1  # of a later version
         raise ValueError("form")
+
+
+def entry_id(redis_id: str) -> str | None:
+    """Return an id of Redis as cursors have it; None if it is none."""
+    match = re.fullmatch("([0-9]{1,20})-([0-9]{1,20})", redis_id)
+    if match is None or max(map(int, match.groups())) >= 2**64:
+        return None
+    pairs = zip(match.groups(), (15, 10), strict=True)
+    return "-".join(f"{n:0>{width}}" if len(n) <= width else f"z{n:0>20}" for n, width in pairs)
+
+
+def lost_before(first: str, n: int, cursor: str | None, begun: str | None) -> str | None:
+    """Return the reason of the gap before the oldest entry; None if there is none."""
+    began = entry_id(begun or "")
+    if cursor is not None:
+        if cursor >= first:
+            return None
+        return "trimmed" if began and began <= cursor else "transport"
+    if began and began < first:
+        return "trimmed"
+    return "transport" if n else None
 
 
 FORMS = {"text", "reasoning", "check", "call", "call_end", "tool_call", "block", "gap", "attempt_end"}

@@ -5,14 +5,16 @@ A client in another language can run the same files:
 * a story has `origins` and `calls` by name, and `entries`, to be read in order as one stream: what stands in
   `entry` (JSON) or `data` (raw text) gives `events`, or is `refused`. `at` is the event's position; fields
   that hold their default are left out. Where there is a `frame`, writing it gives `entry`.
-  `stored` is when Redis stored it, in microseconds; `opened` entries were sealed. The stream is that of the
-  first origin.
+  `stored` is when Redis stored it, as its id shows, and `now` when it is read, in microseconds; `opened`
+  entries were sealed. The stream is that of the first origin.
 * `keys.json` and `cursors.json` have both sides of each name.
+* `lost_entries.json` has what shows that a stream has lost its beginning, and the gap that is reported.
 """
 
 import dataclasses
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.event_json import unfold
 from temporal_token_interceptor.protocol.frames import check_time, decode, encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.reader.lost_entries import cut_before
+from temporal_token_interceptor.transport.redis.connection import entry_id, server_id
 from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
 from tests.contract import page_reader
 
@@ -170,9 +174,12 @@ def data_of(entry: dict[str, Any]) -> bytes:
     return entry["data"].encode() if "data" in entry else json.dumps(entry["entry"]).encode()
 
 
-def stored_time(entry: dict[str, Any]) -> datetime:
-    """When an entry was stored: long ago, where the story does not say."""
-    return datetime.fromtimestamp(entry.get("stored", 2**50) / 1e6, UTC)
+LATER = 2**51
+"""Microseconds since 1970: when entries are read, and were stored, where a story does not say."""
+
+
+def time_of(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -183,8 +190,7 @@ def test_entries_read_as_the_contract_says(name):
 
     def read(place: int, entry: dict[str, Any]) -> list[Event]:
         packet = decode(data_of(entry), story.stream, is_opened=entry.get("opened", False))
-        if "stored" in entry:
-            check_time(packet, stored_time(entry))
+        check_time(packet, time_of(entry.get("stored", LATER)), time_of(entry.get("now", LATER)))
         return attempts.read(f"{place:012d}", packet)
 
     for place, entry in enumerate(story.entries, 1):
@@ -204,7 +210,12 @@ def test_a_reader_written_from_the_page_alone_reads_the_same(name):
     for entry in story.entries:
         sealed_for = story.stream.name if entry.get("opened") else None
         try:
-            events = reader.read(data_of(entry), stored=entry.get("stored"), sealed_for=sealed_for)
+            events = reader.read(
+                data_of(entry),
+                stored=entry.get("stored", LATER),
+                now=entry.get("now", LATER),
+                sealed_for=sealed_for,
+            )
         except page_reader.NoFrame:
             assert "refused" in entry, entry["about"]
         else:
@@ -217,7 +228,7 @@ def test_the_reader_of_the_page_is_short_and_imports_nothing_of_ours():
     text = (HERE / "page_reader.py").read_text(encoding="utf-8")
 
     assert "temporal_token_interceptor" not in text.replace("docs/", "")
-    assert len(text.splitlines()) <= 220
+    assert len(text.splitlines()) <= 235
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -270,6 +281,33 @@ def test_other_cursors_are_refused(text):
     """Nothing else is taken for a place."""
     with pytest.raises(InvalidCursor):
         Cursor.parse(text)
+
+
+LOST = load("lost_entries.json")
+
+
+@pytest.mark.parametrize("case", LOST["cases"], ids=lambda case: case["about"])
+def test_a_lost_beginning_is_reported_as_the_contract_says(case):
+    """The reason says where to look: at the bound of the stream, or at Redis."""
+    begun = ""
+    with suppress(InvalidCursor):
+        begun = entry_id(case["begun"] or "")
+
+    found = cut_before(case["first"], case["n"], mark=case["cursor"] or "", begun=begun)
+    of_the_page = page_reader.lost_before(case["first"], case["n"], case["cursor"], case["begun"])
+
+    assert found == case["gap"]
+    assert of_the_page == case["gap"]
+
+
+def test_entry_ids_are_written_as_the_contract_says():
+    """Also those that a client made up: they sort as Redis sorts them, and lead back to it."""
+    pairs = [(one["redis"], one["entry"]) for one in LOST["ids"]]
+
+    for redis, entry in pairs:
+        assert (entry_id(redis), page_reader.entry_id(redis), server_id(entry)) == (entry, entry, redis)
+        assert Cursor.parse(str(Cursor("0f0e4d5a-0000-4000-8000-000000000001", entry, 2))).transport == entry
+    assert [entry for _, entry in pairs] == sorted(entry for _, entry in pairs)
 
 
 # ------------------------------------------------------------------ docs/protocol.md

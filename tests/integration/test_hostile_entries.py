@@ -1,11 +1,15 @@
 """One writer cannot end, replace or flood what others read: an entry that is not right costs itself."""
 
 import asyncio
+import resource
 from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
@@ -16,6 +20,8 @@ from temporal_token_interceptor import (
     Gap,
     MemoryStreamBackend,
     RedisStreamBackend,
+    StreamEnded,
+    StreamNotFound,
     TokenEvent,
     TokensMissing,
     TokenSubscriber,
@@ -24,9 +30,11 @@ from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.events import AttemptEnded, CallStarted, Frame, Record, TextRun
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.encryption import AesCodec
 from tests.support.frames import a_call, of_stream
-from tests.support.streams import standing_text, unique
+from tests.support.streams import read_all, standing_text, streaming_worker, unique
+from tests.support.workflows import Waiting
 
 WELL = AttemptEnded(outcome="completed_provisional")
 
@@ -291,3 +299,132 @@ async def test_an_activity_id_that_is_used_again_leaves_the_first_answer_alone(o
     events = await read(TokenSubscriber(None, backend), stream, on_retry=on_retry)
 
     assert standing_text(events) == "first second"
+
+
+# ------------------------------------------------------------------ other keys of ours
+
+
+async def _is_list(redis: Any, key: str) -> None:
+    await redis.rpush(key, "x")
+
+
+async def _is_large(redis: Any, key: str) -> None:
+    await redis.set(key, b"7" * 64_000_000)
+
+
+async def _is_binary(redis: Any, key: str) -> None:
+    await redis.set(key, b"\xff\xfe~1-1")
+
+
+async def _is_no_id(redis: Any, key: str) -> None:
+    await redis.set(key, "99999999999999999999-1 ~")
+
+
+@pytest.mark.parametrize("put", [_is_list, _is_large, _is_binary, _is_no_id])
+async def test_what_stands_in_a_key_of_ours_ends_no_reader(redis_url, redis_client, put):
+    """Another program writes to `begun` and `newest`: whatever it is, only what those say is lost."""
+    stream = a_stream("keys")
+    async with RedisStreamBackend(redis_url, patience=timedelta(seconds=5)) as backend:
+        subscriber = TokenSubscriber(None, backend)
+        await backend.write(stream, answer(stream))
+        await redis_client.delete(backend._keys.begun(stream))
+        for key in (backend._keys.begun(stream), backend._keys.pointer(stream)):
+            await put(redis_client, key)
+        before = resident()
+
+        assert standing_text(await read(subscriber, stream)) == "the answer"
+        with pytest.raises(StreamNotFound):
+            await subscriber.snapshot(stream.workflow_id)
+
+    assert resident() - before < 16 * 1024 * 1024
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@activity.defn(name="answer")
+async def answers(_: Any) -> str:
+    return (await ScriptedChatModel.saying("an ", "answer").ainvoke("?")).text
+
+
+@pytest.mark.parametrize("when", ["before", "under a reader"])
+async def test_a_stream_that_became_something_else_is_a_gap(client, redis_url, redis_client, when):
+    """Another program replaces my stream by a list: my reader reports that, and how the workflow ended."""
+    workflow_id = unique("replaced")
+    async with (
+        RedisStreamBackend(redis_url) as backend,
+        streaming_worker(client, backend, [answers]) as queue,
+    ):
+        subscriber = TokenSubscriber(client, backend)
+        handle = await client.start_workflow(Waiting.run, "answer", id=workflow_id, task_queue=queue)
+        seen: list[Event] = []
+        events = subscriber.subscribe(workflow_id)
+        while when != "before" and not isinstance(event := await anext(events), AttemptEnded):
+            seen.append(event)
+        run_id = handle.first_execution_run_id or ""
+        key = backend._keys.stream(StreamKey(client.namespace, workflow_id, run_id))
+        async with redis_client.pipeline(transaction=True) as both:
+            await both.delete(key).rpush(key, "x").execute()
+        if when == "before":
+            reading = asyncio.ensure_future(read_all(client, backend, workflow_id))
+            await handle.signal(Waiting.end, "well")
+            seen = await reading
+        else:
+            await handle.signal(Waiting.end, "well")
+            seen += [event async for event in events]
+        with pytest.raises(TokensMissing, match="transport"):
+            await subscriber.text(workflow_id)
+
+    assert [event.reason for event in seen if isinstance(event, Gap)] == ["transport"]
+    assert isinstance(seen[-1], StreamEnded)
+    assert seen[-1].status == "completed"
+
+
+async def test_ids_that_a_client_made_up_hide_nothing(redis_url, redis_client):
+    """Redis numbers on from the largest id: what comes after one of the year 33659 is read, and in order."""
+    stream = a_stream("ids")
+    async with RedisStreamBackend(redis_url) as backend:
+        key = backend._keys.stream(stream)
+        await backend.write(stream, answer(stream, "one "))
+        events = TokenSubscriber(None, backend).subscribe(
+            stream.workflow_id, stream.run_id, until=asyncio.Event().wait()
+        )
+        live = [await anext(events)]
+        for made_up in ("999999999999999-9999999999", "999999999999999-10000000000", "1000000000000000-7"):
+            await redis_client.xadd(key, {"f": "junk"}, id=made_up)
+        for number in range(12):
+            more = answer(stream, f"{number} ", attempt_id=f"a{number}", activity_id=f"n{number}")
+            await backend.write(stream, more)
+        async with asyncio.timeout(10):
+            while "11 " not in standing_text(live):
+                live.append(await anext(events))
+        await events.aclose()
+        late = await read(TokenSubscriber(None, backend), stream)
+        resumed = await read(TokenSubscriber(None, backend), stream, cursor=live[-5].cursor)
+
+    assert (
+        standing_text(live) == standing_text(late) == "one " + "".join(f"{number} " for number in range(12))
+    )
+    assert late[: len(live)] == live
+    assert resumed == late[len(live) - 4 :]
+
+
+async def test_an_attempt_of_the_future_in_an_entry_of_the_future_supersedes_nothing(redis_url, redis_client):
+    """A client makes up the id of its entry, too: that fits the forged start, and my clock does not."""
+    stream = a_stream("far")
+    future = orjson.loads(answer(stream, "forged", attempt=2, attempt_id="f0"))
+    async with RedisStreamBackend(redis_url) as backend:
+        subscriber = TokenSubscriber(None, backend)
+        await backend.write(stream, answer(stream, started=-10_000_000))
+        for milliseconds in (4_000_000_000_000, 10**18):
+            future["o"]["t"] = min(milliseconds * 1_000, 253_000_000_000_000_000)
+            await redis_client.xadd(
+                backend._keys.stream(stream), {"f": orjson.dumps(future)}, id=f"{milliseconds}-0"
+            )
+
+        events = await read(subscriber, stream)
+
+    assert standing_text(events) == "the answer"
+    assert subscriber.statistics.unreadable == 2

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from temporalio import activity
 
+from devservers import RedisServer
 from temporal_token_interceptor import (
     AttemptEnded,
     Event,
@@ -155,3 +156,63 @@ async def read(backend: Any, key: StreamKey, **options: Any) -> list[Any]:
     enough.set_result(None)
     subscriber = TokenSubscriber(None, backend)
     return [event async for event in subscriber.subscribe(key.workflow_id, "run", until=enough, **options)]
+
+
+async def test_after_a_restart_the_reason_is_the_transport_for_whoever_reads():
+    """Redis came back empty in the middle of an answer: the reason leads to Redis, and not to my `maxlen`."""
+    key = StreamKey("default", unique("restart"), "run")
+    origin = an_origin(workflow_id=key.workflow_id)
+    server = RedisServer()
+    await server.start()
+
+    def frame(seq: int) -> bytes:
+        said = (TextRun("text", 0, seq, (f"{seq} ",), 1),)
+        return encode(
+            Frame(origin, seq, (*([CallStarted(call=a_call())] * (not seq)), *said), header=seq in (0, 5))
+        )
+
+    try:
+        async with RedisStreamBackend(server.url) as backend, asyncio.timeout(30):
+            done = asyncio.Event()
+            live = TokenSubscriber(None, backend).subscribe(key.workflow_id, "run", until=done.wait())
+            for seq in range(3):
+                await backend.write(key, frame(seq))
+            seen = [await anext(live) for _ in range(5)]
+            following = asyncio.ensure_future(anext(live))
+            await server.kill()
+            await server.start()
+            await backend.write(key, frame(5))  # two more were taken before, and lost
+            done.set()
+            seen += [await following, *[event async for event in live]]
+            async with RedisStreamBackend(server.url) as another:
+                late = await read(another, key)
+                resumed = await read(another, key, cursor=seen[4].cursor)
+    finally:
+        await server.kill()
+
+    assert set(gaps(seen)) == {("transport", None), ("transport", 2), ("unended", None)}
+    assert gaps(late) == [("transport", None), ("transport", 5), ("unended", None)]
+    assert {reason for reason, _ in gaps(resumed)} == {"transport", "unended"}
+
+
+async def test_a_stream_that_began_again_under_a_cursor_was_lost_and_not_cut(redis_url, redis_client):
+    """FLUSHALL, and a new stream that is ahead of my cursor already: what was between is lost."""
+    key = StreamKey("default", unique("again"), "run")
+
+    async def say(backend: RedisStreamBackend, number: int) -> None:
+        origin = an_origin(workflow_id=key.workflow_id, attempt_id=f"a{number}", activity_id=str(number))
+        said = (CallStarted(call=a_call()), TextRun("text", 0, 0, (f"{number} ",), 1), DONE)
+        await backend.write(key, encode(Frame(origin, 0, said, header=True)))
+
+    async with RedisStreamBackend(redis_url) as backend:
+        await say(backend, 0)
+        first = await read(backend, key)
+        await redis_client.delete(backend._keys.stream(key), backend._keys.begun(key))
+        async with RedisStreamBackend(redis_url) as another:  # a worker that has not written yet
+            await say(another, 1)
+        again = await read(backend, key, cursor=first[-2].cursor)
+        late = await read(backend, key)
+
+    assert gaps(again) == [("transport", None)]
+    assert standing_text(again) == "1 "
+    assert gaps(late) == []  # the sign is lost with the stream

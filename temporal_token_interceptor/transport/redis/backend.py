@@ -181,7 +181,7 @@ class RedisStreamBackend:
         self._loop.check()
         return await self._reader.stored_positions(name)
 
-    def stored_time(self, entry_id: str) -> datetime | None:
+    def stored_time(self, entry_id: str) -> datetime:
         """Return when Redis stored an entry, by its own clock; see `TimedSource`."""
         return stored_time(entry_id)
 

@@ -38,7 +38,12 @@ Command = Sequence[str | int | bytes]
 # For a client with a socket timeout, which would bound a whole reply. redis-py takes no "none" here.
 _NO_TIMEOUT: Final = 86_400.0
 
-_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+# As Redis writes an id; and as entries have it: a number that is too long for its zeros has a letter before.
+_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+_ENTRY_ID = re.compile(r"z?([0-9]{1,20})-z?([0-9]{1,20})")
+_WIDTHS: Final = (15, 10)  # of both numbers: to the year 33658, and entries of one millisecond
+_LONGEST: Final = 20
+_MOST: Final = 2**64
 _FIELD = FIELD.encode()
 
 
@@ -260,17 +265,16 @@ def server_id(entry_id: str) -> str:
     Raises:
         InvalidCursor: no entry of this transport has such an id.
     """
-    if not _ID.fullmatch(entry_id):
+    if (numbers := _numbers(_ENTRY_ID, entry_id)) is None:
         raise InvalidCursor(
             f"entry id {entry_id!r} is not one of a Redis stream: a cursor is only good for the transport "
             "that it came from; pass none to read from the start"
         )
-    milliseconds, _, number = entry_id.partition("-")
-    return f"{int(milliseconds)}-{int(number)}"
+    return f"{numbers[0]}-{numbers[1]}"
 
 
-def stored_time(entry_id: str) -> datetime | None:
-    """Return the time that an entry's id shows; None for one that a writer made up.
+def stored_time(entry_id: str) -> datetime:
+    """Return the time that an entry's id shows: the last one that there is, where a writer made it up.
 
     Raises:
         InvalidCursor: no entry of this transport has such an id.
@@ -279,10 +283,11 @@ def stored_time(entry_id: str) -> datetime | None:
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
-        return None
+        return _DOOMSDAY
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_DOOMSDAY = datetime.max.replace(tzinfo=UTC)
 
 
 def entry_id(server_id: str) -> str:
@@ -291,17 +296,28 @@ def entry_id(server_id: str) -> str:
     Raises:
         InvalidCursor: it is none.
     """
-    if not _ID.fullmatch(server_id):
+    if _numbers(_ID, server_id) is None:
         raise InvalidCursor(
             f"{server_id!r} is no id of a Redis stream: pass one like '1700000000000-0', or none"
         )
     return _padded(server_id)
 
 
+def _numbers(form: re.Pattern[str], text: str) -> tuple[int, int] | None:
+    """Return the two numbers of an id; None if it is none, or if Redis refuses numbers as large."""
+    match = form.fullmatch(text)
+    numbers = (int(match[1]), int(match[2])) if match else None
+    return None if numbers is None or max(numbers) >= _MOST else numbers
+
+
 def _padded(raw_id: str) -> str:
-    """Pad an id of Redis, so that ids sort as strings."""
+    """Pad an id of Redis, so that ids sort as strings, also those that a writer made up."""
     milliseconds, _, number = raw_id.partition("-")
-    return f"{milliseconds.zfill(15)}-{number.zfill(10)}"
+    if len(milliseconds) > _WIDTHS[0]:
+        milliseconds = f"z{milliseconds.zfill(_LONGEST)}"
+    if len(number) > _WIDTHS[1]:
+        number = f"z{number.zfill(_LONGEST)}"
+    return f"{milliseconds.zfill(_WIDTHS[0])}-{number.zfill(_WIDTHS[1])}"
 
 
 def _data(fields: list[bytes] | None) -> bytes:

@@ -9,12 +9,14 @@ reader goes back to `XRANGE`. Redis holds the entries anyway.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from temporal_token_interceptor._tasks import ProgressTimeout
 from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
+from temporal_token_interceptor.protocol.positions import MAX_POSITIONS
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.lifetime import OneLoop
@@ -29,7 +31,13 @@ from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
 from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize, size_of
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
-from temporal_token_interceptor.transport.redis.refusals import FAILURES, is_final, refused
+from temporal_token_interceptor.transport.redis.refusals import FAILURES, RefusedError, is_final, refused
+
+_NOTED_BYTES: Final = 4_096
+"""Of the value of a key that is no stream: ours have fewer than 100."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What may stand in a cursor: Temporal's are 36 hexadecimal digits and dashes."""
 
 
 class RedisReader:
@@ -117,9 +125,8 @@ class RedisReader:
 
     async def begun(self, stream: StreamKey) -> str:
         """Return the id of the first entry that the stream ever had; empty if Redis does not know it."""
-        noted: bytes | str | None = await self._ask("GET", self._keys.begun(stream))
-        with suppress(InvalidCursor):  # whatever another program has put there
-            return entry_id(noted.decode() if isinstance(noted, bytes) else noted or "")
+        with suppress(InvalidCursor):
+            return entry_id(await self._noted(self._keys.begun(stream)))
         return ""
 
     @property
@@ -129,8 +136,19 @@ class RedisReader:
 
     async def newest_run(self, stream: StreamKey) -> str | None:
         """Return the run that the pointer of a workflow names."""
-        run_id: bytes | None = await self._ask("GET", self._keys.pointer(stream))
-        return None if run_id is None else run_id.decode()
+        run_id = await self._noted(self._keys.pointer(stream))
+        return run_id if _RUN_ID.fullmatch(run_id) else None
+
+    async def _noted(self, key: str, at_most: int = _NOTED_BYTES) -> str:
+        """Return what a key of ours says; empty where it is missing, or another program put something there.
+
+        It may be of any type and size: neither ends a reader, nor does it fill its memory.
+        """
+        try:
+            noted: bytes | str | None = await self._ask("GET", key, at_most=at_most)
+        except (ReplyTooLarge, RefusedError):
+            return ""
+        return noted.decode(errors="replace") if isinstance(noted, bytes) else noted or ""
 
     async def store_positions(self, name: str, positions: str, seconds: int) -> None:
         """Keep positions under a name for so many seconds."""
@@ -138,8 +156,7 @@ class RedisReader:
 
     async def stored_positions(self, name: str) -> str | None:
         """Return what was stored under a name; None if it has expired."""
-        stored: bytes | None = await self._ask("GET", self._keys.positions(name))
-        return None if stored is None else stored.decode(errors="replace")
+        return await self._noted(self._keys.positions(name), MAX_POSITIONS) or None
 
     async def close(self) -> None:
         """End all iterators, questions and the shared read. Closing twice is fine."""

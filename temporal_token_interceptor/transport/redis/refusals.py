@@ -226,9 +226,13 @@ def explained(error: Exception) -> str:
     return f"{described(error)}: {classify(error).advice}"
 
 
-def refused(key: str, error: Exception) -> TokenStreamError:
+class RefusedError(TokenStreamError):
+    """A key or an entry that Redis will never take or give, while it serves others."""
+
+
+def refused(key: str, error: Exception) -> RefusedError:
     """Return the error for a key or an entry that Redis will never take or give."""
-    return TokenStreamError(f"Redis refuses key {key!r} ({explained(error)})")
+    return RefusedError(f"Redis refuses key {key!r} ({explained(error)})")
 
 
 def markdown_table() -> str:
