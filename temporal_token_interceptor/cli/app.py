@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -113,6 +113,36 @@ def doctor(
     raise typer.Exit(1 if any(finding.verdict is checks.Verdict.WRONG for finding in findings) else 0)
 
 
+@app.command()
+def serve(
+    authorize: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TTI_AUTHORIZE",
+            help="module:function that decides who may read what; async, (request, target) -> Allow or Deny.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8080,
+    data_converter: _Converter = None,
+) -> None:
+    """Serve the gateway: streams for browsers. On SIGTERM it sends its clients to the next process."""
+    try:
+        from temporal_token_interceptor.cli import serve as serving  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"starlette", "uvicorn"}:
+            raise
+        sys.stderr.write("tti serve needs its libraries: pip install 'temporal-token-interceptor[serve]'\n")
+        raise typer.Exit(2) from None
+
+    async def check_and_serve() -> int:
+        function = serving.authorize_named(authorize)
+        async with connected(data_converter) as with_:
+            return await serving.serve(with_, function, host, port)
+
+    _exit_with(check_and_serve())
+
+
 def _from(with_: Connections, workflow: str, run_id: str | None, place: str) -> AsyncGenerator[Event]:
     if place == "now":
         return with_.subscriber.subscribe(workflow, run_id, start="now")
@@ -120,15 +150,20 @@ def _from(with_: Connections, workflow: str, run_id: str | None, place: str) -> 
 
 
 def _run(work: Any, data_converter: str | None) -> None:
-    """Connect and work; exit with its code, with 2 and one line for an error of ours, with 130 for Ctrl-C."""
+    """Connect and work."""
 
     async def connect_and_work() -> int:
         async with connected(data_converter) as with_:
             coroutine: Coroutine[Any, Any, int] = work(with_)
             return await coroutine
 
+    _exit_with(connect_and_work())
+
+
+def _exit_with(work: Coroutine[Any, Any, int]) -> NoReturn:
+    """Exit with what the work returns, with 2 and one line for an error of ours, with 130 for Ctrl-C."""
     try:
-        code = run_and_rest(connect_and_work())
+        code = run_and_rest(work)
     except (TokenStreamError, ConfigurationError) as error:
         sys.stderr.write(f"tti: {error}\n")
         code = 2

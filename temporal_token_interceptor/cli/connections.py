@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, TypeVar
 
 from temporalio.client import Client
@@ -15,6 +14,7 @@ from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
+from temporal_token_interceptor.cli.importing import imported
 from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
@@ -89,7 +89,7 @@ async def temporal_client(data_converter: str | None) -> Client:
         ) from error
     config.setdefault("target_host", "localhost:7233")
     if data_converter:
-        config["data_converter"] = _loaded(data_converter)
+        config["data_converter"] = _converter(data_converter)
     try:
         return await Client.connect(**config)
     except (RuntimeError, RPCError) as error:
@@ -98,16 +98,8 @@ async def temporal_client(data_converter: str | None) -> Client:
         ) from error
 
 
-def _loaded(name: str) -> DataConverter:
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise ConfigurationError(
-            f"--data-converter must be module:name, such as app.codec:CONVERTER, not {name!r}"
-        )
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"--data-converter {name!r} cannot be imported: {error}") from error
+def _converter(name: str) -> DataConverter:
+    found = imported("--data-converter", name)
     if not isinstance(found, DataConverter):
         raise ConfigurationError(
             f"--data-converter {name!r} is a {type(found).__name__}, not a DataConverter"

@@ -140,6 +140,7 @@ function follow(url, options, request, take) {
         fails = 0
         try { take(events) } catch (cause) { throw failed('', { isFinal: true, cause }) }
       }
+      if (isClosed) return
       if (last.op === 'reconnect') return last.after
       if (isBye) throw failed(last.detail, { isFinal: true, problem: last })
     }
@@ -170,13 +171,13 @@ function follow(url, options, request, take) {
 
 // Server-sent events as they come; those that come together are one batch, for which a page draws once.
 async function* batches(body, alive) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader()
+  const reader = body.getReader(), decoder = new TextDecoder()
   let rest = '', event = {}, json = ''
   for (;;) {
     const { done, value } = await reader.read()
     if (done) return
     alive()
-    const lines = value.split('\n'), batch = []
+    const lines = decoder.decode(value, { stream: true }).split('\n'), batch = []
     lines[0] = rest + lines[0]
     rest = lines.pop()
     for (const line of lines) {

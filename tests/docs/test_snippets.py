@@ -88,7 +88,7 @@ async def test_what_is_no_python_is_true_as_well(block, redis_client):
             pytest.fail(f"nobody knows how to check a block of {block.language!r}; add it here")
 
 
-async def check_command(line, redis_client):  # noqa: C901 - one case a command
+async def check_command(line, redis_client):  # noqa: C901, PLR0912 - one case a command
     """A line that users type: it can be typed."""
     words = line.partition("#")[0].split()
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # the environment of one command
@@ -107,6 +107,8 @@ async def check_command(line, redis_client):  # noqa: C901 - one case a command
             requirements = metadata.requires("temporal-token-interceptor") or ()
             known = {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
             assert {name.partition("[")[0] for name in names} <= {"temporal-token-interceptor", *known}, line
+        case ["tti", "serve", "--authorize", name]:  # test_serve.py runs it with functions of its own
+            assert re.fullmatch(r"[\w.]+:\w+", name), line
         case ["temporal", "server", "start-dev"]:
             assert find_temporal(), line
         case ["redis-server"]:
