@@ -18,6 +18,7 @@ from temporal_token_interceptor.capture.message_parts import (
 )
 from temporal_token_interceptor.capture.names import id_of, name_of
 from temporal_token_interceptor.capture.outlet import Outlet
+from temporal_token_interceptor.capture.stream_usage import StreamUsage
 from temporal_token_interceptor.capture.text_path import OnToken, SentText, digest_of
 from temporal_token_interceptor.events import Call, ContentBlock, Gap, TextKind, ToolCallChunk
 
@@ -48,7 +49,7 @@ class LiveCall:
         self.tool_parts = 0  # all of them, fragments too
         self.server_tools = 0  # fragments that were left out: the message has them whole
         self.blocks = 0
-        self.usage: Mapping[str, Any] | None = None
+        self.usage = StreamUsage()
         self.streamed = False
         self.is_echo = False  # repeats what a call inside it has sent already
         self.on_token: OnToken  # by the one who begins it

@@ -1,7 +1,7 @@
 """A call that is made to stream: the handler that makes it, and the repetition of a call that refuses to.
 
-Importing this module wraps two methods of LangChain's `BaseChatModel`; without a trigger among the handlers
-of a call both do nothing but call the original.
+Importing this module wraps two methods of LangChain's `BaseChatModel`; without an observer both do nothing
+but call the original. They also note for `nesting.py` that a model's own code runs.
 """
 
 # LangChain declares these flags as properties, and reads them as attributes.
@@ -10,18 +10,26 @@ of a call both do nothing but call the original.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
+from langchain_core.caches import BaseCache
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel
-from langchain_core.outputs import ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard
-from temporal_token_interceptor.capture.forced_result import check_end, mend
+from temporal_token_interceptor.capture.forced_result import check_end, has_end, is_of_merging, mend
 from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
+from temporal_token_interceptor.capture.nesting import WITHIN
+from temporal_token_interceptor.capture.observing import current_observer
+from temporal_token_interceptor.errors import IncompleteAnswer
+
+logger = logging.getLogger(__name__)
 
 ForceStreaming = Literal["auto"] | bool
 
@@ -66,20 +74,36 @@ MODEL_EVENTS = ("on_chat_model_start", "on_llm_new_token", "on_stream_event", "o
 class ForcedCall(Trigger):
     """The trigger of one call: knows whether a chunk has come, at no cost for any but the first."""
 
-    def __init__(self, trigger: Trigger, manager: Any) -> None:
+    def __init__(self, trigger: Trigger, model: BaseChatModel, manager: Any) -> None:
         super().__init__(trigger.observer, trigger.force)
         self.has_begun = False
+        self.guard: Guard = getattr(self.observer, "guard", NO_INJECTION)
+        self._model = model
         self._manager = manager
+        self._first_facts: dict[str, Any] = {}
+        self._has_end = False
         self.on_llm_new_token = self._on_first_token  # type: ignore[method-assign]
         self.on_stream_event = self._on_first_event  # type: ignore[method-assign]
         self._replace(trigger, self)
 
-    def _on_first_token(self, token: Any, *, run_id: UUID, **facts: Any) -> None:
+    def _on_first_token(self, token: Any, *, run_id: UUID, chunk: Any = None, **facts: Any) -> None:
         self.has_begun = True
-        self.observer.on_llm_new_token(token, run_id=run_id, **facts)
+        self._first_facts = dict(getattr(getattr(chunk, "message", None), "response_metadata", None) or {})
         of_call: Callable[[UUID], Any] | None = getattr(self.observer, "on_token_of", None)
+        if _is_cached(self._model):
+            self.on_llm_new_token = self._on_cached_token  # type: ignore[method-assign]
+            self.on_llm_new_token(token, run_id=run_id, chunk=chunk, **facts)
+            return
+        self.observer.on_llm_new_token(token, run_id=run_id, chunk=chunk, **facts)
         on_token = None if of_call is None else of_call(run_id)
         self.on_llm_new_token = on_token or self.observer.on_llm_new_token  # type: ignore[method-assign]
+
+    def _on_cached_token(self, token: Any, *, chunk: Any = None, **facts: Any) -> None:
+        """Refuse the last chunk of half an answer: after it, LangChain would keep the answer in its cache."""
+        self._has_end = self._has_end or (isinstance(chunk, ChatGenerationChunk) and has_end(chunk))
+        if getattr(getattr(chunk, "message", None), "chunk_position", None) == "last" and not self._has_end:
+            check_end(self._model, ())
+        self.observer.on_llm_new_token(token, chunk=chunk, **facts)
 
     def _on_first_event(self, event: Any, **facts: Any) -> None:
         self.has_begun = True
@@ -88,13 +112,36 @@ class ForcedCall(Trigger):
 
     def may_repeat(self, error: Exception) -> bool:
         """Whether the call is worth repeating without a stream; never after an injected cancellation."""
-        guard: Guard = getattr(self.observer, "guard", NO_INJECTION)
-        return not self.has_begun and not guard.is_injected(error) and may_be_refusal(error)
+        if self.guard.is_injected(error):
+            return False
+        return may_be_refusal(error) if not self.has_begun else is_of_merging(error)
 
-    def streams_anyway(self, model: BaseChatModel) -> bool:
+    def checked(self, result: ChatResult) -> ChatResult:
+        """Return the answer of the call, as a plain call returns it.
+
+        Raises:
+            IncompleteAnswer: it is half an answer.
+        """
+        if not self.has_begun:  # a cache hit, or a model that may not stream
+            return result
+        try:
+            if not self._streams_anyway():
+                mend(self._model, result, self._first_facts, self._repeated_usage())
+            check_end(self._model, result.generations)
+        except IncompleteAnswer:
+            raise
+        except Exception as error:  # noqa: BLE001 - a model's attribute may be code of the user's that raises
+            self.guard.handle(error, _log_failure)
+        return result
+
+    def _repeated_usage(self) -> Mapping[str, Any] | None:
+        of_call = getattr(self.observer, "repeated_usage_of", None)
+        return None if of_call is None else of_call(self._manager.run_id)
+
+    def _streams_anyway(self) -> bool:
         """Whether the call would have streamed without us: its answer then has the traces of a stream."""
         others = (handler for handler in self._manager.handlers if handler is not self)
-        return getattr(model, "streaming", False) is True or any(
+        return getattr(self._model, "streaming", False) is True or any(
             hasattr(handler, "tap_output_aiter") for handler in others
         )
 
@@ -107,34 +154,44 @@ class ForcedCall(Trigger):
         self._manager.handlers = [new if handler is old else handler for handler in handlers]
 
 
-def _forced(options: Mapping[str, Any]) -> ForcedCall | None:
-    manager = options.get("run_manager")
+def _forced(model: BaseChatModel, manager: Any) -> ForcedCall | None:
     trigger = next((found for found in getattr(manager, "handlers", ()) if type(found) is Trigger), None)
-    return None if trigger is None else ForcedCall(trigger, manager)
+    if trigger is None:
+        return None
+    call = ForcedCall(trigger, model, manager)
+    of_call: Callable[[UUID], Any] | None = getattr(trigger.observer, "on_token_of", None)
+    if of_call is not None and of_call(manager.run_id) is None:
+        call.release()  # the worker's filters leave it out: it runs as it would without us
+        return None
+    return call
 
 
-def _checked(model: BaseChatModel, call: ForcedCall, result: ChatResult) -> ChatResult:
-    if call.has_begun:  # neither a cache hit nor a model that may not stream
-        if not call.streams_anyway(model):
-            mend(model, result)
-        check_end(model, result)
-    return result
+def _is_cached(model: BaseChatModel) -> bool:
+    return model.cache is not False and (isinstance(model.cache, BaseCache) or get_llm_cache() is not None)
+
+
+def _log_failure(error: Exception) -> None:
+    logger.warning("could not check the answer of a call that was made to stream (%s)", type(error).__name__)
 
 
 def _generating(original: Callable[..., ChatResult]) -> Callable[..., ChatResult]:
     @wraps(original)
     def _generate_with_cache(self: BaseChatModel, *args: Any, **kwargs: Any) -> ChatResult:
-        call = _forced(kwargs)
-        if call is None:
+        manager = kwargs.get("run_manager")
+        if manager is None or current_observer() is None:
             return original(self, *args, **kwargs)
+        call, entered = _forced(self, manager), WITHIN.set(manager.run_id)
         try:
-            return _checked(self, call, original(self, *args, **kwargs))
+            result = original(self, *args, **kwargs)
+            return result if call is None else call.checked(result)
         except Exception as error:
-            if not call.may_repeat(error):
+            if call is None or not call.may_repeat(error):
                 raise
             refusal = error
+        finally:
+            WITHIN.reset(entered)
         call.release()
-        result = original(self, *args, **kwargs)
+        result = _generate_with_cache(self, *args, **kwargs)
         REFUSALS.add(self, refusal)
         return result
 
@@ -144,21 +201,26 @@ def _generating(original: Callable[..., ChatResult]) -> Callable[..., ChatResult
 def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[..., Awaitable[ChatResult]]:
     @wraps(original)
     async def _agenerate_with_cache(self: BaseChatModel, *args: Any, **kwargs: Any) -> ChatResult:
-        call = _forced(kwargs)
-        if call is None:
+        manager = kwargs.get("run_manager")
+        if manager is None or current_observer() is None:
             return await original(self, *args, **kwargs)
+        call, entered = _forced(self, manager), WITHIN.set(manager.run_id)
         try:
-            return _checked(self, call, await original(self, *args, **kwargs))
+            result = await original(self, *args, **kwargs)
+            return result if call is None else call.checked(result)
         except asyncio.CancelledError as cancelled:
-            # LangChain reports no end of a call that is cancelled; it would stay open until the attempt ends.
-            call.observer.on_llm_error(cancelled, run_id=kwargs["run_manager"].run_id)
+            if call is not None:
+                # LangChain reports no end of a cancelled call; it would stay open until the attempt ends.
+                call.observer.on_llm_error(cancelled, run_id=manager.run_id)
             raise
         except Exception as error:
-            if not call.may_repeat(error):
+            if call is None or not call.may_repeat(error):
                 raise
             refusal = error
+        finally:
+            WITHIN.reset(entered)
         call.release()
-        result = await original(self, *args, **kwargs)
+        result = await _agenerate_with_cache(self, *args, **kwargs)
         REFUSALS.add(self, refusal)
         return result
 

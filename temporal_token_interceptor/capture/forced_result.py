@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from pathlib import Path
+from traceback import walk_tb
+from types import MappingProxyType
+from typing import Any, cast
 
+import langchain_core
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from temporal_token_interceptor.errors import IncompleteAnswer
 
 
-def check_end(model: BaseChatModel, result: ChatResult) -> None:
+def check_end(model: BaseChatModel, generations: Sequence[ChatGeneration]) -> None:
     """Raise if a streamed answer ended without the end that its provider always sends.
 
     Raises:
@@ -29,22 +34,38 @@ def check_end(model: BaseChatModel, result: ChatResult) -> None:
     package = _package_of(type(model))
     if package not in _ALWAYS_ENDS or _has_own_endpoint(model):
         return
-    if not any(_has_end(generation) for generation in result.generations):
+    if not any(has_end(generation) for generation in generations):
         raise IncompleteAnswer(
             f"the stream of {type(model).__name__} ended without a finish reason: the answer is cut off; "
             "Temporal retries the activity"
         )
 
 
-def mend(model: BaseChatModel, result: ChatResult) -> None:
-    """Take the traces of a stream out of an answer: repeated finish reasons, numbers of blocks, pieces."""
+def mend(
+    model: BaseChatModel,
+    result: ChatResult,
+    first_facts: Mapping[str, Any] = MappingProxyType({}),
+    usage: Mapping[str, Any] | None = None,
+) -> None:
+    """Take the traces of a stream out of an answer: repeated facts, numbers of blocks, pieces.
+
+    Args:
+        model: The model.
+        result: Its answer, changed in place.
+        first_facts: The `response_metadata` of the first chunk: LangChain adds texts, and so joins what each
+            chunk repeats.
+        usage: What the call used, if each chunk repeated it.
+    """
     package = _package_of(type(model))
     is_claude = package == "langchain_anthropic" and model.output_version != "v1"
     for generation in result.generations:
         message = generation.message
         for facts in (generation.generation_info, message.response_metadata):
             if facts:
+                _mend_repeated(facts, first_facts)
                 _mend_ends(facts)
+        if usage is not None and isinstance(message, AIMessage):
+            message.usage_metadata = cast("UsageMetadata", {**usage})
         # Only of packages that are known: other models may number the blocks of plain answers, too.
         if package and isinstance(message.content, list):
             message.content = [_without_index(block) for block in message.content]
@@ -57,6 +78,15 @@ def mend(model: BaseChatModel, result: ChatResult) -> None:
             message.content = list(_blocks(message.content))
         elif package == "langchain_openai" and message.response_metadata.get("object") == "response":
             _complete_items(message)
+
+
+def _mend_repeated(facts: dict[str, Any], first_facts: Mapping[str, Any]) -> None:
+    for name, first in first_facts.items():
+        found = facts.get(name)
+        if isinstance(first, str) and isinstance(found, str) and len(found) > len(first) > 0:
+            times, rest = divmod(len(found), len(first))
+            if not rest and found == first * times:
+                facts[name] = first
 
 
 def _mend_ends(facts: dict[str, Any]) -> None:
@@ -121,7 +151,15 @@ def _with_input(block: dict[Any, Any]) -> dict[Any, Any]:
     return {name: arguments if name == "input" else block[name] for name in block if name != "partial_json"}
 
 
-def _has_end(generation: ChatGeneration) -> bool:
+def is_of_merging(error: Exception) -> bool:
+    """Whether LangChain could not add up the chunks of a stream: the answer of a plain call has no chunks."""
+    frames = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    names = {code.co_name for code in frames}
+    return "generate_from_stream" in names and frames[-1].co_filename.startswith(_LANGCHAIN_CORE)
+
+
+def has_end(generation: ChatGeneration) -> bool:
+    """Whether an answer, or a chunk of one, says why the model stopped."""
     facts = {**generation.message.response_metadata, **(generation.generation_info or {})}
     return any(facts.get(name) for name in _ENDS)
 
@@ -146,6 +184,7 @@ def _has_own_endpoint(model: BaseChatModel) -> bool:
     return False
 
 
+_LANGCHAIN_CORE = str(Path(langchain_core.__file__).parent)
 _REPEATED = re.compile(r"([A-Za-z_]{3,}?)\1+")
 
 # ------------------------------------------------------------------ what is known of providers

@@ -35,8 +35,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.tracers.context import register_configure_hook
 
+from temporal_token_interceptor._guard import NO_INJECTION, Guard
 from temporal_token_interceptor.capture.forced_call import ForceStreaming, Trigger
 from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, streams_as_it_generates
+from temporal_token_interceptor.capture.nesting import note_caller
+from temporal_token_interceptor.capture.observing import OBSERVER, current_observer
 
 NO_FORCE_TAG = "tti:noforce"
 """A call with this tag is left to stream or not as it would without us."""
@@ -78,25 +81,12 @@ class _BesideOthers:
         return any(_is_foreign_inline(handler) for handler in _handlers_of(caller))
 
 
-class _ForCompletionModel:
-    """Stands in for a ContextVar, and never has a value: LangChain asks it when a call begins.
-
-    Where the call is one of a completion model (`BaseLLM`), our handlers are wrapped in the call's manager.
-    Chat models and all else, which are asked about inline handlers for each token, pay nothing.
-    """
-
-    def get(self) -> None:
-        asking = _getframe(1)
-        if _caller_in(_COMPLETION_MODELS_FILE, asking) is None:
-            return
-        manager = asking.f_locals.get("callback_manager")
-        if isinstance(manager, AsyncCallbackManager):
-            manager.handlers = [
-                cast("BaseCallbackHandler", _BesideOthers(handler))
-                if isinstance(handler, InlineHandler)
-                else handler
-                for handler in manager.handlers
-            ]
+def _wrap_inline_handlers(manager: AsyncCallbackManager) -> None:
+    """Put ours into `_BesideOthers`: not for chat models, which are asked about them for each token."""
+    manager.handlers = [
+        cast("BaseCallbackHandler", _BesideOthers(handler)) if isinstance(handler, InlineHandler) else handler
+        for handler in manager.handlers
+    ]
 
 
 def _nested_code(code: CodeType) -> Iterator[CodeType]:
@@ -122,46 +112,73 @@ def _is_foreign_inline(handler: BaseCallbackHandler) -> bool:
     return not isinstance(handler, _BesideOthers) and handler.run_inline
 
 
-_observer: ContextVar[BaseCallbackHandler | None] = ContextVar("tti_observer", default=None)
 _telemetry: ContextVar[BaseCallbackHandler | None] = ContextVar("tti_telemetry", default=None)
 _trigger: ContextVar[Trigger | None] = ContextVar("tti_trigger", default=None)
 
 
-class _TriggerForModel:
+class _ForEachCall:
     """Stands in for a ContextVar of the trigger: its value depends on the call that asks.
 
-    LangChain asks from `_configure`, called by `configure`, called by the model's `generate` or `agenerate`.
-    Others wrap any of these (Sentry wraps `_configure`), so frames that are not LangChain's are passed over;
-    the first frame of LangChain that is neither ends the search: what asks is no model. Without a model the
-    answer is no trigger, and the call arrives whole at its end.
+    LangChain asks from `_configure`, called by `configure`, called by the model's `generate` or `agenerate`,
+    when all other handlers of the call are known. Others wrap any of these (Sentry wraps `_configure`), so
+    frames that are not LangChain's are passed over; the first frame of LangChain that is neither ends the
+    search: what asks is no model. Without a model the answer is no trigger, and the call arrives whole at
+    its end.
     """
 
     def get(self) -> BaseCallbackHandler | None:
-        trigger = _trigger.get()
-        if trigger is None:
+        try:
+            return self._handler(_getframe(1))
+        except Exception as error:  # noqa: BLE001 - a model's attribute may be code of the user's that raises
+            guard: Guard = getattr(current_observer(), "guard", NO_INJECTION)
+            guard.handle(error, _log_failure)
             return None
-        asking = _getframe(1)
+
+    @staticmethod
+    def _handler(asking: FrameType) -> BaseCallbackHandler | None:
         frame = model_frame(asking)
-        if frame is None:
+        manager = None if frame is None else asking.f_locals.get("callback_manager")
+        if frame is None or not isinstance(manager, BaseCallbackManager):
             return None
+        if frame.f_code.co_filename == _COMPLETION_MODELS_FILE:
+            if isinstance(manager, AsyncCallbackManager):
+                _wrap_inline_handlers(manager)
+            return None
+        if (observer := current_observer()) is None:
+            return None
+        trigger = _trigger.get()
+        if trigger is not None and observer not in manager.handlers:
+            return trigger  # LangChain asks again at once, where it was given one
+        note_caller(frame)
         _models_found.set()
-        if frame.f_code.co_name not in _PLAIN_CALLS:
-            return None  # the caller streams by itself, or something within the model asks
-        found = frame.f_locals
-        model = found.get("self")
-        manager = asking.f_locals.get("callback_manager")
-        if not isinstance(model, BaseChatModel) or not isinstance(manager, BaseCallbackManager):
-            return None
-        is_async = frame.f_code.co_name == "agenerate"
-        if trigger.force == "auto" and not streams_as_it_generates(type(model), is_async=is_async):
-            return None
-        if NO_FORCE_TAG in _tags(found, model) or model in REFUSALS:
-            return None
-        if asks_for_several(model, found.get("kwargs") or {}):
+        if trigger is None or not _may_stream(frame, trigger):
             return None
         # Of this call only: its children still inherit the observer.
-        manager.handlers = [handler for handler in manager.handlers if handler is not trigger.observer]
+        manager.handlers = [handler for handler in manager.handlers if handler is not observer]
         return trigger
+
+
+def _log_failure(error: Exception) -> None:
+    logger.warning(
+        "could not find out whether a model may be made to stream (%s): its call arrives whole, at its end",
+        type(error).__name__,
+    )
+
+
+def _may_stream(frame: FrameType, trigger: Trigger) -> bool:
+    """Whether a call may be made to stream."""
+    if frame.f_code.co_name not in _PLAIN_CALLS:
+        return False  # the caller streams by itself, or something within the model asks
+    found = frame.f_locals
+    model = found.get("self")
+    if not isinstance(model, BaseChatModel):
+        return False
+    is_async = frame.f_code.co_name == "agenerate"
+    if trigger.force == "auto" and not streams_as_it_generates(type(model), is_async=is_async):
+        return False
+    if NO_FORCE_TAG in _tags(found, model) or model in REFUSALS:
+        return False
+    return not asks_for_several(model, found.get("kwargs") or {})
 
 
 _models_found = threading.Event()
@@ -186,16 +203,11 @@ _MOST_FOREIGN = 8  # frames of other libraries between the hook and the model
 
 
 def model_frame(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of the chat model's call above one that asks; None if no such model asks."""
-    return _caller_in(_CHAT_MODELS_FILE, frame)
-
-
-def _caller_in(models_file: str, frame: FrameType | None) -> FrameType | None:
-    """Return the frame of the model's call above one that asks; None if no such model asks."""
+    """Return the frame of the model's call above one that asks; None if no model asks."""
     foreign = 0
     while frame is not None and foreign <= _MOST_FOREIGN:
         name, file = frame.f_code.co_name, frame.f_code.co_filename
-        if file == models_file:
+        if file in _MODEL_FILES:
             return frame
         if file.startswith(_LANGCHAIN_FOLDER):
             if name not in _CONFIGURING:
@@ -208,6 +220,7 @@ def _caller_in(models_file: str, frame: FrameType | None) -> FrameType | None:
 
 _CHAT_MODELS_FILE = inspect.getfile(BaseChatModel)
 _COMPLETION_MODELS_FILE = inspect.getfile(BaseLLM)
+_MODEL_FILES = frozenset({_CHAT_MODELS_FILE, _COMPLETION_MODELS_FILE})
 _LANGCHAIN_FOLDER = os.path.dirname(os.path.dirname(_CHAT_MODELS_FILE)) + os.sep  # noqa: PTH120 - code names are text
 
 
@@ -217,27 +230,23 @@ def _tags(found: dict[str, Any], model: BaseChatModel) -> set[str]:
 
 
 # There is no way to unregister a hook, so each is registered once; without an observer they cost a look-up.
-register_configure_hook(_observer, inheritable=True)
+register_configure_hook(OBSERVER, inheritable=True)
 register_configure_hook(_telemetry, inheritable=True)
-register_configure_hook(cast("ContextVar[Any]", _TriggerForModel()), inheritable=False)
-register_configure_hook(cast("ContextVar[Any]", _ForCompletionModel()), inheritable=False)  # sees all of ours
+register_configure_hook(
+    cast("ContextVar[Any]", _ForEachCall()), inheritable=False
+)  # last: it sees the others
 
 
 @contextmanager
 def observed_by(observer: BaseCallbackHandler, *, force_streaming: ForceStreaming) -> Iterator[None]:
     """Within this context, and in tasks and threads that copy it, every model call reports to `observer`."""
-    observing = _observer.set(observer)
+    observing = OBSERVER.set(observer)
     triggering = _trigger.set(Trigger(observer, force_streaming) if force_streaming else None)
     try:
         yield
     finally:
         _trigger.reset(triggering)
-        _observer.reset(observing)
-
-
-def current_observer() -> BaseCallbackHandler | None:
-    """Return who observes here, if anyone does."""
-    return _observer.get()
+        OBSERVER.reset(observing)
 
 
 @contextmanager

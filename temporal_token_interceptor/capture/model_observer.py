@@ -128,6 +128,11 @@ class Observer(RetrieverObserver):
         live = self._live.get(run_id.int)
         return None if live is None else live.on_token
 
+    def repeated_usage_of(self, run_id: UUID) -> Mapping[str, Any] | None:
+        """Return what a call has used, if each chunk of it repeated that."""
+        live = self._live.get(run_id.int)
+        return None if live is None else live.usage.repeated
+
     @never_failing
     def _begin_stream(self, live: LiveCall, token: str | list[Any], *, chunk: Any = None) -> None:
         """Take the first token of a call."""
@@ -148,7 +153,8 @@ class Observer(RetrieverObserver):
         message = getattr(chunk, "message", None)
         if message is not None:
             # Not `token`: a model may report a text that its chunk, and so the message, does not have.
-            live.usage = usage_of(message) or live.usage
+            if (usage := usage_of(message)) is not None:
+                live.usage.add(usage)
             self._records.put_message(live, message)
         elif token.__class__ is str:
             self._records.put_text(live, "text", token)
@@ -217,7 +223,7 @@ class Observer(RetrieverObserver):
                 live,
                 error=None if is_cut_off else type(error).__name__,
                 unfinished=is_cut_off,
-                usage=live.usage,
+                usage=live.usage.used,
             )
 
     # ------------------------------------------------------------------ the attempt calls this

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver
-from temporal_token_interceptor.capture.langchain_hooks import current_observer
+from temporal_token_interceptor.capture.observing import current_observer
 from temporal_token_interceptor.errors import ConfigurationError
 
 GraphMode = Literal["values", "updates", "custom", "tasks", "checkpoints", "debug"]

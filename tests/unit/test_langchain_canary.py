@@ -30,25 +30,26 @@ from langgraph.graph import START, MessagesState, StateGraph
 from temporal_token_interceptor.capture import forced_call
 from temporal_token_interceptor.capture import langchain_hooks as _langchain
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler, observed_by
+from temporal_token_interceptor.capture.observing import OBSERVER
 from temporal_token_interceptor.testing import ScriptedChatModel
 
 # ------------------------------------------------------------------ the hooks
 
 
-def test_both_hooks_are_registered_once():
+def test_all_hooks_are_registered_once():
     """LangChain still keeps what `register_configure_hook` is given, as it is given."""
     hooks = [(var, inheritable) for var, inheritable, _, _ in tracers_context._configure_hooks]
 
     ours = [
         (var, inheritable)
         for var, inheritable in hooks
-        if var is _langchain._observer or isinstance(var, _langchain._TriggerForModel)
+        if var is OBSERVER or isinstance(var, _langchain._ForEachCall)
     ]
 
-    assert ours[0] == (_langchain._observer, True)
+    assert ours[0] == (OBSERVER, True)
     assert [inheritable for _, inheritable in ours] == [True, False], (
         "LangChain no longer keeps hooks as (variable, inheritable, class, environment): "
-        "see the two calls of register_configure_hook in langchain_hooks.py"
+        "see the calls of register_configure_hook in langchain_hooks.py"
     )
 
 
@@ -66,7 +67,7 @@ async def test_the_asking_model_is_found_above_the_hook(monkeypatch, way, asker)
             above.append(frame)
             managers.append(sys._getframe(1).f_locals.get("callback_manager"))
 
-    monkeypatch.setattr(_langchain._TriggerForModel, "get", get)
+    monkeypatch.setattr(_langchain._ForEachCall, "get", get)
     model = ScriptedChatModel.saying("a")
     config: RunnableConfig = {"tags": ["a tag"]}
     if way == "invoke":
@@ -78,7 +79,7 @@ async def test_the_asking_model_is_found_above_the_hook(monkeypatch, way, asker)
     assert above, advice
     assert above[0].f_code is asker.__code__, advice
     assert isinstance(managers[0], BaseCallbackManager), (
-        "_configure no longer keeps the call's handlers in `callback_manager`: see _TriggerForModel.get"
+        "_configure no longer keeps the call's handlers in `callback_manager`: see _ForEachCall.get"
     )
     assert {"self", "tags", "callbacks"} <= set(inspect.signature(asker).parameters), (
         "tags of a call are no longer arguments of generate: see _tags in langchain_hooks.py"
@@ -232,7 +233,7 @@ async def test_langchain_still_forgets_handlers_beside_an_inline_one():
 
     assert starts.starts == 0, (
         "langchain#39633 is fixed: when the oldest supported langchain-core has the fix, remove "
-        "_BesideOthers, _ForCompletionModel, _ON_LLM_START, _handlers_of and _is_foreign_inline"
+        "_BesideOthers, _wrap_inline_handlers, _ON_LLM_START, _handlers_of and _is_foreign_inline"
     )
 
 
