@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from starlette.requests import Request
@@ -16,14 +17,14 @@ class Target:
     """What a client asks for.
 
     Attributes:
-        workflow_id: The workflow.
+        workflow_id: The workflow; empty where one is to be started.
         run_id: The run to begin with; None for the newest.
         action: What is to be done with it.
     """
 
     workflow_id: str
     run_id: str | None
-    action: Literal["read"]
+    action: Literal["read", "start", "cancel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,15 @@ class Allow:
         nodes: As of `Visible`: only what these nodes report. None for all.
         kinds: As of `Visible`.
         content: As of `Visible`.
+        until: When a stream has to come again to be asked for again; None: `recheck` alone decides.
+        principal: Whose connection it is, for `Limits.connections_per_principal`; it is sent nowhere.
     """
 
     nodes: frozenset[str] | None = None
     kinds: frozenset[str] | None = None
     content: bool = True
+    until: datetime | None = None
+    principal: str | None = None
 
     @property
     def visible(self) -> Visible:

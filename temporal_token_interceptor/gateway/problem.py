@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -39,7 +40,12 @@ class Problem(Exception):
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    """Return the response of a `Problem`, as an exception handler of Starlette."""
+    """Return the response of a `Problem`, as an exception handler of Starlette.
+
+    And of what Starlette itself refuses: unknown paths, and methods that a path does not have.
+    """
+    if isinstance(error, HTTPException):
+        error = Problem(error.status_code, str(error.detail), dict(error.headers or {}))
     if not isinstance(error, Problem):
         raise error
     body = {
@@ -47,7 +53,7 @@ async def answer(request: Request, error: Exception) -> Response:
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
         "detail": error.detail,
-        "instance": request.url.path,  # without the query, which may hold a token
+        "instance": request.url.path[:200],  # without the query, which may hold a token
     }
     headers = HEADERS | error.headers
     return JSONResponse(body, error.status, media_type="application/problem+json", headers=headers)

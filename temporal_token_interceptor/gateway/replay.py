@@ -8,81 +8,98 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing
 
-from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.events import Event
+from temporal_token_interceptor.gateway.numbering import RunStarted, projector_for
+from temporal_token_interceptor.gateway.pull import Pull
+from temporal_token_interceptor.gateway.seeking import Seeking
 from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.projector import Projector
 
 
 class Replay:
-    """Reads events one by one, as fast as its client takes their changes.
+    """Projects the events of a subscription one by one, as fast as its client takes their changes.
 
     Args:
         events: From the start of a run, or from now on; closed with the replay.
+        woken: Set when there is something to take.
         cursor: The changes up to it are left out; empty for none.
+        run_started: Asked once, for the numbers of changes.
 
     Attributes:
-        error: Why the subscription ended early; None if it did not.
         has_ended: Whether nothing more comes.
     """
 
-    def __init__(self, events: AsyncGenerator[Event], cursor: str = "") -> None:
-        self._events = events
-        self._sought = cursor
+    def __init__(
+        self,
+        events: AsyncGenerator[Event],
+        woken: asyncio.Event,
+        cursor: str = "",
+        run_started: RunStarted | None = None,
+    ) -> None:
+        self._pull = Pull(self._begun(events), woken)
+        self._woken = woken
+        self._seeking = Seeking(cursor, lambda: self._read_at, self._give_up) if cursor else None
+        self._run_started = run_started
         self._projector = Projector()
-        self._woken = asyncio.Event()
-        self._next: asyncio.Task[Event | None] | None = None
+        self._read_at = 0.0
         self._last = ""
-        self.error: Exception | None = None
+        self._is_late = False
         self.has_ended = False
 
-    def wake(self) -> None:
-        """End the wait of the client."""
-        self._woken.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Wait until there is something for the client, or for so long."""
-        if self._next is None:
-            self._next = started(anext(self._events, None), "token-stream replay")
-            self._next.add_done_callback(lambda _: self._woken.set())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        self._woken.clear()
+    @property
+    def error(self) -> Exception | None:
+        """Why the subscription ended early; None if it did not."""
+        return self._pull.error
 
     def take(self) -> tuple[View, str] | list[Change]:
         """Return the changes of the next event, if it is there.
 
         The state in their place where the cursor was sought and was not found.
         """
-        if self._next is None or not self._next.done():
-            return []
-        task, self._next = self._next, None
-        if (error := task.exception()) is not None:
-            if not isinstance(error, Exception):
-                raise error
-            self.error, self.has_ended = error, True
-            return []
-        event = task.result()
-        if event is None:
-            self.has_ended = True
-        else:
-            changes = self._projector.read(event)
-            self._last = event.cursor
-            self.has_ended = self._projector.view.status is not None
-            if not self._sought:
-                return changes
-            if event.cursor == self._sought:
-                self._sought = ""
-        if self.has_ended and self._sought:
-            self._sought = ""
+        event = self._pull.take()
+        changes = self._read(event) if event is not None else []
+        self.has_ended = self._pull.has_ended or self._projector.view.status is not None
+        if self.has_ended and self._seeking is not None:
+            self._give_up()
+        if self._is_late:
+            self._is_late = False
             return self._projector.view, self._last
-        return []
+        return changes
 
     async def close(self) -> None:
         """End the subscription."""
-        if self._next is not None:
-            await joined(self._next)
-        await self._events.aclose()
+        if self._seeking is not None:
+            self._seeking.close()
+        await self._pull.close()
+
+    async def _begun(self, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        is_first = True
+        async with aclosing(events):
+            async for event in events:
+                if is_first:
+                    self._projector, is_first = await projector_for(event, self._run_started), False
+                yield event
+
+    def _read(self, event: Event) -> list[Change]:
+        """Take in an event, and return its changes unless the cursor is sought."""
+        changes = self._projector.read(event)
+        self._last = event.cursor if changes else self._last
+        self._read_at = asyncio.get_running_loop().time()
+        if self._seeking is None:
+            return changes
+        where = self._seeking.look_at(event.cursor)
+        if where == "behind":
+            self._give_up()
+        elif where == "found":
+            self._seeking = None
+        return []
+
+    def _give_up(self) -> None:
+        """Let the client have the state: its cursor was trimmed away, or is of no run here."""
+        if self._seeking is not None:
+            self._seeking.close()
+            self._seeking = None
+        self._is_late = True
+        self._woken.set()

@@ -9,132 +9,102 @@ byte reach the client in the format's own words. Errors before it are a `Problem
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from temporal_token_interceptor.errors import InvalidCursor
+from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.gateway.access import Allow, Authorize, Deny, Target
+from temporal_token_interceptor.gateway.actions import Actions, Cancel, Start
+from temporal_token_interceptor.gateway.connection import Client, Connection, Feed, Times, soon
 from temporal_token_interceptor.gateway.encoder import Encoder
-from temporal_token_interceptor.gateway.hub import Hubs, Key, Policy
+from temporal_token_interceptor.gateway.hub import Hubs, Key
+from temporal_token_interceptor.gateway.limits import Connections, Limits
+from temporal_token_interceptor.gateway.numbering import run_started
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem, problem_of, refusal
+from temporal_token_interceptor.gateway.raw_events import RawEvents
 from temporal_token_interceptor.gateway.replay import Replay
+from temporal_token_interceptor.gateway.state import current_state
+from temporal_token_interceptor.gateway.stream_request import Begin, StreamRequest
+from temporal_token_interceptor.gateway.tokens import StreamTokens
 from temporal_token_interceptor.protocol.cursor import Cursor, Position
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
-from temporal_token_interceptor.views.changes import Change, View
+from temporal_token_interceptor.telemetry.gateway import GatewayTelemetry
+from temporal_token_interceptor.views.changes import View
 from temporal_token_interceptor.views.visible import Visible
 
-_SPREAD = 5_000  # milliseconds over which clients of a server that stops come again
+__all__ = ["Begin", "Format", "StreamRequest", "Streams"]
 
-Begin = Literal["state", "start", "now"]
-"""Where a client without a cursor begins.
-
-`state`: with all that stands, and then what follows; many clients share one subscription, and one that falls
-behind is given the state again (`Encoder.late`). `start`: with the first event, and every change by itself.
-`now`: with the next one. The last two have a subscription of their own, and never `late`, unless a cursor is
-not found.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRequest:
-    """What one client is to be streamed.
-
-    Attributes:
-        request: As it came; `authorize` is given it.
-        target: The workflow.
-        encoder: Made for this connection.
-        cursor: What the client has; it goes on right after. None or empty: see `begin`.
-        on_retry: `reset`: retries take back what was shown. `hold`: nothing of an attempt before it has
-            succeeded, for formats that cannot take back.
-        begin: Where a client without a cursor begins.
-        nodes: Narrows what `authorize` allows, and never widens it; see `Visible`.
-        kinds: As `nodes`.
-        comes_again: Whether the client is an EventSource, which reconnects after a stream that ends and never
-            after another status than 200: it gets `Encoder.reconnect` where others get 503.
-    """
-
-    request: Request
-    target: Target
-    encoder: Encoder
-    cursor: str | None = None
-    on_retry: Policy = "reset"
-    begin: Begin = "state"
-    nodes: frozenset[str] | None = None
-    kinds: frozenset[str] | None = None
-    comes_again: bool = False
-
-
-class Client(Protocol):
-    """Where one connection's changes come from: a place in a hub, or a subscription of its own."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more comes."""
-        ...
-
-    @property
-    def error(self) -> Exception | None:
-        """Why the subscription ended early."""
-        ...
-
-    def wake(self) -> None:
-        """End the wait."""
-        ...
-
-    async def wait(self, seconds: float) -> None:
-        """Wait until there is something, or for so long."""
-        ...
-
-    def take(self) -> tuple[View, str] | list[Change]:
-        """Return what is there: changes, or a whole state and its cursor in their place."""
-        ...
-
-
-class Times(NamedTuple):
-    """The times of a gateway, in seconds; see `gateway`."""
-
-    recheck: float
-    keep_alive: float
-    linger: float
+Place = Callable[[Sequence[str]], bytes]
+"""Encodes the cursors of a connection with many feeds, in the order in which they were asked for."""
 
 
 class Streams:
-    """Serves streams in any format. Each route of a gateway has the same one."""
+    """Serves streams in any format. Each route of a gateway has the same one.
 
-    def __init__(self, subscriber: TokenSubscriber, authorize: Authorize, times: Times) -> None:
+    Attributes:
+        limits: The gateway's.
+        connections: Those that live.
+        times: The gateway's.
+        tokens: Makes and reads stream tokens; None: there are none.
+        actions: The host's functions that start and cancel workflows, with the questions before them.
+        is_draining: Whether the server stops.
+    """
+
+    def __init__(
+        self,
+        subscriber: TokenSubscriber,
+        authorize: Authorize,
+        times: Times,
+        *,
+        limits: Limits,
+        tokens: StreamTokens | None = None,
+        start: Start | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
         self._subscriber = subscriber
         self._authorize = authorize
-        self._times = times
-        self._hubs = Hubs(self._subscribe, times.linger)
-        self._clients: set[Client] = set()
+        self.times = times
+        self._hubs = Hubs(self._events, times.linger, partial(run_started, subscriber))
+        self._living: set[Connection] = set()
+        self.connections = Connections(limits)
+        self.limits = limits
+        self.tokens = tokens
+        self.actions = Actions(self.allowed, start, cancel)
         self.is_draining = False
 
     def drain(self) -> None:
         """Refuse new streams, and end those that live."""
         self.is_draining = True
-        for client in self._clients:
-            client.wake()
+        for connection in self._living:
+            connection.drain()
 
     async def close(self) -> None:
         """End all streams and subscriptions."""
         self.drain()
         await self._hubs.close()
 
-    async def allowed(self, request: Request, target: Target) -> Allow:
-        """Return what a client may.
+    async def allowed(self, request: Request, target: Target, *, again: bool = False) -> Allow:
+        """Return what a client may, by its stream token, if it has one, or by `authorize`.
+
+        Args:
+            request: Of the client.
+            target: What it asks for.
+            again: Whether its stream lives already.
 
         Raises:
             Problem: it may not.
         """
+        if self.tokens is not None and (token := request.query_params.get("token")) is not None:
+            return self.tokens.allow(token, target, is_resuming=again or bool(cursor_of(request)))
         answer = await self._authorize(request, target)
         if isinstance(answer, Deny):
             raise refusal(answer)
@@ -144,114 +114,225 @@ class Streams:
         """Return the response that streams what was asked for; it ends with the workflow.
 
         Raises:
-            Problem: the client may not, its cursor is none, or the server stops.
+            Problem: the client may not, its cursor is none, there is no room, or the server stops.
         """
-        allowed = await self.allowed(asked.request, asked.target)
+        return await self.serve_many([asked], asked.encoder)
+
+    async def serve_many(
+        self, every: Sequence[StreamRequest], frame: Encoder, place: Place | None = None
+    ) -> Response:
+        """Return the response that streams several workflows; it ends with the last of them.
+
+        Args:
+            every: What was asked for, each with an encoder of its own.
+            frame: Encodes what belongs to the connection: its beginning, pings, and the request to reconnect.
+            place: Encodes the cursors; None: each event has its own.
+
+        Raises:
+            Problem: the client may read none of them, or as of `serve`.
+        """
+        plan = _Plan(every, frame, place, GatewayTelemetry(frame.name))
+        try:
+            return await self._response(plan)
+        except Problem as problem:
+            plan.telemetry.refused(problem.status)
+            if problem.status in (429, 503) and every[0].comes_again:
+                again = frame.reconnect(soon(), "limit" if problem.status == 429 else "draining")
+                return Response(again, media_type=frame.media_type, headers=HEADERS)
+            raise
+
+    async def snapshot(self, asked: StreamRequest) -> tuple[View, str]:
+        """Return what stands of a run, as the client may see it, and the cursor that resumes right after it.
+
+        Raises:
+            Problem: the client may not, there is no such run, there is no room, or it cannot be read.
+        """
+        target = asked.target
+        allowed = await self.allowed(asked.request, target)
+        self.connections.check([target.workflow_id], allowed.principal)
+        with self.connections.counted([target.workflow_id], allowed.principal):
+            try:
+                view, cursor = await current_state(self._subscriber, target, asked.on_retry)
+            except TokenStreamError as error:
+                raise problem_of(error) from error
+        return allowed.visible.narrowed(asked.nodes, asked.kinds).view(view), cursor
+
+    async def _response(self, plan: _Plan) -> Response:
+        places = [_parsed(asked.cursor) for asked in plan.every]
+        for asked in plan.every:
+            try:
+                plan.allowed[asked.target.workflow_id] = await self.admitted(asked)
+            except Problem as problem:
+                if len(plan.refused) + 1 == len(plan.every):  # none of them
+                    raise
+                plan.refused.append(asked.encoder.problem(problem.status, problem.detail))
         if self.is_draining:
-            if not asked.comes_again:
-                raise Problem(503, "the server is stopping: come again", {"Retry-After": "5"})
-            again = asked.encoder.reconnect(_soon(), "draining")
-            return Response(again, media_type=asked.encoder.media_type, headers=HEADERS)
-        try:
-            place = Cursor.parse(asked.cursor) if asked.cursor else None
-        except InvalidCursor as error:
-            raise Problem(400, str(error)) from error
-        if place is not None and place.position == Position.END:
+            raise Problem(503, "the server is stopping: come again", {"Retry-After": "5"})
+        if all(one is not None and one.position == Position.END for one in places):
             return Response(status_code=204, headers=HEADERS)  # the client has all; it stops an EventSource
-        return _Stream(self._stream(asked, allowed), asked.encoder.media_type)
+        principal = next((one.principal for one in plan.allowed.values()), None)
+        self.connections.check(list(plan.allowed), principal)
+        counted = self.connections.counted(list(plan.allowed), principal)
+        return _Stream(self._chunks(plan), plan, counted, self.limits.write_timeout.total_seconds())
 
-    async def _stream(self, asked: StreamRequest, allowed: Allow) -> AsyncGenerator[bytes]:
-        encoder, times = asked.encoder, self._times
-        visible = allowed.visible.narrowed(asked.nodes, asked.kinds)
-        yield encoder.begin()
-        loop = asyncio.get_running_loop()
-        checked = loop.time()
-        async with self._client(asked) as client:
-            while True:
-                await client.wait(min(times.keep_alive, times.recheck))
-                if loop.time() - checked >= times.recheck:
-                    again = await self._authorize(asked.request, asked.target)
-                    if isinstance(again, Deny):
-                        yield encoder.reconnect(0, "authorization")
-                        return
-                    visible, checked = again.visible.narrowed(asked.nodes, asked.kinds), loop.time()
-                yield _written(encoder, client, visible) or encoder.ping()
-                if client.has_ended:
-                    if rest := _written(encoder, client, visible):
-                        yield rest
-                    if client.error is not None:
-                        yield _ended_early(encoder, client.error)
-                    return
-                if self.is_draining:
-                    yield encoder.reconnect(_soon(), "draining")
-                    return
+    async def admitted(self, asked: StreamRequest) -> Allow:
+        """Return what a client may of what it asked for.
 
-    @asynccontextmanager
-    async def _client(self, asked: StreamRequest) -> AsyncIterator[Client]:
-        key = Key(asked.target.workflow_id, asked.target.run_id, asked.on_retry)
-        if asked.begin == "state" or (asked.begin == "now" and asked.cursor):
-            async with self._hubs.client(key, asked.cursor) as client:
-                with self._living(client):
-                    yield client
-            return
-        events = self._subscriber.subscribe(
-            key.workflow_id,
-            key.run_id,
-            start="now" if asked.begin == "now" else "beginning",
-            on_retry=key.on_retry,
-        )
-        replay = Replay(events, asked.cursor or "")
-        try:
-            with self._living(replay):
-                yield replay
-        finally:
-            await replay.close()
+        Raises:
+            Problem: it may not, its cursor is none, or the workflow is not there and it does not wait.
+        """
+        _parsed(asked.cursor)
+        allowed = await self.allowed(asked.request, asked.target)
+        if asked.is_raw and not allowed.content:
+            raise Problem(403, "events have content, which you may not see: ask for view=changes")
+        if not asked.waits:
+            try:
+                await self._subscriber.describe(asked.target.workflow_id, asked.target.run_id)
+            except TokenStreamError as error:
+                raise problem_of(error) from error
+        return allowed
+
+    async def _chunks(self, plan: _Plan) -> AsyncGenerator[bytes]:
+        yield plan.frame.begin() + b"".join(plan.refused)
+        async with AsyncExitStack() as stack:
+            connection = Connection(plan.frame, self.times, plan.telemetry)
+            stack.enter_context(self.living(connection))
+            feeds: dict[str, Feed] = {}
+            for asked in plan.every:
+                workflow_id = asked.target.workflow_id
+                if workflow_id in plan.allowed:
+                    feed = self.feed(asked, plan.allowed[workflow_id], connection.woken)
+                    feeds[workflow_id] = await stack.enter_async_context(feed)
+            connection.feeds.update(feeds)
+            if (place := plan.place) is not None:
+                names = [asked.target.workflow_id for asked in plan.every]
+                connection.place = lambda: place([feeds[one].cursor if one in feeds else "" for one in names])
+            async with aclosing(connection.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     @contextmanager
-    def _living(self, client: Client) -> Iterator[None]:
-        """Let a client be woken when the server stops."""
-        self._clients.add(client)
+    def living(self, connection: Connection) -> Iterator[None]:
+        """Let a connection end when the server stops."""
+        self._living.add(connection)
+        if self.is_draining:
+            connection.drain()
         try:
             yield
         finally:
-            self._clients.discard(client)
+            self._living.discard(connection)
 
-    def _subscribe(self, key: Key) -> AsyncGenerator[Event]:
-        return self._subscriber.subscribe(key.workflow_id, key.run_id, on_retry=key.on_retry)
+    @asynccontextmanager
+    async def feed(self, asked: StreamRequest, allowed: Allow, woken: asyncio.Event) -> AsyncIterator[Feed]:
+        """Yield the feed of a workflow, which sets `woken` when it has something."""
+        async with self._client(asked, woken) as client:
+            yield Feed(
+                asked.encoder,
+                client,
+                allowed,
+                partial(Visible.narrowed, nodes=asked.nodes, kinds=asked.kinds),
+                partial(self.allowed, asked.request, asked.target, again=True),
+            )
+
+    @asynccontextmanager
+    async def _client(self, asked: StreamRequest, woken: asyncio.Event) -> AsyncIterator[Client]:
+        key = Key(asked.target.workflow_id, asked.target.run_id, asked.on_retry)
+        cursor = asked.cursor or ""
+        start: Literal["now", "beginning"] = "now" if asked.begin == "now" else "beginning"
+        if asked.is_raw:
+            async with _closed_at_the_end(RawEvents(self._events(key, start, cursor), woken)) as raw:
+                yield raw
+        elif asked.begin == "state" or (asked.begin == "now" and cursor):
+            async with self._hubs.client(key, cursor, woken) as client:
+                yield client
+        else:
+            ask = run_started(self._subscriber, key.workflow_id)
+            async with _closed_at_the_end(Replay(self._events(key, start), woken, cursor, ask)) as replay:
+                yield replay
+
+    def _events(
+        self, key: Key, start: Literal["now", "beginning"] = "beginning", cursor: str = ""
+    ) -> AsyncGenerator[Event]:
+        return self._subscriber.subscribe(
+            key.workflow_id, key.run_id, cursor, start=start, on_retry=key.on_retry
+        )
 
 
 Format = Callable[[Streams], Sequence[BaseRoute]]
 """Adds a format to a gateway: returns its routes, given what serves them."""
 
 
-class _Stream(StreamingResponse):
-    """A response whose generator is closed with it, also where the client left during a write."""
+@dataclass(slots=True)
+class _Plan:
+    """What one connection is to show.
 
-    def __init__(self, body: AsyncGenerator[bytes], media_type: str) -> None:
-        super().__init__(body, media_type=media_type, headers=HEADERS)
+    Attributes:
+        every: What was asked for.
+        frame: Encodes what belongs to the connection.
+        place: Encodes the cursors.
+        telemetry: Is reported to.
+        allowed: What the client may see, by workflow.
+        refused: What reports the others.
+    """
+
+    every: Sequence[StreamRequest]
+    frame: Encoder
+    place: Place | None
+    telemetry: GatewayTelemetry
+    allowed: dict[str, Allow] = field(default_factory=dict)
+    refused: list[bytes] = field(default_factory=list)
+
+
+class _Stream(StreamingResponse):
+    """A response whose generator is closed with it, also where the client left during a write.
+
+    A client that accepts nothing for so many seconds is left: it resumes where it was, if it comes again.
+    """
+
+    def __init__(
+        self,
+        body: AsyncGenerator[bytes],
+        plan: _Plan,
+        counted: AbstractContextManager[None],
+        write_timeout: float,
+    ) -> None:
+        super().__init__(body, media_type=plan.frame.media_type, headers=HEADERS)
         self._body = body
+        self._counted = counted
+        self._telemetry = plan.telemetry
+        self._write_timeout = write_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._body):
-            await super().__call__(scope, receive, send)
+        async def within(message: Message) -> None:
+            async with asyncio.timeout(self._write_timeout):
+                await send(message)
+
+        with self._counted, self._telemetry.connected():
+            async with aclosing(self._body):
+                try:
+                    await super().__call__(scope, receive, within)
+                except TimeoutError:
+                    self._telemetry.refused(408)
 
 
-def _written(encoder: Encoder, client: Client, visible: Visible) -> bytes:
-    """Return what waits for a client, as it may see it; empty if nothing does."""
-    taken = client.take()
-    if isinstance(taken, tuple):
-        view, cursor = taken
-        return encoder.late(visible.view(view), cursor)
-    shown = [seen for change in taken if (seen := visible.of(change)) is not None]
-    return encoder.encode(shown) if shown else b""
+_Own = TypeVar("_Own", Replay, RawEvents)
 
 
-def _ended_early(encoder: Encoder, error: Exception) -> bytes:
-    problem = problem_of(error)
-    if problem.status == 503:
-        return encoder.reconnect(_SPREAD, "unavailable")
-    return encoder.problem(problem.status, problem.detail)
+@asynccontextmanager
+async def _closed_at_the_end(client: _Own) -> AsyncIterator[_Own]:
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
-def _soon() -> int:
-    return random.randrange(_SPREAD)  # noqa: S311 - no secret
+def cursor_of(request: Request) -> str | None:
+    """Return where a client resumes: a browser's header comes before the query, which does not change."""
+    return request.headers.get("last-event-id") or request.query_params.get("cursor")
+
+
+def _parsed(cursor: str | None) -> Cursor | None:
+    try:
+        return Cursor.parse(cursor) if cursor else None
+    except InvalidCursor as error:
+        raise Problem(400, str(error)) from error

@@ -71,12 +71,12 @@ class Runs:
         self._source = source
         self._namespace = namespace
         self._start_timeout = start_timeout
-        self._workflows = Completion(client, patience=patience) if client is not None else None
+        self.workflows = Completion(client, patience=patience) if client is not None else None
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
         self._data_converter = client.data_converter if client is not None else None
         self._caches: WeakValueDictionary[StreamKey, EntryCache] = WeakValueDictionary()
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
-        self._silence = SilenceHint(self._workflows, has_transport=source is not None)
+        self._silence = SilenceHint(self.workflows, has_transport=source is not None)
 
     async def batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None) -> Batches:
         """Iterate over the events of a run and of those that it goes on in; see `TokenSubscriber.subscribe`.
@@ -101,7 +101,7 @@ class Runs:
                 raise _not_found(error, request) from error.__cause__
 
     async def _batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None) -> Batches:
-        completion = self._activities if request.is_standalone else self._workflows
+        completion = self._activities if request.is_standalone else self.workflows
         silent = request.place is None and not request.skips
         status: Status = "unknown"
         end = ""
@@ -109,8 +109,8 @@ class Runs:
         before: Sequence[Origin] = ()
         async with stopping(request.until) as stop:
             run = request.first_run_id or await self._newest_run(request, stop, completion)
-            if run is not None and request.begins_with_first and self._workflows is not None:
-                run = await self._workflows.first_run(request.workflow_id, run)
+            if run is not None and request.begins_with_first and self.workflows is not None:
+                run = await self.workflows.first_run(request.workflow_id, run)
             while run is not None:
                 stream = self._stream(request, run, before=before, telemetry=telemetry)
                 if request.skips:
@@ -148,10 +148,10 @@ class Runs:
             TransportUnavailable: Temporal was away for too long.
             Exception: what the workflow's handle raises: it did not complete.
         """
-        if self._client is None or self._workflows is None:
+        if self._client is None or self.workflows is None:
             raise ConfigurationError("without a Temporal client there is no result")
-        run = run_id or await self._workflows.newest_run(workflow_id, start_timeout=self._start_timeout)
-        while (closed := await self._workflows.closed(workflow_id, run)).next_run_id is not None:
+        run = run_id or await self.workflows.newest_run(workflow_id, start_timeout=self._start_timeout)
+        while (closed := await self.workflows.closed(workflow_id, run)).next_run_id is not None:
             run = closed.next_run_id
         handle = self._client.get_workflow_handle(workflow_id, run_id=run, result_type=result_type)
         return await handle.result(follow_runs=False)
@@ -162,9 +162,9 @@ class Runs:
         Raises:
             ConfigurationError: there is no client to ask.
         """
-        if self._client is None or self._workflows is None:
+        if self._client is None or self.workflows is None:
             raise ConfigurationError("query= needs a Temporal client, which finds workflows")
-        return found(self._client, self._workflows, query, interval)
+        return found(self._client, self.workflows, query, interval)
 
     async def newest(self, workflow_id: str) -> str:
         """Return the newest run of a workflow, waiting for nothing.
@@ -172,7 +172,7 @@ class Runs:
         Raises:
             StreamNotFound: no such workflow, or it is not known yet.
         """
-        ask = self._asked_transport if self._workflows is None else self._workflows.newest_run
+        ask = self._asked_transport if self.workflows is None else self.workflows.newest_run
         return await ask(workflow_id, start_timeout=timedelta(0))
 
     def stream(self, workflow_id: str, run_id: str, *, on_retry: OnRetry = "reset") -> RunStream:
@@ -203,25 +203,25 @@ class Runs:
 
     def _watched(self, stream: RunStream, request: ReadRequest, run_id: str) -> asyncio.Task[None] | None:
         """Start to look for activities that complete without a stream, where Temporal can be asked."""
-        if self._workflows is None or request.is_standalone:
+        if self.workflows is None or request.is_standalone:
             return None
         watching = self._silence.watch(stream, request.workflow_id, run_id)
         return started(watching, f"token-stream hint for {request.workflow_id}")
 
     def _history(self, stream: StreamKey) -> RunHistory | None:
         """Return the history of a run: the same for all its subscribers, who share what was read in it."""
-        if self._client is None or self._workflows is None:
+        if self._client is None or self.workflows is None:
             return None
         history = self._histories.get(stream)
         if history is None:
-            history = self._histories[stream] = RunHistory(self._client, self._workflows, stream)
+            history = self._histories[stream] = RunHistory(self._client, self.workflows, stream)
         return history
 
     def _heartbeats(self, stream: StreamKey) -> RunHeartbeats | None:
         """Return the heartbeats of a run, where there is no transport: the same for all of the process."""
-        if self._source is not None or self._client is None or self._workflows is None:
+        if self._source is not None or self._client is None or self.workflows is None:
             return None
-        return shared_heartbeats(self._client, self._workflows, stream)
+        return shared_heartbeats(self._client, self.workflows, stream)
 
     def _cache(self, stream: StreamKey) -> EntryCache:
         """Return what opens and decodes the entries of a stream: the same for all its readers."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
+from temporal_token_interceptor.reader.temporal.asking import RunDescription
 from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription, cut_error
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.snapshot_fold import Fold
@@ -44,6 +45,45 @@ class WorkflowViews(ABC):
         runs: FirstRun = "newest",
     ) -> AsyncGenerator[Event]:
         """Iterate over the events; see `TokenSubscriber.subscribe`."""
+
+    async def events_so_far(
+        self, workflow_id: str, run_id: str | None = None, *, on_retry: OnRetry = "reset"
+    ) -> AsyncGenerator[Event]:
+        """Iterate over what is stored of a run at present, and end; it waits for nothing to come.
+
+        The cursor of the last event goes on from there. What is still open is left open.
+
+        Args:
+            workflow_id: The workflow.
+            run_id: The run; by default the newest.
+            on_retry: As for `subscribe`.
+
+        Raises:
+            StreamNotFound: no such workflow or namespace, or nothing was said yet and no client knows it.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+            CodecMismatch: frames are sealed, and the client's codec cannot open them.
+        """
+        run = run_id or await self._runs.newest(workflow_id)
+        async with aclosing(self._runs.stream(workflow_id, run, on_retry=on_retry).so_far()) as batches:
+            async for events in batches:
+                for event in events:
+                    yield event
+
+    async def describe(self, workflow_id: str, run_id: str | None = None) -> RunDescription:
+        """Return when a run began and whether it has closed, as Temporal knows it; waits for nothing.
+
+        Args:
+            workflow_id: The workflow.
+            run_id: The run; by default the newest.
+
+        Raises:
+            StreamNotFound: no such workflow, run or namespace.
+            ConfigurationError: there is no Temporal client to ask.
+            TransportUnavailable: Temporal was away for longer than its patience.
+        """
+        if self._runs.workflows is None:
+            raise ConfigurationError("without a Temporal client there is nothing to describe a run by")
+        return await self._runs.workflows.describe(workflow_id, run_id)
 
     def tokens(
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None

@@ -31,7 +31,7 @@ from temporal_token_interceptor.telemetry.instruments import (
     system_of,
     traceparent_of,
 )
-from temporal_token_interceptor.telemetry.names import Metric
+from temporal_token_interceptor.telemetry.kinds import Metric
 
 logger = logging.getLogger(__name__)
 

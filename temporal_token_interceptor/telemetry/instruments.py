@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from temporal_token_interceptor.telemetry import names
-from temporal_token_interceptor.telemetry.names import Metric
+from temporal_token_interceptor.telemetry.kinds import Metric
 
 PROPAGATOR = TraceContextTextMapPropagator()
 """W3C trace context, whatever the user has configured: it is what the protocol says."""
@@ -79,11 +79,13 @@ class Instruments:
             return meter.create_histogram(metric.name, **facts).record
         if metric.kind == "counter":
             return meter.create_counter(metric.name, **facts).add
+        if metric.kind == "up_down_counter":
+            return meter.create_up_down_counter(metric.name, **facts).add
         meter.create_observable_up_down_counter(metric.name, [self._buffered], **facts)
         return _nothing
 
     def __getitem__(self, metric: Metric) -> Callable[..., None]:
-        """Return what takes an amount and attributes: a histogram's `record`, a counter's `add`."""
+        """Return what takes an amount and attributes: a histogram's `record`, else `add`."""
         return self._made[metric]
 
     def watch(self, budget: MemoryBudget) -> None:

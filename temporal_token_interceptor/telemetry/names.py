@@ -6,9 +6,7 @@ are still in development and left the package that publishes constants, so they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from temporal_token_interceptor.telemetry.kinds import Metric, SpanName
 
 SCOPE = "temporal_token_interceptor"
 """The instrumentation scope of all of it."""
@@ -82,28 +80,18 @@ NODE = _attribute(
 CALL_ID = _attribute("temporal_token_interceptor.call.id", "LangChain's run id of the model call")
 ATTEMPT = _attribute("temporal_token_interceptor.attempt", "Temporal's number of the attempt, from 1")
 GAP_REASON = _attribute("temporal_token_interceptor.gap.reason", "the `reason` of the `Gap`")
+GATEWAY_FORMAT = _attribute(
+    "temporal_token_interceptor.gateway.format", "the format of the stream, such as `sse` or `ai-sdk`"
+)
+GATEWAY_REFUSAL = _attribute(
+    "temporal_token_interceptor.gateway.refusal",
+    "the HTTP status of the answer; `408` if a client accepted nothing for too long",
+)
 ACTIVITY_TYPE = _attribute("activity_type", "the activity type, under the name that Temporal's metrics use")
 
 STREAM_TEMPLATE = "{namespace}/{workflow_id}/{run_id}"
 
 _REQUEST = (OPERATION, PROVIDER, REQUEST_MODEL)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SpanName:
-    """A kind of span.
-
-    Attributes:
-        name: With the placeholders that its name has.
-        kind: OpenTelemetry's.
-        about: When there is one, and where it hangs.
-        attributes: All that it may have.
-    """
-
-    name: str
-    kind: Literal["CLIENT", "INTERNAL", "PRODUCER"]
-    about: str
-    attributes: Sequence[str]
 
 
 CHAT = SpanName(
@@ -164,27 +152,6 @@ RECEIVE = SpanName(
     (SYSTEM, OPERATION_NAME, OPERATION_TYPE, DESTINATION, TEMPLATE, MESSAGE_COUNT, ERROR_TYPE),
 )
 SPANS = (CHAT, EXECUTE_TOOL, SEND, RECEIVE)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Metric:
-    """A kind of instrument.
-
-    Attributes:
-        name: Its name.
-        kind: What creates it: `meter.create_<kind>`.
-        unit: In UCUM.
-        about: What it counts, and when.
-        attributes: All that it may have; never an id.
-        buckets: Of a histogram: the advised bounds.
-    """
-
-    name: str
-    kind: Literal["counter", "histogram", "observable_up_down_counter"]
-    unit: str
-    about: str
-    attributes: Sequence[str] = ()
-    buckets: Sequence[float] = ()
 
 
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
@@ -296,6 +263,39 @@ READER_TOKENS_SUPERSEDED = Metric(
     "{token}",
     "Text chunks that a subscription yielded and then took back; of killed workers, too.",
 )
+GATEWAY_CONNECTIONS = Metric(
+    f"{SCOPE}.gateway.connections",
+    "up_down_counter",
+    "{connection}",
+    "Streams that the gateway serves now.",
+    (GATEWAY_FORMAT,),
+)
+GATEWAY_BYTES = Metric(
+    f"{SCOPE}.gateway.bytes", "counter", "By", "What the gateway wrote to its clients.", (GATEWAY_FORMAT,)
+)
+GATEWAY_RESYNCS = Metric(
+    f"{SCOPE}.gateway.resyncs",
+    "counter",
+    "{resync}",
+    "How often a client was given the whole state, because it fell behind.",
+    (GATEWAY_FORMAT,),
+)
+GATEWAY_DELAY = Metric(
+    f"{SCOPE}.gateway.delay",
+    "histogram",
+    "s",
+    "From the storing of an entry in Redis, by its id, to the write to a client; by the clocks of both, in "
+    "whole milliseconds. What was stored before the connection began is left out.",
+    (GATEWAY_FORMAT,),
+    _DELIVERY_SECONDS,
+)
+GATEWAY_REFUSALS = Metric(
+    f"{SCOPE}.gateway.refusals",
+    "counter",
+    "{refusal}",
+    "Streams that were refused, or cut off because their client accepted nothing.",
+    (GATEWAY_FORMAT, GATEWAY_REFUSAL),
+)
 METRICS = (
     DURATION,
     TIME_TO_FIRST_CHUNK,
@@ -313,4 +313,9 @@ METRICS = (
     DELIVERY_DELAY,
     READER_GAPS,
     READER_TOKENS_SUPERSEDED,
+    GATEWAY_CONNECTIONS,
+    GATEWAY_BYTES,
+    GATEWAY_RESYNCS,
+    GATEWAY_DELAY,
+    GATEWAY_REFUSALS,
 )

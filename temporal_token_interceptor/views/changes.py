@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-Op = Literal["open", "grow", "close", "remove", "note", "run", "end"]
+Op = Literal["open", "grow", "close", "remove", "note", "run", "end", "event"]
 """What a change does. `open`, `grow` and `close` are of one item. `remove` takes items back, with their
 children and their notes. `note` adds a gap, a custom event or a graph's own event. `run` names the run that
-the workflow is in, `end` how it closed."""
+the workflow is in, `end` how it closed. `event` changes nothing: it carries an event as it is, for readers
+that want those (`gateway.raw_events`)."""
 
 Kind = Literal["attempt", "message", "text", "reasoning", "tool_call", "tool", "node", "block"]
 """What an item is. Attempts have messages (one for each model call), tools and nodes; a message has texts,
@@ -42,7 +43,7 @@ class Change(NamedTuple):
         seq: Grows with each change and fits into 53 bits; see `views.sequence`.
         cursor: On the last change of an event: resumes right after it. Empty on those before.
         by: Of `remove`: `attempt` (whose items), and `superseded_by` (the attempt that replaces it) or
-            `error` (the call failed, and the graph went on without it).
+            `error` (the call failed, and the graph went on without it). Of `event`: its `kind`, for filters.
         node: The graph's node that the item belongs to, for filters; of `remove`, one for each id. Not sent.
     """
 

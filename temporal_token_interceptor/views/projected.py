@@ -5,8 +5,9 @@ For `views.projector` alone. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from temporal_token_interceptor.events import (
@@ -236,6 +237,27 @@ def run_of(event: ToolStarted | ToolEnded | NodeStarted | NodeEnded) -> tuple[st
     if isinstance(event, NodeStarted | NodeEnded):
         return ("node", event.run_id)
     return ("tool", event.run_id or event.tool_call_id or event.name)
+
+
+def forget(view: View, attempts: dict[str, Attempt], most: int, runs: Collection[str]) -> None:
+    """Forget the oldest attempts of other runs than these, until at most so many items are left.
+
+    For a workflow that goes on without end: a state that kept all its runs would grow without end, too.
+    """
+    for attempt in list(attempts.values()):
+        if len(view.items) <= most:
+            break
+        if attempt.origin.run_id not in runs:
+            del attempts[attempt.attempt_id]
+            view.fold(Change("remove", data=tuple(attempt.ids)))
+
+
+def slot_of(origin: Origin, attempts: Iterable[Attempt]) -> str:
+    """Return the place of an activity; where a workflow uses an id again, it is numbered."""
+    slot = f"{origin.run_id[:8]}.{origin.activity_id}"
+    taken = {attempt.slot for attempt in attempts}
+    numbered = (f"{slot}+{number}" for number in count(1))
+    return slot if slot not in taken else next(one for one in numbered if one not in taken)
 
 
 def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,7 @@ it supersedes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from temporal_token_interceptor.events import (
@@ -51,7 +50,9 @@ from temporal_token_interceptor.views.projected import (
     end_of_call,
     facts_around,
     facts_of_call,
+    forget,
     run_of,
+    slot_of,
     without_none,
 )
 
@@ -104,6 +105,10 @@ class Projector:
             case _:
                 self._around(event)
         return write.take(event.cursor)
+
+    def forget(self, most: int, runs: Collection[str]) -> None:
+        """Forget the oldest attempts of other runs, until so many items are left; no change comes of it."""
+        forget(self.view, self._attempts, most, runs)
 
     # ------------------------------------------------------------------ model calls
 
@@ -281,7 +286,8 @@ class Projector:
             if len(self._superseded) > _FORGOTTEN:
                 del self._superseded[next(iter(self._superseded))]
         if known is None:
-            slot = replaced.slot if replaced is not None else self._slot(older or event.origin)
+            taken = self._attempts.values()
+            slot = replaced.slot if replaced is not None else slot_of(older or event.origin, taken)
             self._open_attempt(Attempt(event.origin, slot))
 
     def _attempt(self, origin: Origin) -> Attempt | None:
@@ -293,7 +299,7 @@ class Projector:
         if attempt is None:
             if origin.attempt_id in self._superseded:
                 return None
-            attempt = self._open_attempt(Attempt(origin, self._slot(origin)))
+            attempt = self._open_attempt(Attempt(origin, slot_of(origin, self._attempts.values())))
         elif not attempt.item.open:
             self._open_attempt(attempt)
         return attempt
@@ -309,13 +315,6 @@ class Projector:
         }
         attempt.item = self._write.open(attempt, "attempt", f"a:{origin.attempt_id}", attempt.slot, data)
         return attempt
-
-    def _slot(self, origin: Origin) -> str:
-        """Return the place of an activity; where a workflow uses an id again, it is numbered."""
-        slot = f"{origin.run_id[:8]}.{origin.activity_id}"
-        taken = {attempt.slot for attempt in self._attempts.values()}
-        numbered = (f"{slot}+{number}" for number in count(1))
-        return slot if slot not in taken else next(one for one in numbered if one not in taken)
 
     def _end(self, event: AttemptEnded) -> None:
         if event.origin.attempt_id in self._superseded:

@@ -71,6 +71,11 @@ class Visible:
                 return None
             ids, nodes = zip(*shown, strict=True)
             return change._replace(data=ids, node=nodes)
+        if change.op == "event":
+            # What an event holds is content in too many places to be taken out.
+            return (
+                change if self.content and self._shows((change.by or {})["kind"], str(change.node)) else None
+            )
         kind = next(iter(change.data)) if change.op == "note" else change.kind
         if not self._shows(kind, str(change.node)):
             return None

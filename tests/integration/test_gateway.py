@@ -1,95 +1,25 @@
 """Streams over HTTP, from real Temporal and Redis: retries, reloads, refusals and a server that stops."""
 
-import json
-from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
+from contextlib import aclosing
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from starlette.routing import Route
-from temporalio import activity
 
 from temporal_token_interceptor import ConfigurationError, RedisStreamBackend, TokenSubscriber
 from temporal_token_interceptor.gateway.access import Allow, Deny, Target, anyone
 from temporal_token_interceptor.gateway.app import gateway
 from temporal_token_interceptor.gateway.streaming import StreamRequest
-from temporal_token_interceptor.testing import ScriptedChatModel
-from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.projector import Projector
-from tests.support.streams import streaming_worker, unique
-from tests.support.workflows import RunActivity
-
-WORDS = ["Paris ", "has ", "2.1 ", "million."]
+from tests.support.gateways import EVENT_SOURCE, WORDS, events_of, finished, folded, served, text_of
 
 
 @pytest.fixture
 async def backend(redis_url):
     async with RedisStreamBackend(redis_url) as backend:
         yield backend
-
-
-@asynccontextmanager
-async def served(client, backend, authorize=anyone):
-    app = gateway(
-        TokenSubscriber(client, backend),
-        authorize=authorize,
-        keep_alive=timedelta(seconds=0.5),
-        linger=timedelta(seconds=0.1),
-    )
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
-        try:
-            yield app, http
-        finally:
-            await app.aclose()
-
-
-@asynccontextmanager
-async def finished(client, backend):
-    """The id of a workflow whose first attempt died in mid-sentence."""
-
-    @activity.defn
-    async def flaky(argument: Any) -> str:
-        pieces = [*WORDS[:2], RuntimeError("lost")] if activity.info().attempt == 1 else WORDS
-        return (await ScriptedChatModel.saying(*pieces).ainvoke("?")).text
-
-    workflow_id = unique("gateway/with a slash")
-    async with streaming_worker(client, backend, [flaky]) as queue:
-        await client.execute_workflow(
-            RunActivity.run, args=["flaky", None, False, 2], id=workflow_id, task_queue=queue
-        )
-        yield workflow_id
-
-
-def events_of(body):
-    """Server-sent events: name, id, data."""
-    events = []
-    for block in body.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
-        if "data" in fields:
-            events.append((fields["event"], fields.get("id", ""), json.loads(fields["data"])))
-    return events
-
-
-def folded(events, view=None):
-    view = view or View()
-    for name, _, data in events:
-        if name == "snapshot":
-            view = View()
-            for item in data["items"]:
-                view.fold(Change("open", item["id"], item["kind"], item["parent"], data=item["data"]))
-                view.fold(Change("grow", item["id"], data=item["text"]))
-            view.status = data["status"]
-        else:
-            view.fold(Change(name, **data))
-    return view
-
-
-def text_of(view):
-    return "".join(item.text for item in view.items.values() if item.kind == "text")
 
 
 async def test_a_retry_is_taken_back_and_a_reload_goes_on(client, backend):
@@ -172,7 +102,7 @@ async def test_a_server_that_stops_sends_its_clients_away(client, backend):
         assert (await http.get("/readyz")).status_code == 204
         app.drain()
         ready = await http.get("/readyz")
-        response = await http.get("/v1/workflows/any/events")
+        response = await http.get("/v1/workflows/any/events", headers=EVENT_SOURCE)
 
     assert ready.status_code == 503
     assert response.status_code == 200

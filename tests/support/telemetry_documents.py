@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from temporal_token_interceptor.telemetry import names
-from temporal_token_interceptor.telemetry.names import ATTRIBUTES, METRICS, SPANS, Metric, SpanName
+from temporal_token_interceptor.telemetry.kinds import Metric, SpanName
+from temporal_token_interceptor.telemetry.names import ATTRIBUTES, METRICS, SPANS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "telemetry.md"
@@ -89,6 +90,7 @@ def _rate(metric: Metric, by: str = "") -> tuple[str, str]:
 def panels() -> list[tuple[str, str, list[tuple[str, str]]]]:
     """Title, Grafana's unit and queries, in reading order: what users feel, what it costs, what is wrong."""
     model = "gen_ai_request_model"
+    form = prometheus_label(names.GATEWAY_FORMAT)
     duration = prometheus(names.DURATION)
     waste = f"rate({prometheus(names.TOKENS_SUPERSEDED)}[$__rate_interval])"
     published = f"rate({prometheus(names.TOKENS_PUBLISHED)}[$__rate_interval])"
@@ -128,6 +130,21 @@ def panels() -> list[tuple[str, str, list[tuple[str, str]]]]:
         ),
         ("Gaps that readers saw", "short", [_rate(names.READER_GAPS, prometheus_label(names.GAP_REASON))]),
         ("Text that readers took back", "short", [_rate(names.READER_TOKENS_SUPERSEDED)]),
+        (
+            "Streams of the gateway",
+            "short",
+            [(f"sum by ({form}) ({prometheus(names.GATEWAY_CONNECTIONS)})", f"{{{{{form}}}}}")],
+        ),
+        ("From Redis to the gateway's clients", "s", _quantiles(names.GATEWAY_DELAY, form)),
+        ("Bytes to the gateway's clients", "Bps", [_rate(names.GATEWAY_BYTES, form)]),
+        (
+            "Clients of the gateway that fell behind, or were refused",
+            "short",
+            [
+                _rate(names.GATEWAY_RESYNCS),
+                _rate(names.GATEWAY_REFUSALS, prometheus_label(names.GATEWAY_REFUSAL)),
+            ],
+        ),
     ]
 
 

@@ -22,11 +22,13 @@ async def yielded(events, gate=None):
         yield event
 
 
-async def read_slowly(hub, client, pauses):
+async def read_slowly(hub, pauses):
     """What a client has at the end, and how often it got the state."""
-    shown, states = View(), 0
+    shown, states, woken = View(), 0, asyncio.Event()
+    client = hub.client(None, woken)
     while True:
-        await client.wait(5)
+        await asyncio.wait_for(woken.wait(), 5)
+        woken.clear()
         is_over = hub.has_ended
         taken = client.take()
         if isinstance(taken, tuple):
@@ -50,7 +52,7 @@ async def test_slow_clients_are_exact(monkeypatch, seed):
         projector.read(event)
 
     hub = Hub(yielded(events))
-    clients = [read_slowly(hub, hub.client(None), pauses) for pauses in (0, 2, 10, 100)]
+    clients = [read_slowly(hub, pauses) for pauses in (0, 2, 10, 100)]
     shown = await asyncio.gather(*clients)
     await hub.close()
 
@@ -63,7 +65,7 @@ async def test_a_client_that_falls_behind_gets_the_state(monkeypatch):
     events = a_stream(Random(1))
 
     hub = Hub(yielded(events))
-    _, states = await read_slowly(hub, hub.client(None), 1_000)
+    _, states = await read_slowly(hub, 1_000)
     await hub.close()
 
     assert states == 2
@@ -81,7 +83,7 @@ async def test_a_client_resumes_right_after_its_cursor(monkeypatch, is_new):
     hub = Hub(yielded(events))
     if not is_new:
         await asyncio.wait({hub._reading})
-    client = hub.client(changes[place - 1].cursor)
+    client = hub.client(changes[place - 1].cursor, asyncio.Event())
     await asyncio.wait({hub._reading})
     taken = client.take()
     await hub.close()
@@ -99,26 +101,28 @@ async def test_a_hub_ends_after_its_last_client():
         return yielded(a_stream(Random(1)), gate)
 
     hubs = Hubs(subscribe, 0.05)
-    async with hubs.client(Key("wf"), None) as first:
+    async with hubs.client(Key("wf"), None, asyncio.Event()) as first:
         pass
-    async with hubs.client(Key("wf"), None) as second:
+    async with hubs.client(Key("wf"), None, asyncio.Event()) as second:
         assert second._hub is first._hub
     await asyncio.wait_for(asyncio.wait({first._hub._reading}), 5)
-    async with hubs.client(Key("wf"), None) as third:
+    async with hubs.client(Key("wf"), None, asyncio.Event()) as third:
         assert third._hub is not first._hub
     await hubs.close()
 
     assert made == [Key("wf")] * 2
 
 
-async def read_all(replay):
-    """Everything that a replay gives, one by one."""
-    taken = []
+async def read_all(events, cursor=""):
+    """Everything that a replay gives, one by one, and why it ended."""
+    woken, taken = asyncio.Event(), []
+    replay = Replay(events, woken, cursor)
     while not replay.has_ended:
-        await replay.wait(5)
+        await asyncio.wait_for(woken.wait(), 5)
+        woken.clear()
         taken.append(replay.take())
     await replay.close()
-    return [one for one in taken if one]
+    return [one for one in taken if one], replay.error
 
 
 async def test_a_replay_gives_every_change_by_itself():
@@ -127,7 +131,7 @@ async def test_a_replay_gives_every_change_by_itself():
     projector = Projector()
     expected = [made for event in events if (made := projector.read(event))]
 
-    assert await read_all(Replay(yielded(events))) == expected
+    assert await read_all(yielded(events)) == (expected, None)
 
 
 async def test_a_replay_goes_on_after_a_cursor():
@@ -137,8 +141,8 @@ async def test_a_replay_goes_on_after_a_cursor():
     expected = [made for event in events if (made := projector.read(event))]
     half = len(expected) // 2
 
-    rest = await read_all(Replay(yielded(events), expected[half][-1].cursor))
-    [(state, cursor)] = await read_all(Replay(yielded(events), "1~elsewhere~5-0~2"))
+    rest, _ = await read_all(yielded(events), expected[half][-1].cursor)
+    [(state, cursor)], _ = await read_all(yielded(events), "1~elsewhere~5-0~2")
 
     assert rest == expected[half + 1 :]
     assert (state.to_json(), cursor) == (projector.view.to_json(), events[-1].cursor)
@@ -151,8 +155,7 @@ async def test_a_replay_reports_why_it_ended():
         yield a_stream(Random(3))[0]
         raise TransportUnavailable("away")
 
-    replay = Replay(failing())
-    [first] = await read_all(replay)
+    [first], error = await read_all(failing())
 
     assert first
-    assert isinstance(replay.error, TransportUnavailable)
+    assert isinstance(error, TransportUnavailable)

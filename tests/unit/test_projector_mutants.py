@@ -16,7 +16,7 @@ STREAMS = 40
 # The module, what is replaced in it, and by what.
 MUTANTS = [
     ("projector", "known.slot, used=known.used", "known.slot"),
-    ("projector", "replaced.slot if replaced is not None else self._slot(older or event.origin)", "self._slot(event.origin)"),
+    ("projector", "slot = replaced.slot if replaced is not None else slot_of(older or event.origin, taken)", "slot = slot_of(event.origin, taken)"),
     ("projector", "        if replaced is not None:\n            self._retract(replaced, attempt_id)\n", ""),
     ("projector", "            if item is not None:\n                self._write.close(item, {})\n", ""),
     ("projector", "        if event.token:\n            self._write.grow(item, event.token)", "        self._write.grow(item, event.token)"),
@@ -26,7 +26,7 @@ MUTANTS = [
     ("projector", "self._write.close(message.item, facts)", "pass"),
     ("projector", "        for item in attempt.running.values():\n            self._write.close(item, rest)\n", ""),
     ("projector", "        elif not attempt.item.open:\n            self._open_attempt(attempt)\n", ""),
-    ("projector", "return slot if slot not in taken else next(one for one in numbered if one not in taken)", "return slot"),
+    ("projected", "return slot if slot not in taken else next(one for one in numbered if one not in taken)", "return slot"),
     ("projector", "    def _close_all(self) -> None:\n", "    def _close_all(self) -> None:\n        return\n"),
     ("projector", 'self._write.note("", gap)', "pass"),
     ("projector", 'self._write.note(item.id if item else "", gap, call.node_name if call else "")', "pass"),

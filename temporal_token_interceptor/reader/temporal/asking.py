@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from temporalio.client import Client
@@ -44,6 +44,21 @@ class Closed:
     status: Status
     next_run_id: str | None = None
     again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunDescription:
+    """A run as Temporal knows it.
+
+    Attributes:
+        run_id: The run.
+        start_time: When it began, by Temporal's clock.
+        status: How it closed; None while it runs, and of a run that goes on in another.
+    """
+
+    run_id: str
+    start_time: datetime
+    status: Status | None
 
 
 class RetryingClient:

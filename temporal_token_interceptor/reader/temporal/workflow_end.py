@@ -16,12 +16,23 @@ from typing import Any, Generic, TypeVar
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHistoryEventFilterType
+from temporalio.client import (
+    Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowHistoryEventFilterType,
+)
 from temporalio.service import RPCError
 
 from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.errors import StreamNotFound
-from temporal_token_interceptor.reader.temporal.asking import FIRST_PAUSE, Closed, RetryingClient
+from temporal_token_interceptor.events import Status
+from temporal_token_interceptor.reader.temporal.asking import (
+    FIRST_PAUSE,
+    Closed,
+    RetryingClient,
+    RunDescription,
+)
 
 _T = TypeVar("_T")
 
@@ -151,8 +162,20 @@ class Completion(RetryingClient):
             return None
         return before
 
-    async def _described(self, workflow_id: str, run_id: str) -> WorkflowExecutionDescription:
+    async def _described(self, workflow_id: str, run_id: str | None) -> WorkflowExecutionDescription:
         return await self.call(self._client.get_workflow_handle(workflow_id, run_id=run_id).describe)
+
+    async def describe(self, workflow_id: str, run_id: str | None) -> RunDescription:
+        """Return what Temporal knows of a run, None for the newest; it waits for nothing.
+
+        Raises:
+            StreamNotFound: no such workflow, run or namespace.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        description = await self._described(workflow_id, run_id)
+        status = None if description.status is None else _STATUSES.get(description.status)
+        return RunDescription(_run_id(description), description.start_time, status)
 
     async def completed_activity(self, workflow_id: str, run_id: str) -> str | None:
         """Return the type of the first activity of a run that completed on a worker; None if none has so far.
@@ -247,6 +270,15 @@ def _closed_by(event: HistoryEvent) -> Closed:
             return Closed("terminated")
         case _:
             return Closed("unknown")
+
+
+_STATUSES: dict[WorkflowExecutionStatus, Status] = {
+    WorkflowExecutionStatus.COMPLETED: "completed",
+    WorkflowExecutionStatus.FAILED: "failed",
+    WorkflowExecutionStatus.CANCELED: "canceled",
+    WorkflowExecutionStatus.TERMINATED: "terminated",
+    WorkflowExecutionStatus.TIMED_OUT: "timed_out",
+}
 
 
 def _run_id(description: WorkflowExecutionDescription) -> str:

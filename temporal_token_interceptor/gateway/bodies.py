@@ -1,0 +1,42 @@
+"""Bodies of requests: JSON, and no more of it than the limit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from temporal_token_interceptor.gateway.problem import Problem
+
+
+async def json_body(request: Request, most: int) -> Mapping[str, Any]:
+    """Return the body of a request, a JSON object.
+
+    Args:
+        request: The request. Its type has to be `application/json`, which a form of another site cannot send.
+        most: Bytes. What is longer is not read to its end.
+
+    Raises:
+        Problem: 413, it is longer; 415, it is of another type; 400, it is not a JSON object.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "the body has to be application/json")
+    length = request.headers.get("content-length", "0")
+    too_long = Problem(413, f"the body may have {most} bytes")
+    if length.isdecimal() and int(length) > most:
+        raise too_long
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise too_long
+        parts.append(part)
+    try:
+        value = json.loads(b"".join(parts))
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise Problem(400, "the body has to be a JSON object")
+    return value

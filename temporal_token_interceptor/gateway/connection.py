@@ -1,0 +1,216 @@
+"""One connection: its feeds, one for each workflow that it shows, and when its client is written to."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+from temporal_token_interceptor.gateway.access import Allow
+from temporal_token_interceptor.gateway.encoder import Encoder
+from temporal_token_interceptor.gateway.problem import Problem, problem_of
+from temporal_token_interceptor.views.changes import Change, View
+from temporal_token_interceptor.views.visible import Visible
+
+SPREAD = 5_000
+"""Milliseconds over which clients of a server that stops come again."""
+
+_PLACE_EVERY = 1.0  # seconds between two cursors of a connection with many feeds: each is kilobytes
+
+
+class Times(NamedTuple):
+    """The times of a gateway, in seconds; see `gateway`."""
+
+    recheck: float
+    keep_alive: float
+    linger: float
+
+
+class Client(Protocol):
+    """Where a feed's changes come from: a place in a hub, or a subscription of its own."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more comes."""
+        ...
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the subscription ended early."""
+        ...
+
+    def take(self) -> tuple[View, str] | list[Change]:
+        """Return what is there: changes, or a whole state and its cursor in their place."""
+        ...
+
+
+class Watch(Protocol):
+    """What a connection reports to; `telemetry.gateway` has the real one."""
+
+    def written(self, size: int, cursors: Iterable[str]) -> None:
+        """Note a write, and the cursors of what was in it."""
+        ...
+
+    def resynchronized(self) -> None:
+        """Note that a client was given the state in place of what it missed."""
+        ...
+
+
+class Feed:
+    """One workflow, to one client.
+
+    Args:
+        encoder: Writes it.
+        client: Reads it.
+        allowed: What the client may see, and for how long.
+        narrow: What it wants to see of that.
+        ask: Asks again what the client may; raises `Problem` if it may not.
+
+    Attributes:
+        cursor: Resumes right after what was written.
+        until: When the client has to come again, in seconds since 1970; None for never.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        client: Client,
+        allowed: Allow,
+        narrow: Callable[[Visible], Visible],
+        ask: Callable[[], Awaitable[Allow]],
+    ) -> None:
+        self.encoder = encoder
+        self.client = client
+        self.cursor = ""
+        self._narrow = narrow
+        self._ask = ask
+        self._has_written = False
+        self._allow(allowed)
+
+    async def recheck(self) -> None:
+        """Ask again what the client may.
+
+        Raises:
+            Problem: it may not, any more.
+        """
+        self._allow(await self._ask())
+
+    def written(self, watch: Watch) -> bytes:
+        """Return what waits for the client, as it may see it; empty if nothing does."""
+        taken = self.client.take()
+        if isinstance(taken, tuple):
+            view, self.cursor = taken
+            if self._has_written:
+                watch.resynchronized()
+            self._has_written = True
+            return self.encoder.late(self._visible.view(view), self.cursor)
+        if not taken:
+            return b""
+        self.cursor = taken[-1].cursor or self.cursor
+        self._has_written = True
+        visible = self._visible
+        shown = taken if visible.is_all else [seen for one in taken if (seen := visible.of(one)) is not None]
+        return self.encoder.encode(shown) if shown else b""
+
+    def _allow(self, allowed: Allow) -> None:
+        self._visible = self._narrow(allowed.visible)
+        self.until = None if allowed.until is None else allowed.until.timestamp()
+
+
+class Connection:
+    """Writes what its feeds have, until they have ended, the server stops, or the client may not any more.
+
+    Args:
+        frame: What belongs to the whole connection is in its words: the beginning, pings, the end.
+        times: Of the gateway.
+        watch: Is reported to.
+        place: Encodes the cursors of all feeds, in the order of `names`, for a connection that has many.
+        names: The workflows in the order in which the client asked for them.
+
+    Attributes:
+        feeds: By workflow; those that have ended are taken out.
+        woken: To be set when a feed has something.
+        is_draining: Whether the server stops.
+        stays: Whether the connection lives on without feeds.
+    """
+
+    def __init__(self, frame: Encoder, times: Times, watch: Watch, *, stays: bool = False) -> None:
+        self.feeds: dict[str, Feed] = {}
+        self.woken = asyncio.Event()
+        self.is_draining = False
+        self.stays = stays
+        self.place: Callable[[], bytes] | None = None
+        self._frame = frame
+        self._times = times
+        self._watch = watch
+
+    def drain(self) -> None:
+        """Let the client come again, to another process."""
+        self.is_draining = True
+        self.woken.set()
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """Yield what is written, each a write of its own."""
+        loop = asyncio.get_running_loop()
+        checked = placed = loop.time()
+        while self.feeds or self.stays:
+            await self._wait()
+            if loop.time() - checked >= self._times.recheck:
+                if not await self._may_go_on():
+                    yield self._frame.reconnect(0, "authorization")
+                    return
+                checked = loop.time()
+            chunk, is_away = self._written()
+            if self.place is not None and chunk and (loop.time() - placed >= _PLACE_EVERY or not self.feeds):
+                chunk, placed = chunk + self.place(), loop.time()
+            if chunk or (chunk := self._frame.ping()):
+                self._watch.written(len(chunk), [feed.cursor for feed in self.feeds.values()])
+                yield chunk
+            if is_away:
+                yield self._frame.reconnect(SPREAD, "unavailable")
+                return
+            if self.is_draining:
+                yield self._frame.reconnect(soon(), "draining")
+                return
+            if any(feed.until is not None and feed.until <= time.time() for feed in self.feeds.values()):
+                yield self._frame.reconnect(0, "token")
+                return
+
+    async def _wait(self) -> None:
+        now = time.time()
+        ends = [feed.until - now for feed in self.feeds.values() if feed.until is not None]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0, min(self._times.keep_alive, self._times.recheck, *ends))):
+                await self.woken.wait()
+        self.woken.clear()
+
+    async def _may_go_on(self) -> bool:
+        for feed in list(self.feeds.values()):
+            try:
+                await feed.recheck()
+            except Problem:
+                return False
+        return True
+
+    def _written(self) -> tuple[bytes, bool]:
+        """Return what all feeds have, and whether one of them cannot be read at present."""
+        chunks, is_away = [], False
+        for workflow, feed in list(self.feeds.items()):
+            chunks.append(feed.written(self._watch))
+            if feed.client.has_ended:
+                chunks.append(feed.written(self._watch))
+                if (error := feed.client.error) is not None:
+                    problem = problem_of(error)
+                    is_away |= problem.status == 503
+                    if problem.status != 503:
+                        chunks.append(feed.encoder.problem(problem.status, problem.detail))
+                del self.feeds[workflow]
+        return b"".join(chunks), is_away
+
+
+def soon() -> int:
+    """Return when a client of a server that stops comes again, in milliseconds: not all at once."""
+    return random.randrange(SPREAD)  # noqa: S311 - no secret
