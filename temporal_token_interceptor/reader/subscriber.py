@@ -18,6 +18,7 @@ from temporal_token_interceptor.reader.many import ManyWorkflows
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
+from temporal_token_interceptor.reader.temporal.heartbeats import LIVE, began_in
 from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry, subscription_telemetry
@@ -319,8 +320,12 @@ class TokenSubscriber(WorkflowViews):
             raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
         if self._client is None and request.runs == "all":
             raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
-        if request.place is not None and request.place.transport and isinstance(self._source, TimedSource):
-            self._source.stored_time(request.place.transport)  # a cursor of another transport is refused here
+        if request.place is not None and (entry := request.place.transport):
+            # A cursor of another transport is refused here; without one, what was read in any is left out.
+            if isinstance(self._source, TimedSource):
+                self._source.stored_time(entry)
+            elif self._source is None and entry.startswith(LIVE):
+                began_in(entry)
         return subscription_telemetry(self._namespace, request.workflow_id, self._source)
 
 
