@@ -24,6 +24,8 @@ BENCHMARKS = {
     "fanout": ("audience", "fanout_figures"),
     "crowd": ("audience", "crowd_figures"),
     "subscribers": ("audience", "subscriber_figures"),
+    "screens": ("screens", "figures"),
+    "idle": ("screens", "idle_figures"),
     "resume": ("resuming", "figures"),
     "memory": ("memory", "figures"),
     "history": ("history", "figures"),

@@ -66,7 +66,7 @@ async def _figures(
                 attempt: origin(attempt.activity_id) for attempt in spoken
             }  # a run of its own each round
             talk = Talk("ours", url, tuple(again.values()), rate, tokens, ramp=size.seconds(RAMP))
-            counting = asyncio.create_task(_most_connections(url))
+            counting = asyncio.create_task(most_connections(url, _CLIENT))
             received = [again[attempt] for attempt in received_by]
             named = f"{url}?client_name={_CLIENT}"
             rounds.append(await converse(worker, reader, talk, size, received=received, url=named))
@@ -80,13 +80,13 @@ async def _figures(
     yield Figure(f"{name}.cpu.reader", cpu / events / len(rounds) * 1e6, "us/event")
 
 
-async def _most_connections(url: str) -> int:
-    """Ask the server, until cancelled, how many connections the readers have; return the most."""
+async def most_connections(url: str, name: str) -> int:
+    """Ask the server, until cancelled, how many connections have a name; return the most."""
     most = 0
     async with Redis.from_url(url) as client:
         with suppress(asyncio.CancelledError):
             while True:
                 clients = await client.client_list()
-                most = max(most, sum(each["name"] == _CLIENT for each in clients))
+                most = max(most, sum(each["name"] == name for each in clients))
                 await asyncio.sleep(0.5)
     return most

@@ -6,7 +6,7 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from starlette.applications import Starlette
@@ -71,7 +71,7 @@ class Gateway:
 
 
 def gateway(
-    subscriber: TokenSubscriber,
+    subscriber: TokenSubscriber | Callable[[], TokenSubscriber],
     *,
     authorize: Authorize,
     formats: Sequence[Format] = (),
@@ -91,7 +91,8 @@ def gateway(
     other routes; `/openapi.json` describes them.
 
     Args:
-        subscriber: Reads the workflows.
+        subscriber: Reads the workflows; or a function that returns it, for one that is made when the host
+            starts.
         authorize: Asked for each workflow of each connection, and again every `recheck`. An id is no
             credential, and neither is a cursor. `access.anyone` allows everything, and has to be written out.
         formats: What to serve beside the native format.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from temporal_token_interceptor.gateway.access import Allow
@@ -17,6 +16,8 @@ from temporal_token_interceptor.views.visible import Visible
 
 SPREAD = 5_000
 """Milliseconds over which clients of a server that stops come again."""
+
+_SHORTEST_BEAT = 0.01  # seconds
 
 _PLACE_EVERY = 1.0  # seconds between two cursors of a connection with many feeds: each is kilobytes
 
@@ -68,6 +69,7 @@ class Feed:
         allowed: What the client may see, and for how long.
         narrow: What it wants to see of that.
         ask: Asks again what the client may; raises `Problem` if it may not.
+        encode: As the encoder's, where others have encoded the same; for those who see all.
 
     Attributes:
         cursor: Resumes right after what was written.
@@ -79,12 +81,15 @@ class Feed:
         encoder: Encoder,
         client: Client,
         allowed: Allow,
+        *,
         narrow: Callable[[Visible], Visible],
         ask: Callable[[], Awaitable[Allow]],
+        encode: Callable[[Sequence[Change]], bytes] | None = None,
     ) -> None:
         self.encoder = encoder
         self.client = client
         self.cursor = ""
+        self._encode = encode or encoder.encode
         self._narrow = narrow
         self._ask = ask
         self._has_written = False
@@ -112,7 +117,9 @@ class Feed:
         self.cursor = taken[-1].cursor or self.cursor
         self._has_written = True
         visible = self._visible
-        shown = taken if visible.is_all else [seen for one in taken if (seen := visible.of(one)) is not None]
+        if visible.is_all:
+            return self._encode(taken)
+        shown = [seen for one in taken if (seen := visible.of(one)) is not None]
         return self.encoder.encode(shown) if shown else b""
 
     def _allow(self, allowed: Allow) -> None:
@@ -144,6 +151,7 @@ class Connection:
         self.stays = stays
         self.place: Callable[[], bytes] | None = None
         self._frame = frame
+        self._timer: asyncio.TimerHandle | None = None
         self._times = times
         self._watch = watch
 
@@ -155,37 +163,54 @@ class Connection:
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield what is written, each a write of its own."""
         loop = asyncio.get_running_loop()
-        checked = placed = loop.time()
-        while self.feeds or self.stays:
-            await self._wait()
-            if loop.time() - checked >= self._times.recheck:
-                if not await self._may_go_on():
-                    yield self._frame.reconnect(0, "authorization")
-                    return
-                checked = loop.time()
-            chunk, is_away = self._written()
-            if self.place is not None and chunk and (loop.time() - placed >= _PLACE_EVERY or not self.feeds):
-                chunk, placed = chunk + self.place(), loop.time()
-            if chunk or (chunk := self._frame.ping()):
-                self._watch.written(len(chunk), [feed.cursor for feed in self.feeds.values()])
-                yield chunk
-            if is_away:
-                yield self._frame.reconnect(SPREAD, "unavailable")
-                return
-            if self.is_draining:
-                yield self._frame.reconnect(soon(), "draining")
-                return
-            if any(feed.until is not None and feed.until <= time.time() for feed in self.feeds.values()):
-                yield self._frame.reconnect(0, "token")
-                return
-
-    async def _wait(self) -> None:
-        now = time.time()
-        ends = [feed.until - now for feed in self.feeds.values() if feed.until is not None]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0, min(self._times.keep_alive, self._times.recheck, *ends))):
+        checked = placed = wrote = loop.time()
+        self._beat(loop)
+        try:
+            while self.feeds or self.stays:
                 await self.woken.wait()
-        self.woken.clear()
+                self.woken.clear()
+                now = loop.time()
+                if now - checked >= self._times.recheck:
+                    if not await self._may_go_on():
+                        yield self._frame.reconnect(0, "authorization")
+                        return
+                    checked = now
+                chunk, is_away = self._written()
+                if self.place is not None and chunk and (now - placed >= _PLACE_EVERY or not self.feeds):
+                    chunk, placed = chunk + self.place(), now
+                if not chunk and now - wrote >= self._times.keep_alive:
+                    chunk = self._frame.ping()
+                    wrote = now
+                if chunk:
+                    self._watch.written(len(chunk), [feed.cursor for feed in self.feeds.values()])
+                    yield chunk
+                    wrote = loop.time()
+                if (why := self._why_to_reconnect(is_away=is_away)) is not None:
+                    yield self._frame.reconnect(*why)
+                    return
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the connection look at the clock now and again: that costs less than a timer a wait."""
+        self.woken.set()
+        now = time.time()
+        ends = [
+            feed.until - now for feed in self.feeds.values() if feed.until is not None and feed.until > now
+        ]
+        pause = min(self._times.keep_alive, self._times.recheck, *ends)
+        self._timer = loop.call_later(max(pause, _SHORTEST_BEAT), self._beat, loop)
+
+    def _why_to_reconnect(self, *, is_away: bool) -> tuple[int, str] | None:
+        """Return after how many milliseconds and why the client has to come again; None if it has not."""
+        if is_away:
+            return SPREAD, "unavailable"
+        if self.is_draining:
+            return soon(), "draining"
+        if any(feed.until is not None and feed.until <= time.time() for feed in self.feeds.values()):
+            return 0, "token"
+        return None
 
     async def _may_go_on(self) -> bool:
         for feed in list(self.feeds.values()):

@@ -58,6 +58,11 @@ class NativeEvents:
     def __init__(self, workflow: str = "") -> None:
         self._workflow = workflow
 
+    @property
+    def key(self) -> tuple[type[NativeEvents], str]:
+        """What decides, beside the changes, what is written: it has no state."""
+        return type(self), self._workflow
+
     def begin(self) -> bytes:
         """Return the time after which a browser comes again, and a comment."""
         return b"retry: 1000\n: open\n\n"

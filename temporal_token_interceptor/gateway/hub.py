@@ -18,6 +18,7 @@ from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Event, RunContinued
 from temporal_token_interceptor.gateway.numbering import RunStarted, projector_for
 from temporal_token_interceptor.gateway.seeking import Seeking
+from temporal_token_interceptor.gateway.shared_writes import SharedWrites
 from temporal_token_interceptor.reader.request import OnRetry
 from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.projector import Projector
@@ -64,11 +65,12 @@ class HubClient:
         sought: The cursor that a hub which has just begun to read has yet to come to.
 
     Attributes:
+        hub: The hub.
         is_late: Whether the client has to be given the whole state: at first, and after it fell behind.
     """
 
     def __init__(self, hub: Hub, tail: list[Change] | None, woken: asyncio.Event, sought: str = "") -> None:
-        self._hub = hub
+        self.hub = hub
         self._waiting: deque[Change] = deque(tail or ())
         self._bytes = 0
         self._woken = woken
@@ -80,12 +82,12 @@ class HubClient:
     @property
     def has_ended(self) -> bool:
         """Whether nothing more comes."""
-        return self._hub.has_ended
+        return self.hub.has_ended
 
     @property
     def error(self) -> Exception | None:
         """Why the hub's subscription ended early."""
-        return self._hub.error
+        return self.hub.error
 
     def put(self, change: Change, size: int) -> None:
         """Add a change of about so many bytes, unless the client is late anyhow, or has it."""
@@ -118,7 +120,7 @@ class HubClient:
         if self.is_late:
             self.is_late = False
             self._waiting.clear()
-            return self._hub.view, self._hub.cursor
+            return self.hub.view, self.hub.cursor
         changes = list(self._waiting)
         self._waiting.clear()
         return changes
@@ -144,6 +146,7 @@ class Hub:
 
     Attributes:
         clients: Those that are served.
+        written: What was written to its clients.
         cursor: Resumes right after the state.
         read_at: When the last event came, by the loop's clock.
         error: Why the subscription ended early; None if it did not.
@@ -155,6 +158,7 @@ class Hub:
         self._bytes = 0
         self._run_started = run_started
         self.clients: set[HubClient] = set()
+        self.written = SharedWrites()
         self.cursor = ""
         self.read_at = 0.0
         self.error: Exception | None = None

@@ -10,35 +10,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import Message, Receive, Scope, Send
 
 from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.gateway.access import Allow, Authorize, Deny, Target
 from temporal_token_interceptor.gateway.actions import Actions, Cancel, Start
 from temporal_token_interceptor.gateway.connection import Client, Connection, Feed, Times, soon
-from temporal_token_interceptor.gateway.encoder import Encoder
-from temporal_token_interceptor.gateway.hub import Hubs, Key
+from temporal_token_interceptor.gateway.encoder import Encoder, NativeEvents
+from temporal_token_interceptor.gateway.hub import HubClient, Hubs, Key
 from temporal_token_interceptor.gateway.limits import Connections, Limits
-from temporal_token_interceptor.gateway.numbering import run_started
+from temporal_token_interceptor.gateway.numbering import RunStarted, run_started
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem, problem_of, refusal
 from temporal_token_interceptor.gateway.raw_events import RawEvents
 from temporal_token_interceptor.gateway.replay import Replay
+from temporal_token_interceptor.gateway.response import StreamResponse
 from temporal_token_interceptor.gateway.state import current_state
 from temporal_token_interceptor.gateway.stream_request import Begin, StreamRequest
 from temporal_token_interceptor.gateway.tokens import StreamTokens
 from temporal_token_interceptor.protocol.cursor import Cursor, Position
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.telemetry.gateway import GatewayTelemetry
-from temporal_token_interceptor.views.changes import View
+from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.visible import Visible
 
 __all__ = ["Begin", "Format", "StreamRequest", "Streams"]
@@ -61,7 +61,7 @@ class Streams:
 
     def __init__(
         self,
-        subscriber: TokenSubscriber,
+        subscriber: TokenSubscriber | Callable[[], TokenSubscriber],
         authorize: Authorize,
         times: Times,
         *,
@@ -70,10 +70,10 @@ class Streams:
         start: Start | None = None,
         cancel: Cancel | None = None,
     ) -> None:
-        self._subscriber = subscriber
+        self._made_subscriber = subscriber
         self._authorize = authorize
         self.times = times
-        self._hubs = Hubs(self._events, times.linger, partial(run_started, subscriber))
+        self._hubs = Hubs(self._events, times.linger, self._run_started)
         self._living: set[Connection] = set()
         self.connections = Connections(limits)
         self.limits = limits
@@ -173,7 +173,9 @@ class Streams:
         principal = next((one.principal for one in plan.allowed.values()), None)
         self.connections.check(list(plan.allowed), principal)
         counted = self.connections.counted(list(plan.allowed), principal)
-        return _Stream(self._chunks(plan), plan, counted, self.limits.write_timeout.total_seconds())
+        timeout = self.limits.write_timeout.total_seconds()
+        body, media_type = self._chunks(plan), plan.frame.media_type
+        return StreamResponse(body, media_type, counted, plan.telemetry, write_timeout=timeout)
 
     async def admitted(self, asked: StreamRequest) -> Allow:
         """Return what a client may of what it asked for.
@@ -230,8 +232,9 @@ class Streams:
                 asked.encoder,
                 client,
                 allowed,
-                partial(Visible.narrowed, nodes=asked.nodes, kinds=asked.kinds),
-                partial(self.allowed, asked.request, asked.target, again=True),
+                narrow=partial(Visible.narrowed, nodes=asked.nodes, kinds=asked.kinds),
+                ask=partial(self.allowed, asked.request, asked.target, again=True),
+                encode=_shared(asked.encoder, client),
             )
 
     @asynccontextmanager
@@ -246,9 +249,18 @@ class Streams:
             async with self._hubs.client(key, cursor, woken) as client:
                 yield client
         else:
-            ask = run_started(self._subscriber, key.workflow_id)
+            ask = self._run_started(key.workflow_id)
             async with _closed_at_the_end(Replay(self._events(key, start), woken, cursor, ask)) as replay:
                 yield replay
+
+    @property
+    def _subscriber(self) -> TokenSubscriber:
+        """The subscriber; one that the host makes when it starts is asked for when a client comes."""
+        made = self._made_subscriber
+        return made() if callable(made) else made
+
+    def _run_started(self, workflow_id: str) -> RunStarted:
+        return run_started(self._subscriber, workflow_id)
 
     def _events(
         self, key: Key, start: Literal["now", "beginning"] = "beginning", cursor: str = ""
@@ -283,36 +295,11 @@ class _Plan:
     refused: list[bytes] = field(default_factory=list)
 
 
-class _Stream(StreamingResponse):
-    """A response whose generator is closed with it, also where the client left during a write.
-
-    A client that accepts nothing for so many seconds is left: it resumes where it was, if it comes again.
-    """
-
-    def __init__(
-        self,
-        body: AsyncGenerator[bytes],
-        plan: _Plan,
-        counted: AbstractContextManager[None],
-        write_timeout: float,
-    ) -> None:
-        super().__init__(body, media_type=plan.frame.media_type, headers=HEADERS)
-        self._body = body
-        self._counted = counted
-        self._telemetry = plan.telemetry
-        self._write_timeout = write_timeout
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def within(message: Message) -> None:
-            async with asyncio.timeout(self._write_timeout):
-                await send(message)
-
-        with self._counted, self._telemetry.connected():
-            async with aclosing(self._body):
-                try:
-                    await super().__call__(scope, receive, within)
-                except TimeoutError:
-                    self._telemetry.refused(408)
+def _shared(encoder: Encoder, client: Client) -> Callable[[Sequence[Change]], bytes] | None:
+    """Return what encodes for all clients of a hub at once, where the encoder has no state of its own."""
+    if isinstance(encoder, NativeEvents) and isinstance(client, HubClient):
+        return partial(client.hub.written.encode, encoder)
+    return None
 
 
 _Own = TypeVar("_Own", Replay, RawEvents)

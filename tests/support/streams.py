@@ -20,7 +20,6 @@ from temporal_token_interceptor import (
     TokenSubscriber,
 )
 from tests.support.workflows import (
-    Branch,
     Continuing,
     OnlyChildren,
     RunActivity,
@@ -61,7 +60,6 @@ async def streaming_worker(
             workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=task_queue,
             workflows=[
-                Branch,
                 RunActivity,
                 RunBeating,
                 RunInTurn,

@@ -104,10 +104,10 @@ async def test_a_hub_ends_after_its_last_client():
     async with hubs.client(Key("wf"), None, asyncio.Event()) as first:
         pass
     async with hubs.client(Key("wf"), None, asyncio.Event()) as second:
-        assert second._hub is first._hub
-    await asyncio.wait_for(asyncio.wait({first._hub._reading}), 5)
+        assert second.hub is first.hub
+    await asyncio.wait_for(asyncio.wait({first.hub._reading}), 5)
     async with hubs.client(Key("wf"), None, asyncio.Event()) as third:
-        assert third._hub is not first._hub
+        assert third.hub is not first.hub
     await hubs.close()
 
     assert made == [Key("wf")] * 2

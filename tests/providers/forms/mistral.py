@@ -20,10 +20,7 @@ class Mistral(ChatCompletions):
         text = "".join(answer.text)
         content: Any = text
         if answer.reasoning:
-            content = [
-                _thought("".join(answer.reasoning)),
-                *([{"type": "text", "text": text}] if text else []),
-            ]
+            content = [_thought("".join(answer.reasoning)), {"type": "text", "text": text}]
         return {"role": "assistant", "content": content, "tool_calls": _calls(answer) or None}
 
     def deltas(self, answer: Answer) -> list[dict[str, Any]]:
