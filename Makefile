@@ -48,7 +48,7 @@ docs-test: .venv/.installed  ## Run every snippet of the pages, follow every lin
 faults: .venv/.installed  ## Inject every fault 30 times on real servers, and print a table
 	@$(PY) -m tests.faults
 
-fuzz: .venv/.installed  ## Give a million changed entries, cursors and results to the reader: no foreign exception
+fuzz: .venv/.installed  ## Give a million changed entries, cursors, results and heartbeats to the reader: no foreign exception
 	@$(PY) -m tests.fuzz
 
 conformance: .venv/.installed  ## Run the conformance suite of the protocol against the readers of this repository

@@ -14,7 +14,7 @@ import resource
 import socket
 import time
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,6 @@ from benchmarks.measure import Figure, Size, age, child, origin, percentile
 from benchmarks.talk import WORKER, Talk, speak
 from devservers import redis_server
 from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
-from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.gateway.access import anyone
 from temporal_token_interceptor.gateway.app import gateway
 
@@ -141,9 +140,9 @@ async def _serve(url: str, port: int, begin: float, end: float) -> Served:
 class _Endless(TokenSubscriber):
     """Reads runs that no Temporal knows: nothing but the end of the benchmark ends them."""
 
-    def subscribe(
+    def subscribe(  # type: ignore[override] - any of the overloads, with an end
         self, workflow_id: str, run_id: str | None = None, *args: Any, **options: Any
-    ) -> AsyncGenerator[Event]:
+    ) -> Any:
         return super().subscribe(
             workflow_id, run_id, *args, until=asyncio.get_running_loop().create_future(), **options
         )

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.reader.request import OnRetry
     from temporal_token_interceptor.reader.statistics import ReaderStatistics
     from temporal_token_interceptor.reader.subscriber import TokenSubscriber
+    from temporal_token_interceptor.reader.tree import WorkflowTree
     from temporal_token_interceptor.transport.base import Entry, PositionStore, TokenSink, TokenSource
     from temporal_token_interceptor.transport.memory import MemoryStreamBackend
     from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
@@ -157,6 +158,8 @@ __all__ += ["ReaderStatistics"]
 _found_in("reader.statistics")
 __all__ += ["TokenSubscriber"]
 _found_in("reader.subscriber")
+__all__ += ["WorkflowTree"]
+_found_in("reader.tree")
 __all__ += ["Entry", "PositionStore", "TokenSink", "TokenSource"]
 _found_in("transport.base")
 __all__ += ["MemoryStreamBackend"]

@@ -1,15 +1,14 @@
 """The answer of a call that was made to stream: whether it is whole, and what makes it that of a plain call.
 
 LangChain adds up the chunks of a stream. The sum has what the plain answer has, and traces of its pieces;
-these are taken out where streaming was our idea. docs/providers.md has what remains. Knowledge about
-providers is data at the end.
+these are taken out where streaming was our idea. Knowledge about providers is data at the end, and in
+`plain_shapes`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from traceback import walk_tb
@@ -18,22 +17,28 @@ from typing import Any, cast
 
 import langchain_core
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from temporal_token_interceptor.capture.plain_shapes import KNOWN, shape
 from temporal_token_interceptor.errors import IncompleteAnswer
 
 
 def check_end(model: BaseChatModel, generations: Sequence[ChatGeneration]) -> None:
-    """Raise if a streamed answer ended without the end that its provider always sends.
+    """Raise if a streamed answer ended without the end that its provider always sends, or by its failure.
 
     Raises:
         IncompleteAnswer: the body ended early, however cleanly. A plain call would have raised, too.
     """
-    package = _package_of(type(model))
+    package = _package_of(type(model), _ALWAYS_ENDS)
     if package not in _ALWAYS_ENDS or _has_own_endpoint(model):
         return
+    if any((package, _finish_of(generation)) in _FAILURES for generation in generations):
+        raise IncompleteAnswer(
+            f"the provider of {type(model).__name__} failed in mid-stream: the answer is cut off; "
+            "Temporal retries the activity"
+        )
     if not any(has_end(generation) for generation in generations):
         raise IncompleteAnswer(
             f"the stream of {type(model).__name__} ended without a finish reason: the answer is cut off; "
@@ -56,28 +61,18 @@ def mend(
             chunk repeats.
         usage: What the call used, if each chunk repeated it.
     """
-    package = _package_of(type(model))
-    is_claude = package == "langchain_anthropic" and model.output_version != "v1"
+    package = _package_of(type(model), KNOWN)
     for generation in result.generations:
         message = generation.message
         for facts in (generation.generation_info, message.response_metadata):
             if facts:
                 _mend_repeated(facts, first_facts)
                 _mend_ends(facts)
-        if usage is not None and isinstance(message, AIMessage):
-            message.usage_metadata = cast("UsageMetadata", {**usage})
-        # Only of packages that are known: other models may number the blocks of plain answers, too.
-        if package and isinstance(message.content, list):
-            message.content = [_without_index(block) for block in message.content]
-        calls = message.additional_kwargs.get("tool_calls")
-        if package and package not in _NUMBERS_CALLS and isinstance(calls, list):
-            message.additional_kwargs["tool_calls"] = [_without_index(call) for call in calls]
-        if is_claude and isinstance(message, AIMessage):
-            message.content = _claude_content(message)
-        elif package in _TEXT_IN_BLOCKS and isinstance(message.content, list):
-            message.content = list(_blocks(message.content))
-        elif package == "langchain_openai" and message.response_metadata.get("object") == "response":
-            _complete_items(message)
+        if isinstance(message, AIMessage):
+            if usage is not None:
+                message.usage_metadata = cast("UsageMetadata", {**usage})
+            shape(package, model, message)
+            generation.text = message.text
 
 
 def _mend_repeated(facts: dict[str, Any], first_facts: Mapping[str, Any]) -> None:
@@ -96,59 +91,8 @@ def _mend_ends(facts: dict[str, Any]) -> None:
             facts[name] = repeated[1]
 
 
-def _without_index(block: Any) -> Any:
-    """Return a block without the number by which LangChain merges chunks; so for parts of a summary."""
-    if not isinstance(block, dict):
-        return block
-    parts = {
-        name: [_without_index(part) for part in block[name]]
-        for name in _PARTS & block.keys()
-        if isinstance(block[name], list)
-    }
-    return {name: parts.get(name, value) for name, value in block.items() if name != "index"}
-
-
-def _complete_items(message: BaseMessage) -> None:
-    """Add what the items of OpenAI's Responses have in a plain answer, even where it says nothing."""
-    is_complete = message.response_metadata.get("status") == "completed"
-    for block in message.content:
-        if isinstance(block, dict) and block.get("type") == "text" and "id" in block:
-            block.setdefault("annotations", [])
-        elif isinstance(block, dict) and block.get("type") == "function_call" and is_complete:
-            block.setdefault("status", "completed")
-
-
-def _claude_content(message: AIMessage) -> str | list[str | dict[Any, Any]]:
-    """Return content as ChatAnthropic makes it of a whole answer.
-
-    Its stream begins a list of blocks by an empty text, and keeps the arguments of a tool as pieces of JSON.
-    It has a list wherever tools are bound; the plain answer is a `str` if there is nothing but text.
-    """
-    content = message.content
-    blocks = [_with_input(block) for block in _blocks([content] if isinstance(content, str) else content)]
-    match blocks:
-        case [{"type": "text", "text": str(text), **more}] if not more.get("citations"):
-            return text
-        case _:
-            return list(blocks)
-
-
-def _blocks(content: Iterable[str | dict[Any, Any]]) -> Iterator[dict[Any, Any]]:
-    """Each piece of text as a block; an empty one is none."""
-    for piece in content:
-        if piece:
-            yield {"type": "text", "text": piece} if isinstance(piece, str) else piece
-
-
-def _with_input(block: dict[Any, Any]) -> dict[Any, Any]:
-    pieces = block.get("partial_json")
-    if not isinstance(pieces, str):
-        return block
-    try:
-        arguments = json.loads(pieces or "{}")
-    except ValueError:
-        return block
-    return {name: arguments if name == "input" else block[name] for name in block if name != "partial_json"}
+def _finish_of(generation: ChatGeneration) -> Any:
+    return generation.message.response_metadata.get("finish_reason")
 
 
 def is_of_merging(error: Exception) -> bool:
@@ -165,10 +109,14 @@ def has_end(generation: ChatGeneration) -> bool:
 
 
 @cache
-def _package_of(model: type[BaseChatModel]) -> str:
-    """The partner package that the streaming method comes from, however often a user has subclassed it."""
-    packages = (cls.__module__.partition(".")[0] for cls in model.__mro__)
-    return next((package for package in packages if package in _ALWAYS_ENDS), "")
+def _package_of(model: type[BaseChatModel], known: frozenset[str]) -> str:
+    """The partner package that the streaming method comes from, however often a user has subclassed it.
+
+    A module of it, where it is the module that is known.
+    """
+    modules = (cls.__module__ for cls in model.__mro__)
+    names = (name for module in modules for name in (module, module.partition(".")[0]))
+    return next((name for name in names if name in known), "")
 
 
 def _has_own_endpoint(model: BaseChatModel) -> bool:
@@ -200,14 +148,11 @@ _ENDS = (
 )
 """The names under which providers say why a model stopped."""
 
-_PARTS = frozenset({"summary", "thinking"})
-"""The members of a block that are lists of numbered parts."""
+_FAILURES = frozenset({("langchain_openrouter", "error")})
+"""The packages, each with the finish reason by which its provider says that it failed.
 
-_NUMBERS_CALLS = frozenset({"langchain_mistralai"})
-"""The packages whose plain answers have numbers in the tool calls of `additional_kwargs`, too."""
-
-_TEXT_IN_BLOCKS = frozenset({"langchain_mistralai"})
-"""The packages whose plain answers have each text of a list as a block."""
+Without a stream the package raises: OpenRouter then answers with an error.
+"""
 
 _ALWAYS_ENDS = frozenset(
     {

@@ -16,6 +16,7 @@ from temporal_token_interceptor.cli.overview import report_on, running, status_o
 from temporal_token_interceptor.cli.tail import print_json, print_live
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.events import Event
+from temporal_token_interceptor.reader.request import Start
 
 app = typer.Typer(
     name="tti",
@@ -47,12 +48,15 @@ def tail(
     ] = "start",
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
+    follow_children: Annotated[
+        bool, typer.Option("--follow-children", help="Also what the workflow's child workflows say.")
+    ] = False,
     data_converter: _Converter = None,
 ) -> None:
     """Show a workflow's tokens live, per call, until it ends; what a retry replaces is struck out."""
 
     async def work(with_: Connections) -> int:
-        events = _from(with_, workflow, run_id, start)
+        events = _from(with_, workflow, run_id, start, children=follow_children)
         status = await (print_json(events) if as_json else print_live(events, Console()))
         return 0 if status == "completed" else 1
 
@@ -143,10 +147,14 @@ def serve(
     _exit_with(check_and_serve())
 
 
-def _from(with_: Connections, workflow: str, run_id: str | None, place: str) -> AsyncGenerator[Event]:
-    if place == "now":
-        return with_.subscriber.subscribe(workflow, run_id, start="now")
-    return with_.subscriber.subscribe(workflow, run_id, None if place == "start" else place)
+def _from(
+    with_: Connections, workflow: str, run_id: str | None, place: str, *, children: bool
+) -> AsyncGenerator[Event]:
+    start: Start = "now" if place == "now" else "beginning"
+    cursor = None if place in ("start", "now") else place
+    if children:
+        return with_.subscriber.subscribe(workflow, run_id, cursor, start=start, children=True)
+    return with_.subscriber.subscribe(workflow, run_id, cursor, start=start)
 
 
 def _run(work: Any, data_converter: str | None) -> None:

@@ -159,6 +159,8 @@ class Transcript:
 
 def _title(call: Call, origin: Origin) -> str:
     name = "/".join((*call.path, call.node_name))
+    if origin.parent is not None:
+        name = f"{origin.workflow_id}: {name}"
     return f"{name} (attempt {origin.attempt})" if origin.attempt > 1 else name
 
 

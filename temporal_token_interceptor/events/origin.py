@@ -35,6 +35,7 @@ class Origin:
         started_time: When Temporal's server started it; of a Nexus operation, by the worker's clock.
         scheduled_time: When the activity was scheduled, by Temporal's server: the same for all attempts of an
             activity, and another one where a workflow uses an `activity_id` again. None if not known.
+        parent: The workflow that started this one, by its id: only of a child in `subscribe(children=True)`.
 
     Source: `temporalio.activity.info()`.
     """
@@ -49,6 +50,7 @@ class Origin:
     attempt_id: str
     started_time: datetime
     scheduled_time: datetime | None = None
+    parent: str | None = None
 
     def __repr__(self) -> str:
         # It stands in every event, and a printed event should show what it says.

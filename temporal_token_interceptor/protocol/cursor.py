@@ -94,8 +94,10 @@ def position_of(cursor: str) -> int:
     return int(cursor.rpartition("~")[2])
 
 
-# Only what stands in a URL as it is: ids of entries, and of runs, are letters, digits, `-` and `_`.
+# Only what stands in a URL as it is: ids of entries, and of runs, are letters, digits, `-` and `_`. Those of
+# the history have a form of their own, which no transport's have; there is at most one of each.
 _ID = "[A-Za-z0-9_-]"
-_CURSOR = re.compile(
-    rf"{CURSOR_VERSION}~(?P<run>{_ID}+)~(?P<entry>{_ID}*(?:\.{_ID}*)?)~(?P<position>[0-9]{{1,9}})"
-)
+_HELD = rf"{HISTORY}[0-9]{{15}}(?:-[0-9]{{4,9}})?"
+_STORED = rf"(?!{HISTORY}){_ID}+"
+_ENTRY = rf"(?:{_STORED}(?:\.{_HELD})?|{_HELD}(?:\.(?:{_STORED})?)?)?"
+_CURSOR = re.compile(rf"{CURSOR_VERSION}~(?P<run>{_ID}+)~(?P<entry>{_ENTRY})~(?P<position>[0-9]{{1,9}})")

@@ -270,10 +270,11 @@ def _usage(usage: object) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = {}
     for name, count in typed(dict, usage).items():
-        if type(count) is int:
+        if name.endswith("_details"):
+            if type(count) is dict:
+                found[name] = {part: number for part, number in count.items() if type(number) is int}
+        elif type(count) is int:
             found[name] = count
-        elif type(count) is dict:
-            found[name] = {part: number for part, number in count.items() if type(number) is int}
     return found or None
 
 

@@ -12,23 +12,15 @@ from typing import Self
 
 from temporal_token_interceptor._arguments import positive_number
 from temporal_token_interceptor._tasks import joined, started, stopping
-from temporal_token_interceptor.errors import ConfigurationError, InvalidCursor
+from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, StreamEnded
 from temporal_token_interceptor.protocol.cursor import Cursor
-from temporal_token_interceptor.protocol.positions import (
-    SHORT_CURSOR,
-    key_of,
-    name_in,
-    name_of,
-    packed,
-    short_form,
-    unpacked,
-)
+from temporal_token_interceptor.protocol.positions import key_of, packed
 from temporal_token_interceptor.reader.feed import Feed, Found, RoundOver
 from temporal_token_interceptor.reader.merge import Merge, Over
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.run_stream import Batches
-from temporal_token_interceptor.transport.base import PositionStore
+from temporal_token_interceptor.reader.short_cursors import ShortCursors
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +48,7 @@ class ManyWorkflows:
         self,
         template: ReadRequest,
         read: Callable[[ReadRequest], Batches],
-        store: object,
+        source: object,
         feed: Feed,
         *,
         cursor: str | None,
@@ -65,16 +57,15 @@ class ManyWorkflows:
     ) -> None:
         self._template = template
         self._read = read
-        self._store = store if isinstance(store, PositionStore) else None
         self._feed = feed
         self._at_once = positive_number("at_once", at_once, unit="workflows")
         self._keep_open = keep_open
-        self._stored_name = name_in(cursor) if cursor else None
-        # Of the cursor, by key: until the workflow is added.
-        self._resumed = unpacked(cursor) if cursor and self._stored_name is None else {}
+        self._cursors = ShortCursors(cursor, source)
+        self._resumed: dict[str, str] = {}  # of the cursor, by key: until the workflow is added
         self._places: dict[str, str] = {}  # by workflow id; "" for none yet
         self._ended: dict[str, str] = {}  # the last run, by workflow id
         self._waiting: deque[ReadRequest] = deque()
+        self._early: list[tuple[str, str | None, str | None]] = []  # added before the `async with`
         self._merge = Merge()
         self._exits = AsyncExitStack()
         self._stop: asyncio.Future[object] | None = None
@@ -105,6 +96,9 @@ class ManyWorkflows:
         """
         if self._is_left:
             raise ConfigurationError("workflows cannot be added any more: the `async with` was left")
+        if self._feeding is None:  # the places of the cursor are not known yet
+            self._early.append((workflow_id, run_id, str(Cursor.parse(cursor)) if cursor else None))
+            return
         if workflow_id in self._ended:
             self._merge.remove(workflow_id)  # its end was taken, and that it is over perhaps not yet
         if workflow_id in self.workflows:
@@ -130,6 +124,7 @@ class ManyWorkflows:
         self._places.pop(workflow_id, None)
         self._ended.pop(workflow_id, None)
         self._resumed.pop(key_of(workflow_id), None)
+        self._early = [one for one in self._early if one[0] != workflow_id]
         self._waiting = deque(one for one in self._waiting if one.workflow_id != workflow_id)
         self._merge.remove(workflow_id)
         self._fill()
@@ -156,22 +151,13 @@ class ManyWorkflows:
             ConfigurationError: the backend, or that there is none, keeps no places.
             TransportUnavailable: the backend was away for longer than its bound.
         """
-        cursor = self.cursor
-        if len(cursor) <= SHORT_CURSOR:
-            return cursor
-        if self._store is None:
-            raise ConfigurationError(
-                f"the cursor has {len(cursor)} characters, and no backend keeps it: use `cursor`"
-            )
-        name = name_of(cursor)
-        await self._store.store_positions(name, cursor)
-        return short_form(name)
+        return await self._cursors.shortened(self.cursor)
 
     # ------------------------------------------------------------------ reading
 
     async def __aenter__(self) -> Self:
-        if self._stored_name is not None:
-            self._resumed = await self._looked_up(self._stored_name)
+        await self._cursors.load()
+        self._resumed.update(self._cursors.places)
         async with AsyncExitStack() as exits:
             self._stop = await exits.enter_async_context(stopping(self._template.until))
             if self._stop is not None:
@@ -181,6 +167,8 @@ class ManyWorkflows:
             exits.push_async_callback(self._merge.close)
             exits.push_async_callback(joined, self._feeding)
             self._exits = exits.pop_all()
+        for workflow in self._early:
+            self.add(*workflow)
         return self
 
     async def __aexit__(
@@ -219,7 +207,7 @@ class ManyWorkflows:
 
     def _fill(self) -> None:
         """Begin with workflows that wait, as many as may be read at once."""
-        while self._feeding is not None and self._waiting and len(self._merge) < self._at_once:
+        while self._waiting and len(self._merge) < self._at_once:
             request = self._waiting.popleft()
             self._merge.add(request.workflow_id, self._read(replace(request, until=self._stop)))
         if not self._waiting:
@@ -235,15 +223,6 @@ class ManyWorkflows:
 
     def _wake(self, _: object) -> None:
         self._merge.wake()
-
-    async def _looked_up(self, name: str) -> dict[str, str]:
-        positions = None if self._store is None else await self._store.stored_positions(name)
-        if positions is None:
-            raise InvalidCursor(
-                "the backend does not have the places of this short cursor (any more): it keeps them as long "
-                "as a stream; begin without a cursor"
-            )
-        return unpacked(positions)
 
     async def _take_from_feed(self) -> None:
         listed: set[str] = set()

@@ -30,8 +30,8 @@ from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.asking import Closed
-from temporal_token_interceptor.reader.temporal.heartbeats import BEHIND_LIVE, LIVE, RunHeartbeats
-from temporal_token_interceptor.reader.temporal.live_entries import LiveEntries, is_live, started_time_in
+from temporal_token_interceptor.reader.temporal.heartbeats import BEHIND_LIVE, LIVE, RunHeartbeats, began_in
+from temporal_token_interceptor.reader.temporal.live_entries import LiveEntries, is_live
 from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed, has_closed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
 from temporal_token_interceptor.transport.base import Entry, TimedSource, TokenSource
@@ -95,7 +95,7 @@ class RunStream:
         self._left: int | None = None  # when the cursor's attempt began, of which something is to come again
         if self._heartbeats is not None and place is not None and place.transport.startswith(LIVE):
             # Heartbeats keep no order among activities, and not for long: what the cursor is in comes again.
-            self._left = started_time_in(place.transport) if place.position < Position.TAIL else None
+            self._left = began_in(place.transport) if place.position < Position.TAIL else None
             self._where.transport = Reach()
             self._decoder.attempts.again = True
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Mapping
-from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from temporal_token_interceptor import environment
 from temporal_token_interceptor._arguments import duration, positive_duration
@@ -15,15 +14,16 @@ from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.reader.feed import given
 from temporal_token_interceptor.reader.many import ManyWorkflows
+from temporal_token_interceptor.reader.namespaces import Namespaces
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
+from temporal_token_interceptor.reader.subscription import Subscription
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
-from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription
+from temporal_token_interceptor.reader.temporal.heartbeats import LIVE, began_in
+from temporal_token_interceptor.reader.tree import WorkflowTree
+from temporal_token_interceptor.reader.workflow_stream import Runs
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
-from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry, subscription_telemetry
 from temporal_token_interceptor.transport.base import TimedSource, TokenSource
-from temporal_token_interceptor.views.snapshot import Snapshot
-from temporal_token_interceptor.views.snapshot_fold import Fold
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -77,14 +77,16 @@ class TokenSubscriber(WorkflowViews):
         self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
-        self._runs = Runs(
-            client,
-            backend,
-            self._namespace,
+        make = partial(
+            Runs,
+            source=backend,
             start_timeout=start_timeout,
             patience=patience,
             accepts_plain=accept_plain_frames,
+            statistics=ReaderStatistics(),
         )
+        self._runs = make(client, namespace=self._namespace)
+        self._namespaces = Namespaces(self._runs, lambda other: make(other, namespace=other.namespace))
         self.statistics: ReaderStatistics = self._runs.statistics
 
     @classmethod
@@ -108,6 +110,7 @@ class TokenSubscriber(WorkflowViews):
         """
         return environment.made(partial(cls, client, backend), environment.SUBSCRIBER, environ, **more)
 
+    @overload
     def subscribe(
         self,
         workflow_id: str,
@@ -119,6 +122,36 @@ class TokenSubscriber(WorkflowViews):
         until: Awaitable[object] | None = None,
         start_timeout: timedelta | None = None,
         runs: FirstRun = "newest",
+        children: Literal[False] = False,
+    ) -> AsyncGenerator[Event]: ...
+
+    @overload
+    def subscribe(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
+        children: Literal[True],
+    ) -> WorkflowTree: ...
+
+    def subscribe(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
+        children: bool = False,
     ) -> AsyncGenerator[Event]:
         """Iterate over everything that the workflow's models say, from the start, a cursor, or now on.
 
@@ -146,6 +179,9 @@ class TokenSubscriber(WorkflowViews):
                 subscriber says; `timedelta(0)` where an unknown id is to be an error at once.
             runs: Without a run and a cursor: `"newest"` begins with the newest run, so a late reader gets
                 nothing of those before it; `"all"` with the first of them that Temporal still knows.
+            children: Whether to read all that the workflow starts, too; see `WorkflowTree`. The cursor is
+                then the tree's, `event.origin.parent` is the workflow that started another one, and the end
+                is that of the workflow itself.
 
         Raises:
             InvalidCursor: at once, before anything is read.
@@ -154,18 +190,19 @@ class TokenSubscriber(WorkflowViews):
             CodecMismatch: frames are sealed, and the client's codec cannot open them.
             TokenStreamError: a wait for an event before was cancelled.
         """
-        return self._read(
-            ReadRequest(
-                workflow_id=workflow_id,
-                run_id=run_id,
-                place=_place(cursor),
-                start=start,
-                on_retry=on_retry,
-                until=until,
-                start_timeout=start_timeout,
-                runs=runs,
-            )
+        request = ReadRequest(
+            workflow_id=workflow_id,
+            run_id=run_id,
+            place=None if children else _place(cursor),
+            start=start,
+            on_retry=on_retry,
+            until=until,
+            start_timeout=start_timeout,
+            runs=runs,
         )
+        if children:
+            return WorkflowTree(request, self._namespace, self._namespaces, self._source, cursor)
+        return self._read(request)
 
     def subscribe_batches(
         self,
@@ -264,26 +301,6 @@ class TokenSubscriber(WorkflowViews):
             keep_open=keep_open,
         )
 
-    async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
-        """Return what the models of a run have said so far, and the cursor to go on from; waits for nothing.
-
-        Args:
-            workflow_id: The workflow.
-            run_id: The run; by default the newest.
-
-        Raises:
-            StreamNotFound: no such workflow or namespace, or nothing was said yet and no client knows it.
-            TransportUnavailable: Redis or Temporal was away for longer than its patience.
-        """
-        run = run_id or await self._runs.newest(workflow_id)
-        stream = self._runs.stream(workflow_id, run)
-        fold = Fold()
-        async with aclosing(stream.so_far()) as batches:
-            async for events in batches:
-                for event in events:
-                    fold.add(event)
-        return fold.snapshot(run, stream.here)
-
     def subscribe_activity(
         self,
         activity_id: str,
@@ -311,17 +328,21 @@ class TokenSubscriber(WorkflowViews):
         return Subscription(self._lists(request))
 
     def _lists(self, request: ReadRequest) -> AsyncGenerator[list[Event]]:
-        return self._runs.batches(request, self._telemetry_of(request))
+        self._check(request)
+        return self._runs.batches(request)
 
-    def _telemetry_of(self, request: ReadRequest) -> SubscriptionTelemetry | None:
-        """Return what the subscription reports to; before that, refuse what cannot be read."""
+    def _check(self, request: ReadRequest) -> None:
+        """Refuse what cannot be read."""
         if self._client is None and request.until is None:
             raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
         if self._client is None and request.runs == "all":
             raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
-        if request.place is not None and request.place.transport and isinstance(self._source, TimedSource):
-            self._source.stored_time(request.place.transport)  # a cursor of another transport is refused here
-        return subscription_telemetry(self._namespace, request.workflow_id, self._source)
+        if request.place is not None and (entry := request.place.transport):
+            # A cursor of another transport is refused here; without one, what was read in any is left out.
+            if isinstance(self._source, TimedSource):
+                self._source.stored_time(entry)
+            elif self._source is None and entry.startswith(LIVE):
+                began_in(entry)
 
 
 def _place(cursor: str | None) -> Cursor | None:

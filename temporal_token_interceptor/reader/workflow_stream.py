@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, aclosing, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from temporal_token_interceptor._tasks import joined, started, stopping, unless
 from temporal_token_interceptor.encryption import FrameCodec
-from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound, TokenStreamError
-from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
+from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
+from temporal_token_interceptor.events import Origin, RunContinued, Status, StreamEnded
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache
@@ -31,7 +32,7 @@ from temporal_token_interceptor.reader.temporal.found import found
 from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats, shared_heartbeats
 from temporal_token_interceptor.reader.temporal.history import RunHistory
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
-from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
+from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry, subscription_telemetry
 from temporal_token_interceptor.transport.base import TokenSource
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ _POINTER_PAUSE = 0.1
 class Runs:
     """Finds the runs of workflows and standalone activities, and follows them to their ends.
 
+    Attributes:
+        client: As it was given.
+        workflows: Asks Temporal about workflows; None without a client.
+
     Args:
         client: None: subscriptions end by `until` alone, and runs are found through the transport.
         source: The transport; None: runs are read from history.
@@ -53,6 +58,7 @@ class Runs:
         start_timeout: How long to wait for a workflow that has not been started.
         patience: How long Temporal may be away.
         accepts_plain: Whether frames that are not sealed are read although the client has a codec.
+        statistics: Counted into; by default, its own.
     """
 
     def __init__(
@@ -64,10 +70,11 @@ class Runs:
         start_timeout: timedelta,
         patience: timedelta,
         accepts_plain: bool = False,
+        statistics: ReaderStatistics | None = None,
     ) -> None:
         self._accepts_plain = accepts_plain
-        self.statistics = ReaderStatistics()
-        self._client = client
+        self.statistics = statistics or ReaderStatistics()
+        self.client = client
         self._source = source
         self._namespace = namespace
         self._start_timeout = start_timeout
@@ -78,15 +85,12 @@ class Runs:
         self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
         self._silence = SilenceHint(self.workflows, has_transport=source is not None)
 
-    async def batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None = None) -> Batches:
+    async def batches(self, request: ReadRequest) -> Batches:
         """Iterate over the events of a run and of those that it goes on in; see `TokenSubscriber.subscribe`.
 
         In lists, each of what came at once; none is empty. `Subscription` makes single events of them.
-
-        Args:
-            request: What is to be read.
-            telemetry: Receives each frame and event; None where telemetry is off.
         """
+        telemetry = subscription_telemetry(self._namespace, request.workflow_id, self._source)
         with ExitStack() as stack:
             if telemetry is not None:
                 stack.enter_context(telemetry.reading())
@@ -107,10 +111,10 @@ class Runs:
         end = ""
         last: str | None = None
         before: Sequence[Origin] = ()
+        if request.place is not None and not request.is_standalone:
+            before = await self._stood_before(request, request.place.run_id)
         async with stopping(request.until) as stop:
-            run = request.first_run_id or await self._newest_run(request, stop, completion)
-            if run is not None and request.begins_with_first and self.workflows is not None:
-                run = await self.workflows.first_run(request.workflow_id, run)
+            run = await self._first(request, stop, completion)
             while run is not None:
                 stream = self._stream(request, run, before=before, telemetry=telemetry)
                 if request.skips:
@@ -148,12 +152,12 @@ class Runs:
             TransportUnavailable: Temporal was away for too long.
             Exception: what the workflow's handle raises: it did not complete.
         """
-        if self._client is None or self.workflows is None:
+        if self.client is None or self.workflows is None:
             raise ConfigurationError("without a Temporal client there is no result")
         run = run_id or await self.workflows.newest_run(workflow_id, start_timeout=self._start_timeout)
         while (closed := await self.workflows.closed(workflow_id, run)).next_run_id is not None:
             run = closed.next_run_id
-        handle = self._client.get_workflow_handle(workflow_id, run_id=run, result_type=result_type)
+        handle = self.client.get_workflow_handle(workflow_id, run_id=run, result_type=result_type)
         return await handle.result(follow_runs=False)
 
     def found(self, query: str, interval: timedelta) -> Feed:
@@ -162,9 +166,9 @@ class Runs:
         Raises:
             ConfigurationError: there is no client to ask.
         """
-        if self._client is None or self.workflows is None:
+        if self.client is None or self.workflows is None:
             raise ConfigurationError("query= needs a Temporal client, which finds workflows")
-        return found(self._client, self.workflows, query, interval)
+        return found(self.client, self.workflows, query, interval)
 
     async def newest(self, workflow_id: str) -> str:
         """Return the newest run of a workflow, waiting for nothing.
@@ -201,6 +205,20 @@ class Runs:
             telemetry=telemetry,
         )
 
+    async def _stood_before(self, request: ReadRequest, run_id: str) -> Sequence[Origin]:
+        """Return what stood at the end of the run that this one does again: a reader may have drawn it."""
+        again = (
+            None if self.workflows is None else await self.workflows.repeated_run(request.workflow_id, run_id)
+        )
+        if again is None:
+            return ()
+        before = await self._stood_before(request, again)
+        stream = self._stream(replace(request, place=None, start="beginning"), again, before=before)
+        async with aclosing(stream.so_far()) as batches:
+            async for _ in batches:
+                pass
+        return stream.standing
+
     def _watched(self, stream: RunStream, request: ReadRequest, run_id: str) -> asyncio.Task[None] | None:
         """Start to look for activities that complete without a stream, where Temporal can be asked."""
         if self.workflows is None or request.is_standalone:
@@ -210,18 +228,18 @@ class Runs:
 
     def _history(self, stream: StreamKey) -> RunHistory | None:
         """Return the history of a run: the same for all its subscribers, who share what was read in it."""
-        if self._client is None or self.workflows is None:
+        if self.client is None or self.workflows is None:
             return None
         history = self._histories.get(stream)
         if history is None:
-            history = self._histories[stream] = RunHistory(self._client, self.workflows, stream)
+            history = self._histories[stream] = RunHistory(self.client, self.workflows, stream)
         return history
 
     def _heartbeats(self, stream: StreamKey) -> RunHeartbeats | None:
         """Return the heartbeats of a run, where there is no transport: the same for all of the process."""
-        if self._source is not None or self._client is None or self.workflows is None:
+        if self._source is not None or self.client is None or self.workflows is None:
             return None
-        return shared_heartbeats(self._client, self.workflows, stream)
+        return shared_heartbeats(self.client, self.workflows, stream)
 
     def _cache(self, stream: StreamKey) -> EntryCache:
         """Return what opens and decodes the entries of a stream: the same for all its readers."""
@@ -230,6 +248,26 @@ class Runs:
             codec = FrameCodec(self._data_converter, stream)
             cache = self._caches[stream] = EntryCache(stream, codec, accepts_plain=self._accepts_plain)
         return cache
+
+    async def first_run(self, request: ReadRequest) -> str | None:
+        """Return the run that a request begins with; wait for it; None if its `until`, a future, comes first.
+
+        Raises:
+            StreamNotFound: not started in time, or no such namespace.
+        """
+        stop = None if request.until is None else asyncio.ensure_future(request.until)
+        return await self._first(request, stop, self.workflows)
+
+    async def _first(
+        self,
+        request: ReadRequest,
+        stop: asyncio.Future[object] | None,
+        completion: Completion | ActivityCompletion | None,
+    ) -> str | None:
+        run = request.first_run_id or await self._newest_run(request, stop, completion)
+        if run is not None and request.begins_with_first and self.workflows is not None:
+            return await self.workflows.first_run(request.workflow_id, run)
+        return run
 
     async def _newest_run(
         self,
@@ -259,65 +297,6 @@ class Runs:
                 )
             await asyncio.sleep(_POINTER_PAUSE)
         return run
-
-
-class Subscription(AsyncGenerator[Event]):
-    """The door: what comes here in lists leaves as single events, one for each step of the user's loop.
-
-    A wait for the next event may be cancelled, as `asyncio.wait_for(anext(events), 15)` does. That ends the
-    generators beneath, and the loop around would end as if the stream had: here it is an error (`is_cut`).
-
-    Args:
-        batches: The lists; none is empty.
-    """
-
-    __slots__ = ("_batches", "_coming", "is_cut")
-
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-        self._coming: Iterator[Event] = iter(())
-        self.is_cut = False
-
-    async def __anext__(self) -> Event:
-        """Return the next event.
-
-        Raises:
-            TokenStreamError: a wait before was cancelled.
-        """
-        for event in self._coming:
-            return event
-        if self.is_cut:
-            raise cut_error()
-        try:
-            batch = await anext(self._batches)
-        except asyncio.CancelledError:
-            self.is_cut = True
-            raise
-        self._coming = iter(batch)
-        return next(self._coming)
-
-    async def asend(self, value: None) -> Event:  # noqa: ARG002 - what is sent goes nowhere, as in the batches
-        """Return the next event."""
-        return await self.__anext__()
-
-    async def athrow(self, kind: Any, value: Any = None, traceback: Any = None) -> Event:
-        """Raise an error where the next list would come."""
-        self._coming = iter(await self._batches.athrow(kind, value, traceback))
-        return next(self._coming)
-
-    async def aclose(self) -> None:
-        """Leave."""
-        self._coming = iter(())
-        await self._batches.aclose()
-
-
-def cut_error() -> TokenStreamError:
-    """Return the error of who goes on where a cancelled wait has ended the subscription."""
-    return TokenStreamError(
-        "the subscription has ended: a wait for its next event was cancelled, as by asyncio.wait_for or "
-        "asyncio.timeout. Keep one task of anext(events) and wait for that by asyncio.wait, or subscribe "
-        "again with the cursor of the last event"
-    )
 
 
 def _not_found(error: StreamNotFound, request: ReadRequest) -> StreamNotFound:

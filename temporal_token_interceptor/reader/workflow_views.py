@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
+from temporal_token_interceptor.reader.subscription import Subscription, cut_error
 from temporal_token_interceptor.reader.temporal.asking import RunDescription
-from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription, cut_error
+from temporal_token_interceptor.reader.workflow_stream import Runs
 from temporal_token_interceptor.views.ending import Ending
+from temporal_token_interceptor.views.snapshot import Snapshot
 from temporal_token_interceptor.views.snapshot_fold import Fold
 
 if TYPE_CHECKING:
@@ -45,6 +47,26 @@ class WorkflowViews(ABC):
         runs: FirstRun = "newest",
     ) -> AsyncGenerator[Event]:
         """Iterate over the events; see `TokenSubscriber.subscribe`."""
+
+    async def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
+        """Return what the models of a run have said so far, and the cursor to go on from; waits for nothing.
+
+        Args:
+            workflow_id: The workflow.
+            run_id: The run; by default the newest.
+
+        Raises:
+            StreamNotFound: no such workflow or namespace, or nothing was said yet and no client knows it.
+            TransportUnavailable: Redis or Temporal was away for longer than its patience.
+        """
+        run = run_id or await self._runs.newest(workflow_id)
+        stream = self._runs.stream(workflow_id, run)
+        fold = Fold()
+        async with aclosing(stream.so_far()) as batches:
+            async for events in batches:
+                for event in events:
+                    fold.add(event)
+        return fold.snapshot(run, stream.here)
 
     async def events_so_far(
         self, workflow_id: str, run_id: str | None = None, *, on_retry: OnRetry = "reset"

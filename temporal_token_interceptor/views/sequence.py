@@ -12,6 +12,7 @@ import re
 from temporal_token_interceptor.protocol.cursor import SEPARATOR
 
 _PER_MILLISECOND = 20  # bits
+_LONGEST = 1 << (53 - _PER_MILLISECOND)  # milliseconds: 99 days
 
 
 class Sequence:
@@ -41,7 +42,8 @@ class Sequence:
             return
         if self._start is None:
             self._start = time
-        self._last = max(self._last, ((time - self._start) << _PER_MILLISECOND) - 1)
+        if time - self._start < _LONGEST:  # a client of Redis can make ids up
+            self._last = max(self._last, ((time - self._start) << _PER_MILLISECOND) - 1)
 
     def next(self) -> int:
         """Return the next number."""

@@ -13,8 +13,8 @@ from temporal_token_interceptor import MemoryStreamBackend, TokenSubscriber
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.pages import Block
 from tests.support.snippets import Stage, play
-from tests.support.streams import streaming_worker
-from tests.support.workflows import RunActivity
+from tests.support.streams import streaming_worker, unique
+from tests.support.workflows import Branch, RunActivity
 
 PAGE = "docs/many.md"
 
@@ -45,4 +45,20 @@ async def each_workflow_prints_what_it_says(stage: Stage, block: Block) -> None:
 
     assert first == "chat-1 tea"
     assert second.startswith("chat-2 cannot be read: no workflow 'chat-2'")
+    assert after["cursor"].startswith("m1.")
+
+
+@play(PAGE, "tree = TokenSubscriber(client, backend).subscribe")
+async def a_tree_prints_who_says_what(stage: Stage, block: Block) -> None:
+    """The root and its child, each with its parent; and its cursor goes on from there."""
+    backend, root = MemoryStreamBackend(), unique("tree")
+    child = {"id": f"{root}-child", "words": "hello", "children": []}
+    async with streaming_worker(stage.client, backend, [speak]) as queue:
+        await stage.client.execute_workflow(
+            Branch.run, {"id": root, "words": "hi", "children": [child]}, id=root, task_queue=queue
+        )
+    with redirect_stdout(io.StringIO()) as out:
+        after = await block.run(**names(stage, backend), workflow_id=root)
+
+    assert sorted(out.getvalue().splitlines()) == [f"{root} None hi", f"{root}-child {root} hello"]
     assert after["cursor"].startswith("m1.")

@@ -1,4 +1,4 @@
-"""`make fuzz`: a million changed entries, cursors and results; prints what they met.
+"""`make fuzz`: a million changed entries, cursors, results and heartbeats; prints what they met.
 
 `python -m tests.fuzz --inputs 50000 --seed 7` runs fewer, or others. A seed that fails is printed: keep it.
 """

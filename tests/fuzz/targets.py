@@ -9,9 +9,12 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from starlette.requests import Request
 from temporalio.api.common.v1 import Payload
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.converter import DataConverter, PayloadCodec
 
 from temporal_token_interceptor.encryption import SEALED, FrameCodec
@@ -23,15 +26,20 @@ from temporal_token_interceptor.errors import (
     WorkflowNotCompleted,
 )
 from temporal_token_interceptor.events import Event, StreamEnded
+from temporal_token_interceptor.gateway.encoder import NativeEvents
+from temporal_token_interceptor.gateway.replay import Replay
 from temporal_token_interceptor.protocol.cursor import MAX_CURSOR, Cursor
 from temporal_token_interceptor.protocol.frames import decode
+from temporal_token_interceptor.protocol.positions import key_of, name_in, packed, short_form, unpacked
 from temporal_token_interceptor.protocol.result_items import counts_in, frames_in, summary_events
 from temporal_token_interceptor.reader.entry_cache import EntryCache
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
 from temporal_token_interceptor.reader.position import ReadPosition
 from temporal_token_interceptor.reader.request import OnRetry
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
+from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats, began_in
 from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.heartbeat import attempts_in
 from temporal_token_interceptor.transport.redis.connection import stored_time
 from temporal_token_interceptor.views.langgraph_messages import Chunks
 from temporal_token_interceptor.views.snapshot_fold import Fold
@@ -75,6 +83,10 @@ class _Xor(PayloadCodec):
         return [Payload.FromString(bytes(b ^ 7 for b in payload.data)) for payload in payloads]
 
 
+def _nothing(*_: Any, **__: Any) -> None:
+    """Be asked, and do nothing."""
+
+
 class Fuzz:
     """Runs inputs from a seed.
 
@@ -88,6 +100,7 @@ class Fuzz:
         self.events = 0
         self.refused = 0
         self.slowest = 0.0
+        self._shown: list[Event] = []  # by the gateway
         self._loop = asyncio.new_event_loop()
         converter = DataConverter(payload_codec=_Xor())
         self._codec = FrameCodec(converter, STREAM)
@@ -102,6 +115,9 @@ class Fuzz:
             self.cursor,
             self.result,
             self.sealed_road,
+            self.heartbeat,
+            self.many_cursor,
+            self.gateway_cursor,
         )
         gc.freeze()  # a collection that walks the heap of all other tests is not the cost of an input
         try:
@@ -187,6 +203,95 @@ class Fuzz:
         for item in found if isinstance(found, list) else [value]:
             self._show(summary_events(item))
         return 1
+
+    def heartbeat(self) -> int:
+        """The last detail of an activity's heartbeat, as its reader and its retry find it."""
+        random = self.mutations.random
+        frames = [json.loads(data) for data in random.sample(self.seeds[:ATTEMPT], ATTEMPT)]
+        frames = [frames[0], *frames] if random.random() < 0.5 else frames
+        value = self.mutations.json({"token_stream_live": frames})
+        for frame in attempts_in([value], STREAM.run_id, "1"):
+            assert frame.origin.run_id == STREAM.run_id
+        pending = PendingActivityInfo(activity_id="1")
+        pending.heartbeat_details.payloads.append(
+            Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(value).encode())
+        )
+        client: Any = SimpleNamespace(get_workflow_handle=_nothing, data_converter=DataConverter.default)
+        unasked: Any = None
+        batches = self._await(RunHeartbeats(client, unasked, STREAM)._new([pending]))
+        cache = EntryCache(STREAM, FrameCodec(None, STREAM))
+        where, statistics = ReadPosition(STREAM.run_id, None), ReaderStatistics()
+        decoder = EntryDecoder(STREAM, where, statistics, on_retry=random.choice(POLICIES))
+        events: list[Event] = []
+        for batch in batches:
+            events += decoder.read(where.transport, batch, cache.from_history(batch))
+        for event in events:
+            if place := Cursor.parse(event.cursor).transport:
+                assert began_in(place) >= 0
+        self._show(events)
+        self.events += len(events)
+        self.refused += not batches
+        return 1
+
+    def many_cursor(self) -> int:
+        """A cursor over many workflows that was edited: the places as they were, or `InvalidCursor`."""
+        places = {key_of("order-7"): str(Cursor(STREAM.run_id, "0017-00", 2)), key_of("b"): STREAM.run_id}
+        whole = self.mutations.random.choice((packed(places), short_form("0" * 32)))
+        text = self.mutations.text(whole)
+        try:
+            found = places if name_in(text) is not None else unpacked(text)
+        except InvalidCursor as error:
+            assert len(str(error)) < 2_000
+            self.refused += 1
+        else:
+            assert found == places
+        return 1
+
+    def gateway_cursor(self) -> int:
+        """What an HTTP client says it has: a place in the changes, the whole state, or status 400."""
+        random = self.mutations.random
+        if not self._shown:
+            stored = [
+                Entry(f"{1_796_000_000_000 + place:015d}-{0:010d}", data)
+                for place, data in enumerate(self.seeds[:ATTEMPT])
+            ]
+            self._shown = self._read(EntryCache(STREAM, FrameCodec(None, STREAM)), stored, "reset", None)
+        cursor = random.choice(self._shown).cursor
+        self._await(self._served(self.mutations.text(cursor) if random.random() < 0.9 else cursor))
+        return 1
+
+    async def _served(self, cursor: str) -> None:
+        headers = [(b"last-event-id", cursor.encode("utf-8", "surrogatepass"))]
+        request = Request({"type": "http", "method": "GET", "headers": headers, "query_string": b""})
+        said = request.headers["last-event-id"]
+        try:
+            place = Cursor.parse(said)
+        except InvalidCursor as error:
+            assert len(str(error)) < 2_000
+            self.refused += 1
+            return
+        assert Cursor.parse(str(place)) == place
+
+        async def events() -> Any:
+            for event in self._shown:
+                yield event
+            yield StreamEnded(status="completed", cursor=self._shown[-1].cursor)
+
+        woken = asyncio.Event()
+        replay = Replay(events(), woken, said)
+        encoder = NativeEvents()
+        try:
+            while not replay.has_ended:
+                async with asyncio.timeout(5):
+                    await woken.wait()
+                woken.clear()
+                taken = replay.take()
+                if isinstance(taken, tuple):
+                    assert encoder.late(*taken)
+                else:
+                    assert isinstance(encoder.encode(taken), bytes)
+        finally:
+            await replay.close()
 
     # ------------------------------------------------------------------ what they share
 

@@ -13,6 +13,7 @@ from temporal_token_interceptor import (
     CallEnded,
     Event,
     Gap,
+    InvalidCursor,
     StreamEnded,
     TokenEvent,
     TokenStreamingPlugin,
@@ -172,3 +173,10 @@ async def test_what_the_result_repeats_is_no_duplicate(client):
     assert standing_text(events) == play.text
     assert subscriber.statistics.duplicates == 0
     assert subscriber.statistics.gaps == 0
+
+
+@pytest.mark.parametrize("entry", ["L", "Lx", f"L{'9' * 23}", f"L{'9' * 25}", f"L-{'9' * 23}"])
+async def test_an_edited_place_in_heartbeats_is_refused_at_the_call(client, entry):
+    """A client changes the cursor that I gave it: the call says so, and no foreign error comes later."""
+    with pytest.raises(InvalidCursor, match="not of heartbeats"):
+        TokenSubscriber(client).subscribe("any", cursor=f"1~run~{entry}~2")

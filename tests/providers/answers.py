@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from tests.providers.wire import Request
 
 INPUT_TOKENS, OUTPUT_TOKENS = 11, 7
+MALFORMED_SSE = b'data: {"half\n\n'
 MODEL = "model-1"
 
 
@@ -37,7 +38,13 @@ class Answer:
 class Form(Protocol):
     """How a provider says an answer: as a whole body, and as a stream of events."""
 
-    content_type: str
+    @property
+    def content_type(self) -> str:
+        """Of a stream."""
+
+    @property
+    def malformed(self) -> bytes:
+        """An event that cannot be read."""
 
     def asks_to_stream(self, request: Request) -> bool:
         """Whether a request is for a stream."""
@@ -63,6 +70,8 @@ TEXT = Answer(text=("Tea ", "is ", "hot ", "\U0001f375."))
 TOOL_CALL = Answer(calls=(SEARCH,))
 TOOL_CALLS = Answer(text=("I ", "look."), calls=(SEARCH, MILK))
 REASONING = Answer(reasoning=("Hm, ", "leaves."), text=("Tea", "."))
+REASONED_CALL = Answer(reasoning=("Hm, ", "leaves."), calls=(SEARCH,))
+LINES = Answer(text=("Tea.\n", "\nHot.", "\n"))
 CUT_SHORT = Answer(text=("Tea ", "is"), finish="length")
 FILTERED = Answer(text=("Tea ", "is"), finish="filter")
 NOTHING = Answer()
@@ -74,6 +83,8 @@ ANSWERS = {
     "a tool call": TOOL_CALL,
     "text and two tool calls": TOOL_CALLS,
     "reasoning": REASONING,
+    "reasoning and a tool call": REASONED_CALL,
+    "lines": LINES,
     "cut short by `max_tokens`": CUT_SHORT,
     "nothing": NOTHING,
 }

@@ -19,10 +19,13 @@ _WHOLE_BODY = (
     "and `model_name` are there"
 )
 REASONS = {
+    r"response_metadata\.ResponseMetadata\.HTTPHeaders\.content-type changed": "a stream has another type",
     r"id: ends in -0": "LangChain adds `-0` to the id of an answer that did not stream; ours is the id under "
     "which the tokens came, as in LangGraph's own stream, so that a client can match the two",
     r"response_metadata\.(token_usage|usage|id|model|logprobs) lost": _WHOLE_BODY,
     r"response_metadata\.(container|diagnostics|stop_details) lost": _WHOLE_BODY,
+    r"additional_kwargs\.tool_calls\[\]\.(function\.)?class lost": "objects of the package in the whole "
+    "answer, and dicts in the stream: alike in an activity's result, which is JSON",
     r"additional_kwargs\.refusal lost": "`None` in the whole answer, absent in the stream",
     r"usage_metadata\.input_token_details\.(cache_creation changed|ephemeral_\w+ lost)": "the package reads "
     "the usage of a stream from its last event, which has the sum and not its parts",

@@ -1,6 +1,8 @@
 """One wire for the session. The suite runs where the extra `providers` is installed: `make providers`."""
 
 import os
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,10 @@ import pytest
 from tests.providers.page import Stage
 from tests.providers.providers import PROVIDERS, QUICK
 from tests.providers.wire import serving
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = (
+    "True"  # it would look for prices in the network when it is imported
+)
 
 HERE = Path(__file__).parent
 RUN = os.environ.get("TTI_PROVIDERS", "all")
@@ -25,13 +31,21 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.filterwarnings("ignore:::(?!temporal_token_interceptor)"))
-            item.add_marker(pytest.mark.timeout(30))
+            item.add_marker(pytest.mark.timeout(60))
 
 
 def pytest_generate_tests(metafunc):
     if "provider" in metafunc.fixturenames:
         names = chosen()
         metafunc.parametrize("provider", [PROVIDERS[name] for name in names], ids=names)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left_behind(no_leaked_tasks):
+    """LiteLLM starts a task for its own log, and leaves it to its users to stop it."""
+    yield
+    if "litellm" in sys.modules:
+        await import_module("litellm.litellm_core_utils.logging_worker").GLOBAL_LOGGING_WORKER.stop()
 
 
 @pytest.fixture(scope="session")

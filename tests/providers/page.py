@@ -28,7 +28,8 @@ name: every way with and without capture, all fields of all messages compared. `
 checks this page; `TTI_UPDATE_DOCS=1 make providers` writes it.
 
 What a message says never differs: its text, reasoning, tool calls, number of tokens, and why it ended. What
-a reader gets adds up to the message, and so do `.messages()` and `.run()`. What differs beside that comes
+a reader gets adds up to the message, and so do `.messages()` and `.run()`; only the line ends at the end of a
+text of Gemini's, which its package takes off plain answers, are shown. What differs beside that comes
 from one thing: a model that is asked to stream answers through its own streaming path. With
 `force_streaming=False`, or the tag `tti:noforce` on a call, nothing differs.
 
@@ -84,7 +85,7 @@ class Stage:
 
 def cases(provider: Provider) -> list[tuple[str, str]]:
     """Return the pairs of way and answer that a provider is asked in."""
-    answers = [name for name in ANSWERS if name != "reasoning" or provider.reasons]
+    answers = [name for name, answer in ANSWERS.items() if provider.reasons or not answer.reasoning]
     return [
         *((way, name) for way in PLAIN for name in answers),
         *((w, "text") for w in WAYS.keys() - PLAIN.keys()),

@@ -127,11 +127,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         return _RANDOM.sub("#", value)
     if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
+        # Numbered, because a random key may stand beside another.
+        names = (_RANDOM.sub(f"#{number}", str(key)) for number, key in enumerate(value))
+        return {name: plain(part) for name, part in zip(names, value.values(), strict=True)}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     if isinstance(value, BaseModel):
-        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        fields = {name: getattr(value, name, None) for name in type(value).model_fields}
+        fields |= value.model_extra or {}
         return {"class": type(value).__name__, **plain(fields)}
     if isinstance(value, Exception):
         return {"raised": type(value).__name__}

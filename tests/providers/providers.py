@@ -10,7 +10,11 @@ from langchain_core.language_models import BaseChatModel
 from tests.providers.answers import MODEL, Form
 from tests.providers.forms.anthropic import Messages
 from tests.providers.forms.chat_completions import ChatCompletions
+from tests.providers.forms.converse import Converse
+from tests.providers.forms.gemini import GenerateContent
 from tests.providers.forms.mistral import Mistral
+from tests.providers.forms.ollama import OllamaChat
+from tests.providers.forms.openrouter import OpenRouter
 from tests.providers.forms.responses import Responses
 
 KEY = "no-key"
@@ -29,6 +33,7 @@ class Provider:
         form: How the provider answers.
         options: What a user gives to make the model.
         reasons: Whether its models send their reasoning.
+        strips: Whether its package takes line ends off the end of a plain answer; a stream shows them.
         stops: Whether cancelling an async call closes its connection at once.
         timeout: The name, and the value in the package's own unit, of a short timeout.
     """
@@ -41,6 +46,7 @@ class Provider:
     form: Form
     options: Mapping[str, Any]
     reasons: bool = False
+    strips: bool = False
     stops: bool = True
     timeout: Mapping[str, Any] = field(default_factory=lambda: {"timeout": 0.5})
 
@@ -125,8 +131,83 @@ MISTRAL = Provider(
     reasons=True,
     timeout={"timeout": 1},  # whole seconds
 )
+OPENROUTER = Provider(
+    "openrouter",
+    "OpenRouter",
+    "langchain-openrouter",
+    "ChatOpenRouter",
+    "openrouter.ai",
+    OpenRouter(),
+    # `max_retries=0` leaves it to the SDK, which repeats for an hour.
+    {"model": MODEL, "api_key": KEY, "max_retries": 0, "model_kwargs": {"retries": None}},
+    reasons=True,
+    timeout={"timeout": 500},  # milliseconds
+)
+OLLAMA = Provider(
+    "ollama",
+    "Ollama",
+    "langchain-ollama",
+    "ChatOllama",
+    "127.0.0.1",
+    OllamaChat(),
+    {"model": MODEL, "reasoning": True},
+    reasons=True,
+    timeout={"client_kwargs": {"timeout": 0.5}},
+)
+GEMINI = Provider(
+    "google-genai",
+    "Gemini",
+    "langchain-google-genai",
+    "ChatGoogleGenerativeAI",
+    "generativelanguage.googleapis.com",
+    GenerateContent(),
+    {"model": MODEL, "api_key": KEY, "max_retries": 1, "include_thoughts": True},  # 1 is none
+    reasons=True,
+    strips=True,
+)
+BEDROCK = Provider(
+    "aws",
+    "Amazon Bedrock, Converse",
+    "langchain-aws",
+    "ChatBedrockConverse",
+    "bedrock-runtime.us-east-1.amazonaws.com",
+    Converse(),
+    {
+        "model": f"anthropic.claude-sonnet-4-{MODEL}",  # others may not stream
+        "region_name": "us-east-1",
+        "aws_access_key_id": KEY,
+        "aws_secret_access_key": KEY,
+        "max_retries": 0,
+    },
+    reasons=True,
+    stops=False,
+    timeout={"timeout": 1},  # whole seconds
+)
+LITELLM = Provider(
+    "litellm",
+    "LiteLLM, of OpenAI",
+    "langchain-litellm",
+    "ChatLiteLLM",
+    "api.openai.com",
+    ChatCompletions(reasoning="reasoning_content"),
+    {"model": f"openai/{MODEL}", "api_key": KEY, "max_retries": 0},
+    reasons=True,
+    timeout={"request_timeout": 0.5},
+)
 
-PROVIDERS = {
-    provider.name: provider for provider in (OPENAI, RESPONSES, ANTHROPIC, GROQ, DEEPSEEK, XAI, MISTRAL)
-}
+_ALL = (
+    OPENAI,
+    RESPONSES,
+    ANTHROPIC,
+    GEMINI,
+    BEDROCK,
+    MISTRAL,
+    GROQ,
+    DEEPSEEK,
+    XAI,
+    OPENROUTER,
+    OLLAMA,
+    LITELLM,
+)
+PROVIDERS = {provider.name: provider for provider in _ALL}
 QUICK = ("openai", "openai-responses", "anthropic")

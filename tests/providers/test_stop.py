@@ -1,6 +1,9 @@
 """Stop: the activity is cancelled in mid-answer, and the connection to the provider is closed."""
 
 import asyncio
+import ssl
+import sys
+import time
 
 import pytest
 
@@ -21,6 +24,8 @@ async def test_stop_hangs_up_on_the_provider(provider, wire):
 
     running = asyncio.ensure_future(environment.run(activity))
     assert await asyncio.to_thread(wire.hangs.wait, 10)
+    if not provider.stops:
+        assert await asyncio.to_thread(_waits_on_a_thread)
     # Again until it ends: langchain-openai waits for chunks by `asyncio.wait_for`, which in Python 3.11
     # loses a cancellation that comes together with a chunk.
     for _ in range(20):
@@ -32,6 +37,20 @@ async def test_stop_hangs_up_on_the_provider(provider, wire):
         await running
 
     closed = await asyncio.to_thread(wire.hung_up.wait, 5)
+    wire.reset()
 
     assert closed is provider.stops
     assert "".join(TEXT.text).startswith(environment.text)
+
+
+def _waits_on_a_thread() -> bool:
+    """Wait until a thread reads from a connection."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if any(frame.f_code is _READ for frame in sys._current_frames().values()):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+_READ = ssl.SSLSocket.read.__code__

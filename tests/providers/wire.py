@@ -63,7 +63,7 @@ class Reply:
 class Wire:
     """The server: answers each request by `answer`, keeps the requests, and notices who hangs up."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.answer: Callable[[Request], Reply] = lambda _: Reply([b"{}"], status=404)
         self.requests: list[Request] = []
         self.hangs = threading.Event()
@@ -71,9 +71,12 @@ class Wire:
         self.hung_up = threading.Event()
         """Set once a client closed the connection of a reply that hangs."""
         self.ports: dict[int, int] = {}
+        self._loop = loop
+        self._hanging: set[asyncio.Task[bytes]] = set()
 
     def reset(self) -> None:
-        """Forget what came."""
+        """Forget what came, and hang up on those who still wait."""
+        self._loop.call_soon_threadsafe(lambda: [waiting.cancel() for waiting in self._hanging])
         self.requests.clear()
         self.hangs.clear()
         self.hung_up.clear()
@@ -109,10 +112,12 @@ class Wire:
                 await asyncio.sleep(0.02)  # lets what came before arrive: a reset discards what was not read
                 writer.transport.abort()
             case "hang":
+                waiting = asyncio.create_task(reader.read())
+                self._hanging.add(waiting)
                 self.hangs.set()
-                try:
-                    await reader.read()
-                finally:  # also where it is reset
+                await asyncio.wait({waiting})
+                self._hanging.discard(waiting)
+                if not waiting.cancelled():  # a client closed the connection, or reset it
                     self.hung_up.set()
 
 
@@ -145,8 +150,8 @@ def serving(folder: Path, hosts: Sequence[str]) -> Iterator[Wire]:
     certificate = _certificate(folder, hosts)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    wire, started = Wire(), threading.Event()
     loop = asyncio.new_event_loop()
+    wire, started = Wire(loop), threading.Event()
     stop = asyncio.Event()
 
     async def run() -> None:

@@ -26,6 +26,7 @@ SECTIONS = {
     "On the client": (
         "reader.subscriber",
         "reader.many",
+        "reader.tree",
         "views.workflow_run",
         "views.model_call",
         "views.snapshot",

@@ -20,6 +20,7 @@ from temporal_token_interceptor import (
     TokenSubscriber,
 )
 from tests.support.workflows import (
+    Branch,
     Continuing,
     OnlyChildren,
     RunActivity,
@@ -60,6 +61,7 @@ async def streaming_worker(
             workflow_runner=UnsandboxedWorkflowRunner(),
             task_queue=task_queue,
             workflows=[
+                Branch,
                 RunActivity,
                 RunBeating,
                 RunInTurn,

@@ -159,3 +159,56 @@ class OnlyChildren:
     @workflow.run
     async def run(self) -> None:
         await workflow.execute_child_workflow(RunActivity.run, args=["answer"])
+
+
+@workflow.defn
+class Branch:
+    """Says words, and starts children, as a plan tells it.
+
+    A plan has `id`, `words`, `children` (plans), and may have `late` (its parent starts it only once its own
+    words are said), `fails` (its first run does, after its words), `goes_on` (as new, once), `abandoned` (it
+    outlives its parent, which does not wait for it), and `waits` (for a signal, at the end).
+    """
+
+    def __init__(self) -> None:
+        self._goes_on = False
+
+    @workflow.signal
+    def go_on(self) -> None:
+        self._goes_on = True
+
+    @workflow.run
+    async def run(self, plan: dict[str, Any]) -> None:
+        children = [await self._started(child) for child in plan["children"] if not child.get("late")]
+        if plan["words"]:
+            await workflow.execute_activity(
+                "speak", plan["words"], start_to_close_timeout=timedelta(seconds=40), heartbeat_timeout=_BEAT
+            )
+        children += [await self._started(child) for child in plan["children"] if child.get("late")]
+        if plan.get("fails") and workflow.info().attempt == 1:
+            from temporalio.exceptions import ApplicationError
+
+            raise ApplicationError("its first run")
+        if plan.get("goes_on"):
+            workflow.continue_as_new({**plan, "goes_on": False, "words": plan["words"] + " again"})
+        for child in children:
+            await child
+        if plan.get("waits"):
+            await workflow.wait_condition(lambda: self._goes_on)
+
+    async def _started(self, plan: dict[str, Any]) -> Any:
+        import asyncio
+
+        handle = await workflow.start_child_workflow(
+            Branch.run,
+            plan,
+            id=plan["id"],
+            retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=20), maximum_attempts=2),
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON
+            if plan.get("abandoned")
+            else workflow.ParentClosePolicy.TERMINATE,
+        )
+        return asyncio.sleep(0) if plan.get("abandoned") else handle
+
+
+_BEAT = timedelta(seconds=2)

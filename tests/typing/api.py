@@ -82,6 +82,7 @@ from temporal_token_interceptor import (
     TransportUnavailable,
     WorkflowNotCompleted,
     WorkflowRun,
+    WorkflowTree,
     create_token_handler,
     event_from_json,
     events_schema,
@@ -223,15 +224,15 @@ async def every_way_to_read(subscriber: TokenSubscriber, stop: Awaitable[None]) 
     assert_type(subscriber.subscribe("workflow", "run", "1~run~5~0", until=stop), AsyncGenerator[Event])
     assert_type(subscriber.subscribe_activity("activity", until=stop), AsyncGenerator[Event])
     assert_type(subscriber.subscribe_batches("workflow", start="now"), AsyncGenerator[list[Event]])
-    subscriber.subscribe("workflow", start="end")  # type: ignore[arg-type]
-    subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[arg-type]
-    subscriber.subscribe("workflow", until=5)  # type: ignore[arg-type]
-    subscriber.subscribe()  # type: ignore[call-arg]
+    subscriber.subscribe("workflow", start="end")  # type: ignore[call-overload]
+    subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[call-overload]
+    subscriber.subscribe("workflow", until=5)  # type: ignore[call-overload]
+    subscriber.subscribe()  # type: ignore[call-overload]
     await subscriber.subscribe("workflow")  # type: ignore[misc]
     assert_type(subscriber.statistics, ReaderStatistics)
     assert_type(subscriber.statistics.gaps, int)
     subscriber.subscribe("workflow", cursor="", start_timeout=timedelta(0))
-    subscriber.subscribe("workflow", start_timeout=5)  # type: ignore[arg-type]
+    subscriber.subscribe("workflow", start_timeout=5)  # type: ignore[call-overload]
 
 
 def the_words_have_names(gap: Gap, ended: AttemptEnded, end: StreamEnded, policy: OnRetry) -> None:
@@ -257,6 +258,18 @@ async def many_workflows(
         assert_type(many.workflows, frozenset[str])
         assert_type(many.cursor, str)
         assert_type(await many.short_cursor(), str)
+
+
+async def a_tree(subscriber: TokenSubscriber) -> None:
+    tree = subscriber.subscribe("workflow", children=True)
+    assert_type(tree, WorkflowTree)
+    async for event in tree:
+        assert_type(event, Event)
+        if event.origin is not None:
+            assert_type(event.origin.parent, str | None)
+    assert_type(tree.cursor, str)
+    assert_type(await tree.short_cursor(), str)
+    await tree.aclose()
 
 
 async def what_stands(subscriber: TokenSubscriber) -> str:

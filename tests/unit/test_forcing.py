@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field
 
-from temporal_token_interceptor import IncompleteAnswer, TokenEvent
+from temporal_token_interceptor import Gap, IncompleteAnswer, TokenEvent
 from temporal_token_interceptor.capture import forced_result, forcing
 from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, may_be_refusal
 from temporal_token_interceptor.capture.forcing import streams_as_it_generates as forced
@@ -199,6 +199,14 @@ async def test_half_an_answer_does_not_pass_for_whole(way, package):
         await ask(provider(f"{package}.chat_models", {}), way)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("package", "reason"), sorted(forced_result._FAILURES))
+async def test_an_answer_that_ended_by_a_failure_does_not_pass_for_whole(way, package, reason):
+    """An error event in mid-stream, which the package takes for a finish reason."""
+    with pytest.raises(IncompleteAnswer):
+        await ask(provider(f"{package}.chat_models", {"finish_reason": reason}), way)
+
+
 @pytest.mark.parametrize("name", forced_result._ENDS)
 async def test_an_answer_with_its_end_is_whole(name):
     message, _ = await ask(provider("langchain_openai.chat_models", {name: "stop"}), "ainvoke")
@@ -300,6 +308,59 @@ async def test_content_has_the_shape_of_a_plain_answer(way, contents, plain):
     assert message.content == plain
 
 
+TOOL = {"type": "tool_use", "id": "1", "name": "f"}
+CONVERSE: list[tuple[list[Any], Any]] = [
+    (["a", "b"], "ab"),
+    ([[{"type": "text", "text": "a", "index": 0}], [{"type": "text", "text": "b", "index": 0}]], "ab"),
+    (
+        [[{**TOOL, "index": 1}], [{"type": "tool_use", "input": '{"a": ', "index": 1}], []],
+        [{**TOOL, "input": '{"a": '}],
+    ),
+    (
+        [
+            [{"type": "reasoning_content", "reasoning_content": {"text": "hm"}, "index": 0}],
+            [{"type": "text", "text": "so", "index": 1}],
+            [{**TOOL, "input": '{"a": ', "index": 2}],
+            [{"type": "tool_use", "input": "1}", "index": 2}],
+        ],
+        [
+            {"type": "reasoning_content", "reasoning_content": {"text": "hm"}},
+            {"type": "text", "text": "so"},
+            {**TOOL, "input": {"a": 1}},
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("contents", "plain"), CONVERSE)
+async def test_converse_keeps_the_shape_of_a_plain_answer(way, contents, plain):
+    """A `str` for text alone, arguments as values, a latency in a list; other models of the package stay."""
+    module = "langchain_aws.chat_models.bedrock_converse"
+    end = AIMessageChunk("", response_metadata={"stopReason": "end_turn", "metrics": {"latencyMs": 3}})
+    model = streaming(module, *map(AIMessageChunk, contents), end)
+    type(model).__module__ = module
+
+    message, _ = await ask(model, way)
+
+    assert message.content == plain
+    assert message.response_metadata["metrics"] == {"latencyMs": [3]}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ends", ["", "\n", "\n\n\n"])
+async def test_line_ends_that_a_package_takes_off_are_taken_off(way, ends):
+    """`"yes"` stays `"yes"`; who has seen the line ends as tokens gets no gap for it."""
+    chunks = [AIMessageChunk(text) for text in ("a\n", "\nyes", ends) if text]
+    model = streaming("langchain_google_genai", *chunks, END)
+
+    message, environment = await ask(model, way)
+
+    assert message.text == "a\n\nyes"
+    assert environment.text == f"a\n\nyes{ends}"
+    assert not any(isinstance(event, Gap) for event in environment.events)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_answer_that_streams_anyway_keeps_its_shape(way):
     """Who says `streaming=True` has LangChain's sum of the chunks without us, too."""
@@ -321,18 +382,28 @@ async def test_blocks_are_not_numbered_where_a_package_numbers_only_streams(pack
     assert ("index" in message.content[0]) is (package == "my_own")
 
 
-@given(st.lists(st.sampled_from(["", "so", "hm"]), min_size=1), st.integers(0, 3))
-def test_text_in_a_list_is_a_block_where_a_package_has_blocks_alone(pieces, place):
-    """As Mistral's: the stream of an answer with reasoning is pieces of text beside numbered blocks."""
+@pytest.mark.parametrize("package", ["langchain_mistralai", "langchain_google_genai"])
+@given(pieces=st.lists(st.sampled_from(["", "so", "hm"]), min_size=1), place=st.integers(0, 3))
+def test_text_in_a_list_is_a_block_where_a_package_has_blocks(package, pieces, place):
+    """The stream of an answer with reasoning is pieces of text beside numbered blocks.
+
+    Mistral's plain answers have blocks alone; Gemini's have them once there was a thought.
+    """
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm", "index": 0}], "index": 0}
     content: list[Any] = [*pieces[:place], thought, *pieces[place:]]
     message = AIMessage(content)
     result = ChatResult(generations=[ChatGeneration(message=message)])
 
-    forced_result.mend(streaming("langchain_mistralai"), result)
+    forced_result.mend(streaming(package), result)
 
+    is_block = package == "langchain_mistralai"
     plain = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
-    blocks = [plain if piece is thought else {"type": "text", "text": piece} for piece in content if piece]
+    blocks: list[Any] = []
+    for piece in content:
+        is_block = is_block or piece is thought
+        if piece:
+            text = {"type": "text", "text": piece} if is_block else piece
+            blocks.append(plain if piece is thought else text)
     assert message.content == blocks
 
 
@@ -347,6 +418,30 @@ def test_raw_tool_calls_are_not_numbered_where_a_package_numbers_only_streams(pa
 
     [mended] = message.additional_kwargs["tool_calls"]
     assert ("index" in mended) is (package != "langchain_groq")
+
+
+@given(st.sampled_from(["anthropic-claude-v1", "openai-responses-v1", "unknown"]), st.integers(1, 5))
+def test_a_format_that_every_chunk_names_is_one(name, times):
+    detail = {"type": "reasoning.text", "text": "hmhm", "format": name * times, "index": 0}
+    message = AIMessage("x", additional_kwargs={"reasoning_details": [detail]})
+    result = ChatResult(generations=[ChatGeneration(message=message)])
+
+    forced_result.mend(streaming("langchain_openrouter"), result)
+
+    [mended] = message.additional_kwargs["reasoning_details"]
+    assert mended == {**detail, "format": name}
+
+
+@pytest.mark.parametrize("package", ["langchain_openrouter", "my_own"])
+def test_an_answer_is_no_chunk(package):
+    message = AIMessage("x", response_metadata={"object": "chat.completion.chunk"})
+    result = ChatResult(generations=[ChatGeneration(message=message)])
+
+    forced_result.mend(streaming(package), result)
+
+    assert message.response_metadata["object"] == (
+        "chat.completion.chunk" if package == "my_own" else "chat.completion"
+    )
 
 
 # ------------------------------------------------------------------ what would really run

@@ -447,8 +447,16 @@ def test_a_stream_is_named_readably():
 
 # ------------------------------------------------------------------ cursors
 
-ids = st.text("abcXYZ019-_", min_size=1, max_size=40)
-entries = st.just("") | ids | st.tuples(ids, ids | st.just("")).map(".".join)
+ids = st.text("abchXYZ019-_", min_size=1, max_size=40)
+stored = ids.filter(lambda text: not text.startswith("h"))
+held = st.integers(0, 10**15 - 1).map("h{:015d}".format) | st.just("h000000000000007-0012")
+entries = (
+    st.just("")
+    | stored
+    | held
+    | st.tuples(stored, held).map(".".join)
+    | st.tuples(held, stored | st.just("")).map(".".join)
+)
 
 
 @given(ids, entries, st.integers(0, 999_999_999))

@@ -110,3 +110,10 @@ def test_a_models_words_cannot_control_the_terminal(hostile):
     assert printable(hostile) != hostile
     assert hostile not in shown.get()
     assert "[bold]c" in shown.get()
+
+
+def test_a_call_of_a_child_workflow_names_it():
+    """With `--follow-children` several workflows speak: a child's text stands under its id."""
+    [block] = transcript_of(said("hi", replace(FIRST, parent="root"))).pending
+
+    assert block.title == f"{FIRST.workflow_id}: answer"

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,8 +26,9 @@ from temporalio.client import Client
 from temporalio.converter import ActivitySerializationContext
 
 from temporal_token_interceptor._tasks import joined, started
-from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
-from temporal_token_interceptor.protocol.frames import decode
+from temporal_token_interceptor.errors import InvalidCursor, ProtocolError, TokenStreamError
+from temporal_token_interceptor.protocol.frames import check_time, decode
+from temporal_token_interceptor.protocol.origin_json import time_to_wire
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.transport.base import Entry
@@ -39,6 +42,8 @@ LIVE = "L"
 BEHIND_LIVE = f"{LIVE}~"
 """Behind all of them."""
 
+_ID = re.compile(rf"{LIVE}(?P<began>[0-9]{{16}})[0-9]{{8}}")
+
 # Seconds between two polls.
 _QUICK = 0.1  # while tokens come, and once an activity was scheduled
 _WATCHFUL = 0.2  # at most, while an activity runs that is new or has streamed
@@ -47,6 +52,20 @@ _SLOWER = 1.25  # by this much longer is each pause than the one before, while n
 
 # Seconds for which an attempt is new: one that has called no model by then may be a long one without models.
 _NEW = 30.0
+
+
+def began_in(entry: str) -> int:
+    """Return when the attempt of an entry from heartbeats began, in microseconds since 1970.
+
+    Raises:
+        InvalidCursor: it is none.
+    """
+    if (match := _ID.fullmatch(entry)) is None:
+        raise InvalidCursor(
+            f"entry id {entry!r} is not of heartbeats: a cursor is only good for the transport that it came "
+            "from; pass the backend that it was made with, or no cursor to read from the start"
+        )
+    return int(match["began"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +240,7 @@ class RunHeartbeats:
         for frame in frames_in(await self._opened(pending)):
             try:
                 packet = decode(frame, self._stream)
+                check_time(packet, None, datetime.now(UTC))
             except ProtocolError as error:
                 logger.warning(
                     "skipping a frame in the heartbeats of activity %r of %r: %s",
@@ -230,11 +250,12 @@ class RunHeartbeats:
                 )
                 continue
             if packet.origin is not None and packet.origin.activity_id == pending.activity_id:
-                begun[packet.attempt_id] = round(packet.origin.started_time.timestamp() * 1_000_000)
+                begun[packet.attempt_id] = time_to_wire(packet.origin.started_time)
             if packet.attempt_id in begun:
                 name = f"{_prefix(pending)}{packet.attempt_id}"
                 place = f"{LIVE}{begun[packet.attempt_id]:016d}{packet.seq:08d}"
-                entries.setdefault(name, []).append((packet.seq, Entry(place, frame)))
+                if _ID.fullmatch(place):  # not, of a time or a number that no worker has
+                    entries.setdefault(name, []).append((packet.seq, Entry(place, frame)))
         return entries
 
     async def _opened(self, pending: PendingActivityInfo) -> Any:

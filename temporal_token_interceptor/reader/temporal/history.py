@@ -29,7 +29,7 @@ from temporal_token_interceptor.reader.temporal.results import Result, in_time
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.transport.base import Entry
 
-_CLOSED = frozenset(
+CLOSED = frozenset(
     {
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
@@ -39,6 +39,7 @@ _CLOSED = frozenset(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
     }
 )
+"""The events that end a history."""
 
 # The name that the SDK's core gives to the marker of a local activity.
 _LOCAL_ACTIVITY = "core_local_activity"
@@ -207,7 +208,7 @@ class _Scan:
                     yield result
                 # Only now: the reader that decodes it may be cut short, and meets the event again.
                 self._seen = event.event_id
-                self.closed = event.event_type in _CLOSED
+                self.closed = event.event_type in CLOSED
             more = bool(pages.next_page_token)
 
     def _met(self, event: HistoryEvent) -> Result | None:

@@ -83,11 +83,6 @@ class LiveEntries:
                 self._inbox.put(batch)
 
 
-def started_time_in(entry: str) -> int:
-    """Return when the attempt of an entry from heartbeats began, in microseconds since 1970."""
-    return int(entry.removeprefix(LIVE)[:16])
-
-
 def is_live(batch: Sequence[Entry]) -> bool:
     """Whether entries come from heartbeats."""
     return bool(batch) and batch[0].id.startswith(LIVE)

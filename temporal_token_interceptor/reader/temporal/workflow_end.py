@@ -14,8 +14,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType
+from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -143,17 +143,35 @@ class Completion(RetryingClient):
             run_id = before
         return run_id
 
-    async def _run_before(self, workflow_id: str, run_id: str) -> str | None:
-        """Return the run that went on in this one; None if there was none, or it is forgotten."""
+    async def repeated_run(self, workflow_id: str, run_id: str) -> str | None:
+        """Return the run that this one does again: as a retry, or because it was reset; None if none.
+
+        Of a workflow that was reset more than once, it is the run before the first of these resets.
+
+        Raises:
+            StreamNotFound: no such run.
+            ConfigurationError: Temporal refuses the question.
+            TransportUnavailable: Temporal was away for too long.
+        """
+        begun = await self._begun(workflow_id, run_id)
+        if begun.original_execution_run_id not in ("", run_id):
+            return begun.original_execution_run_id
+        is_retry = begun.initiator == ContinueAsNewInitiator.CONTINUE_AS_NEW_INITIATOR_RETRY
+        return begun.continued_execution_run_id or None if is_retry else None
+
+    async def _begun(self, workflow_id: str, run_id: str) -> WorkflowExecutionStartedEventAttributes:
         handle = self._client.get_workflow_handle(workflow_id, run_id=run_id)
 
         async def first_event() -> HistoryEvent | None:
             events = handle.fetch_history_events(page_size=1, skip_archival=True)
             return await anext(aiter(events), None)
 
-        if (event := await self.call(first_event)) is None:
-            return None
-        before = event.workflow_execution_started_event_attributes.continued_execution_run_id
+        event = await self.call(first_event) or HistoryEvent()
+        return event.workflow_execution_started_event_attributes
+
+    async def _run_before(self, workflow_id: str, run_id: str) -> str | None:
+        """Return the run that went on in this one; None if there was none, or it is forgotten."""
+        before = (await self._begun(workflow_id, run_id)).continued_execution_run_id
         if not before:
             return None
         try:

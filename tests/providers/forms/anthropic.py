@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.providers.answers import INPUT_TOKENS, MODEL, OUTPUT_TOKENS, Answer, sse
+from tests.providers.answers import INPUT_TOKENS, MALFORMED_SSE, MODEL, OUTPUT_TOKENS, Answer, sse
 from tests.providers.wire import Request
 
 _INPUT = {
@@ -20,6 +20,7 @@ class Messages:
     """A message has blocks; each is opened, filled and closed by events."""
 
     content_type = "text/event-stream"
+    malformed = MALFORMED_SSE
 
     def asks_to_stream(self, request: Request) -> bool:
         """By a flag in the body."""

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.providers.answers import INPUT_TOKENS, MODEL, OUTPUT_TOKENS, Answer, sse
+from tests.providers.answers import INPUT_TOKENS, MALFORMED_SSE, MODEL, OUTPUT_TOKENS, Answer, sse
 from tests.providers.wire import Request
 
-_USAGE = {
+USAGE = {
     "prompt_tokens": INPUT_TOKENS,
     "completion_tokens": OUTPUT_TOKENS,
     "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
@@ -25,6 +25,7 @@ class ChatCompletions:
         facts: What the provider adds to each body and each chunk.
         usage_at: Where the stream has its usage: `apart`, in a chunk without choices, if asked for by
             `stream_options`; or in the chunk with the finish `reason`.
+        usage: The usage.
         usage_inside: A member that has the usage as well, in the chunk that has it.
     """
 
@@ -33,7 +34,9 @@ class ChatCompletions:
     usage_at: str = "apart"
     usage_inside: str = ""
     plain_message: tuple[tuple[str, Any], ...] = ()
+    usage: tuple[tuple[str, Any], ...] = tuple(USAGE.items())
     content_type: str = "text/event-stream"
+    malformed: bytes = MALFORMED_SSE
 
     def asks_to_stream(self, request: Request) -> bool:
         """By a flag in the body."""
@@ -47,19 +50,19 @@ class ChatCompletions:
             "logprobs": None,
             "finish_reason": _finish(answer),
         }
-        return json.dumps(self._body("chat.completion", choices=[choice], usage=_USAGE)).encode()
+        return json.dumps(self._body("chat.completion", choices=[choice], usage=dict(self.usage))).encode()
 
     def stream(self, answer: Answer, request: Request) -> list[bytes]:
         """Return a chunk for each piece, one with the reason, one with the usage, and `[DONE]`."""
         events = [self._chunk(delta, None) for delta in self.deltas(answer)]
         last = self._chunk({}, _finish(answer))
         if self.usage_at == "reason":
-            last["usage"] = _USAGE
+            last["usage"] = dict(self.usage)
             if self.usage_inside:
-                last[self.usage_inside] = {"usage": _USAGE}
+                last[self.usage_inside] = {"usage": dict(self.usage)}
         events.append(last)
         if self.usage_at == "apart":
-            events.append(self._body("chat.completion.chunk", choices=[], usage=_USAGE))
+            events.append(self._body("chat.completion.chunk", choices=[], usage=dict(self.usage)))
         return [*(sse(event) for event in events), sse("[DONE]")]
 
     def message(self, answer: Answer) -> dict[str, Any]:

@@ -20,7 +20,10 @@ class Mistral(ChatCompletions):
         text = "".join(answer.text)
         content: Any = text
         if answer.reasoning:
-            content = [_thought("".join(answer.reasoning)), {"type": "text", "text": text}]
+            content = [
+                _thought("".join(answer.reasoning)),
+                *([{"type": "text", "text": text}] if text else []),
+            ]
         return {"role": "assistant", "content": content, "tool_calls": _calls(answer) or None}
 
     def deltas(self, answer: Answer) -> list[dict[str, Any]]:
