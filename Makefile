@@ -8,7 +8,7 @@ NPM_INSTALL := npm install --silent --no-package-lock --no-audit --no-fund --omi
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz conformance clients clients-newest
-.PHONY: check lowest newest bench leak many clean
+.PHONY: peers check lowest newest bench leak many clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
@@ -38,6 +38,9 @@ clients-newest: .venv/.installed  ## The same with the newest release of every p
 	@$(PY) -m tests.clients.newest > build/clients-newest/package.json
 	@cd build/clients-newest && $(NPM_INSTALL)
 	@TTI_CLIENTS=build/clients-newest $(PY) -m pytest -n 0 -s tests/clients
+
+peers: .venv-peers/.installed  ## Run the suites of LangChain and LangGraph under capture, in .venv-peers: half an hour
+	@.venv-peers/bin/python -m tests.peers
 
 docs: .venv/.installed  ## Build the pages as a site in build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
@@ -86,7 +89,8 @@ many: .venv/.installed  ## Follow a hundred workflows in one stream, cut and res
 	@TTI_TEST_MANY=100 $(PY) -m pytest -s tests/integration/test_many_workflows.py
 
 clean:  ## Remove the environment and every cache
-	rm -rf .venv .venv-lowest .venv-newest .venv-providers .nox .hypothesis .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-peers .peers .nox .hypothesis
+	rm -rf .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted installation is taken up again by the next run.
@@ -109,6 +113,12 @@ clean:  ## Remove the environment and every cache
 	@echo 'Installing the packages of providers into .venv-providers; this happens once'
 	@$(PY) -m uv venv -q --clear --python $(PY) .venv-providers
 	@$(PY) -m uv pip install -q --python .venv-providers -e '.[test,providers]' -c constraints.txt
+	@touch $@
+
+.venv-peers/.installed: .venv/.installed
+	@echo 'Installing what the suites of LangChain and LangGraph need into .venv-peers; this happens once'
+	@$(PY) -m uv venv -q --clear --python $(PY) .venv-peers
+	@$(PY) -m uv pip install -q --python .venv-peers -e '.[test,peers]' -c constraints.txt
 	@touch $@
 
 build/clients/.installed: tests/clients/package.json

@@ -14,6 +14,7 @@ nox.options.sessions = [
     "lowest",
     "newest",
     "providers",
+    "peers",
     "docs",
 ]
 
@@ -44,6 +45,13 @@ def providers(session: nox.Session) -> None:
     """Run real packages of providers against a server on loopback."""
     session.install("-e", ".[test,providers]", "-c", "constraints.txt")
     session.run("pytest", "-n", "0", *(session.posargs or ("tests/providers",)))
+
+
+@nox.session(python="3.11")
+def peers(session: nox.Session) -> None:
+    """Run the suites of LangChain and LangGraph under capture."""
+    session.install("-e", ".[test,peers]", "-c", "constraints.txt")
+    session.run("python", "-m", "tests.peers", *session.posargs)
 
 
 @nox.session(python="3.11")

@@ -1,0 +1,71 @@
+"""The suites, and the tests that fail under capture and not without: each with why that is inherent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_NO_SOCKETS = ("--disable-socket", "--allow-unix-socket", "--benchmark-disable")
+_STREAMS = "it asserts that `invoke` does not stream: with us it does"
+_MOCKED = "it replaces the client's method that does not stream by a mock: with us the other one is called"
+_RECORDED = "it replays a recorded request, whose body has no `stream: true`"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The tests of a package, from its source package.
+
+    Attributes:
+        package: As it is installed; the version is the installed one.
+        tests: Where they are in the source package.
+        options: Of pytest.
+        known: The tests that may fail under capture, by how their ids begin, and why.
+    """
+
+    package: str
+    tests: str = "tests/unit_tests"
+    options: tuple[str, ...] = _NO_SOCKETS
+    known: Mapping[str, str] = field(default_factory=dict)
+
+    def why(self, test: str) -> str | None:
+        """Return why a test may fail under capture; None if it may not."""
+        found = (why for start, why in self.known.items() if test.startswith(start))
+        return next(found, None)
+
+
+SUITES = (
+    Suite("langgraph-prebuilt", tests="tests", options=()),
+    Suite(
+        "langchain-core",
+        known={
+            "tests/unit_tests/language_models/chat_models/test_base.py::test_disable_streaming": _STREAMS,
+            "tests/unit_tests/runnables/test_config.py::test_merge_config_callbacks": "it counts the "
+            "handlers of a call: ours is one more",
+        },
+    ),
+    Suite("langchain-tests"),
+    Suite(
+        "langchain",
+        known={
+            "tests/unit_tests/agents/test_response_format_integration.py::": _RECORDED,
+        },
+    ),
+    Suite(
+        "langchain-openai",
+        known={
+            f"tests/unit_tests/chat_models/test_base.py::{name}": _MOCKED
+            for name in (
+                "test_context_overflow_error_",
+                "test_function_calls_with_tool_calls",
+                "test_mcp_tracing",
+                "test_openai_ainvoke",
+                "test_openai_error_classification",
+                "test_openai_invoke",
+                "test_openai_transport_error_classification",
+            )
+        },
+    ),
+    Suite(
+        "langchain-anthropic",
+        known={"tests/unit_tests/test_chat_models.py::test_mcp_tracing": _MOCKED},
+    ),
+    Suite("langgraph", tests="tests", options=("-p", "no:asyncio")),
+)
