@@ -124,7 +124,7 @@ def unfold(
                 gap = _unfold_check(wire, origin, calls, f"{prefix}{position}", digests)
                 if gap is not None:
                     events.append(gap)
-            elif (unfold_one := _UNFOLD.get(kind)) is not None:
+            elif (unfold_one := _UNFOLD.get(typed(str, kind))) is not None:
                 events.append(unfold_one(wire, origin, calls, f"{prefix}{position}"))
         except BROKEN:
             events.append(Gap(missing=None, reason="unreadable", origin=origin, cursor=f"{prefix}{position}"))

@@ -1,0 +1,124 @@
+/** Which frames add something: docs/protocol.md, section Reading, steps 2 to 6. */
+
+import { prefixOf, Position } from "./cursor.js";
+import type { AttemptStarted, Gap, Origin, StreamEvent } from "./events.js";
+import { OpenCalls } from "./forms.js";
+import type { Frame } from "./frames.js";
+
+type Reason = Gap["reason"];
+
+interface Attempt {
+  readonly origin: Origin;
+  readonly started: number;
+  readonly calls: OpenCalls;
+  next: number;
+  isSuperseded: boolean;
+  hasEnded: boolean;
+  cut: Reason | null; // why the next jump, if there is one
+  lost: Reason | null; // why frames of it are missing
+}
+
+/** Turns the frames of one run's stream into events, each once, in order, of the newest attempts only. */
+export class Attempts {
+  readonly #run: string;
+  readonly #attempts = new Map<string, Attempt>();
+  readonly #newest = new Map<string, Attempt>();
+  /** Whether all may have been shown before: each attempt then supersedes itself first. */
+  again = false;
+
+  constructor(run: string) {
+    this.#run = run;
+  }
+
+  /** Return the events that a frame adds. */
+  read(entry: string, frame: Frame): StreamEvent[] {
+    const prefix = prefixOf(this.#run, entry);
+    const events: StreamEvent[] = [];
+    let attempt = this.#attempts.get(frame.attempt);
+    if (attempt === undefined) {
+      if (frame.origin === null) {
+        return events; // its header was trimmed away: a later one says how many frames came before it
+      }
+      attempt = this.#begin(frame, frame.origin, prefix, events);
+    }
+    if (attempt.isSuperseded) {
+      return events;
+    }
+    if (frame.number < attempt.next) {
+      return events;
+    }
+    if (frame.number > attempt.next) {
+      attempt.lost = attempt.cut ?? (attempt.next === 0 ? "trimmed" : "lost");
+      const missing = frame.number - attempt.next;
+      const cursor = `${prefix}${Position.GAP}`;
+      events.push({ v: 1, type: "gap", cursor, origin: attempt.origin, missing, reason: attempt.lost, call: null });
+    }
+    attempt.cut = null;
+    if (frame.origin !== null) {
+      attempt.calls.replace(frame.calls);
+    }
+    attempt.next = frame.number + 1;
+    for (const event of attempt.calls.unfold(frame.forms, prefix)) {
+      attempt.hasEnded ||= event.type === "attempt_ended";
+      const isExplained = event.type === "gap" && event.reason === "mismatch" && attempt.lost === "transport";
+      events.push(isExplained ? { ...event, reason: "transport" } : event);
+    }
+    return events;
+  }
+
+  /** Note that the stream lost entries up to the next one. */
+  cut(reason: Reason): void {
+    for (const attempt of this.#attempts.values()) {
+      attempt.cut = reason;
+    }
+  }
+
+  /** Return the newest attempts that have not said how they ended. */
+  unended(): Origin[] {
+    return [...this.#newest.values()].filter((one) => !one.hasEnded).map((one) => one.origin);
+  }
+
+  #begin(frame: Frame, origin: Origin, prefix: string, events: StreamEvent[]): Attempt {
+    const attempt: Attempt = {
+      origin,
+      started: frame.started,
+      calls: new OpenCalls(origin),
+      next: 0,
+      isSuperseded: false,
+      hasEnded: false,
+      cut: null,
+      lost: null,
+    };
+    this.#attempts.set(frame.attempt, attempt);
+    // An activity is its id and when it was scheduled: a workflow may use an id again.
+    const activity = JSON.stringify([origin.activity_id, frame.scheduled]);
+    const rival = this.#newest.get(activity);
+    if (rival !== undefined && isNewer(rival, attempt)) {
+      attempt.isSuperseded = true;
+      return attempt;
+    }
+    this.#newest.set(activity, attempt);
+    if (rival !== undefined) {
+      rival.isSuperseded = true;
+    }
+    const started: AttemptStarted = {
+      v: 1,
+      type: "attempt_started",
+      cursor: `${prefix}${Position.STARTED}`,
+      origin,
+      supersedes: rival?.origin ?? null,
+      superseded_by: null,
+    };
+    if (this.again) {
+      events.push({ ...started, supersedes: origin });
+    }
+    if (!this.again || rival !== undefined) {
+      events.push(started);
+    }
+    return attempt;
+  }
+}
+
+function isNewer(one: Attempt, other: Attempt): boolean {
+  return one.started > other.started || (one.started === other.started && one.origin.attempt > other.origin.attempt);
+}

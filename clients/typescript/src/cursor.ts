@@ -1,0 +1,72 @@
+/** Places in a stream: docs/protocol.md, section Cursors. */
+
+/** Positions within an entry of what a reader adds; what the writer sent counts from `FIRST`. */
+export const Position = {
+  BEFORE: -1,
+  STARTED: 0,
+  GAP: 1,
+  FIRST: 2,
+  TAIL: 999_000_000,
+  END: 999_999_999,
+} as const;
+
+export interface Cursor {
+  readonly run: string;
+  /** The entry of the transport that was read last, padded; empty for none. */
+  readonly entry: string;
+  readonly position: number;
+}
+
+/** A cursor that no reader has given out. */
+export class InvalidCursor extends Error {
+  override readonly name = "InvalidCursor";
+}
+
+const FORM = /^1~([A-Za-z0-9_-]+)~([A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?)~([0-9]{1,9})$/;
+const ENTRY = /^[0-9]{1,20}-[0-9]{1,20}$/;
+const LONGEST = 128;
+
+/**
+ * Read a cursor back.
+ *
+ * A reader with access to Temporal's history names a place there, too; this one has none, and goes on from the
+ * place in the transport.
+ *
+ * @throws InvalidCursor if it is none, or one of another transport.
+ */
+export function parseCursor(text: string): Cursor {
+  const match = text.length <= LONGEST ? FORM.exec(text) : null;
+  if (match === null) {
+    throw new InvalidCursor("not a cursor of this protocol: pass the `cursor` of an event as it is, or none");
+  }
+  const [, run = "", entries = "", position = ""] = match;
+  const parts = entries.split(".");
+  const entry = parts.find((part) => !part.startsWith("h")) ?? "";
+  if (entry !== "" && !ENTRY.test(entry)) {
+    throw new InvalidCursor("the cursor is of another transport than Redis: pass none to read from the start");
+  }
+  const isBehind = parts.at(-1) !== entry; // history was read after that entry, so all of the entry was
+  return { run, entry, position: isBehind ? Position.END : Number(position) };
+}
+
+/** Return the prefix of all cursors of an entry: a position follows. */
+export function prefixOf(run: string, entry: string): string {
+  return `1~${run}~${entry}~`;
+}
+
+/** Return an id of Redis as entries have it: padded, so that ids sort as strings. */
+export function padded(id: string): string {
+  const [milliseconds = "", number = ""] = id.split("-");
+  return `${milliseconds.padStart(15, "0")}-${number.padStart(10, "0")}`;
+}
+
+/** Return a padded id as Redis writes it. */
+export function unpadded(entry: string): string {
+  const [milliseconds = "0", number = "0"] = entry.split("-");
+  return `${BigInt(milliseconds)}-${BigInt(number)}`;
+}
+
+/** Return the position that a cursor names. */
+export function positionOf(cursor: string): number {
+  return Number(cursor.slice(cursor.lastIndexOf("~") + 1));
+}

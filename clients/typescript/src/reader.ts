@@ -1,0 +1,187 @@
+/** Reads the entries of one run in their order; knows no clock and no server. */
+
+import { Attempts } from "./attempts.js";
+import { type Cursor, padded, parseCursor, Position, positionOf, prefixOf, unpadded } from "./cursor.js";
+import type { Gap, Origin, StreamEvent } from "./events.js";
+import { type Frame, NoFrame, readFrame, type StreamName } from "./frames.js";
+
+/** An entry of a stream, as Redis has it. */
+export interface Entry {
+  readonly id: string;
+  /** The value of the field `f`; `null` if it has none. */
+  readonly data: Uint8Array | null;
+}
+
+export interface ReaderOptions {
+  /** Where to go on from. */
+  readonly cursor?: string | null;
+  /** Whether the entries were sealed, and a codec has opened them. */
+  readonly sealed?: boolean;
+}
+
+/** One reader of one run. */
+export class RunReader {
+  /** Entries that were no frames. */
+  skipped = 0;
+  readonly #stream: StreamName;
+  readonly #attempts: Attempts;
+  readonly #place: Cursor | null;
+  readonly #wasSealed: boolean;
+  #mark: string;
+  #position: number;
+  #last = ""; // the entry that was read last, padded
+  #hasBegun = false;
+
+  /** @throws InvalidCursor if the cursor is none. */
+  constructor(stream: StreamName, options: ReaderOptions = {}) {
+    this.#stream = stream;
+    this.#attempts = new Attempts(stream.run_id);
+    this.#place = options.cursor == null ? null : parseCursor(options.cursor);
+    this.#wasSealed = options.sealed ?? false;
+    this.#mark = this.#place?.entry ?? "";
+    this.#position = this.#place?.position ?? Position.BEFORE;
+  }
+
+  /** Whether all of the run is wanted: no cursor leaves out a part. */
+  get readsAll(): boolean {
+    return this.#place === null || (this.#place.entry === "" && this.#place.position <= 0);
+  }
+
+  /** The entry that was read last, by this reader or before its cursor; padded, empty for none. */
+  get furthest(): string {
+    return this.#last > this.#mark ? this.#last : this.#mark;
+  }
+
+  /** The id of the entry that was read last, as Redis writes it; empty for none. */
+  get lastId(): string {
+    return this.#last === "" ? "" : unpadded(this.#last);
+  }
+
+  /**
+   * Return what is to be reported before the first entry: once, before the first `read`.
+   *
+   * @param newest The id of the stream's newest entry; empty if it has none.
+   */
+  begin(newest: string): StreamEvent[] {
+    if (this.#mark === "" || (newest !== "" && padded(newest) >= this.#mark)) {
+      return [];
+    }
+    // The stream is older than the cursor: it was lost, and begins again.
+    this.#mark = "";
+    this.#position = Position.BEFORE;
+    this.#attempts.again = true;
+    return [this.#gap("transport", prefixOf(this.#stream.run_id, "") + Position.GAP)];
+  }
+
+  /**
+   * Return what entries add.
+   *
+   * @param begun The id of the first entry that the stream ever had, or `null` if that is not known.
+   */
+  read(entries: readonly Entry[], begun: string | null = null): StreamEvent[] {
+    const events: StreamEvent[] = [];
+    for (const { id, data } of entries) {
+      const entry = padded(id);
+      const frame = this.#frame(id, data);
+      if (!this.#hasBegun) {
+        this.#hasBegun = true;
+        events.push(...this.#lostStart(entry, frame, begun));
+      }
+      this.#last = entry;
+      const known = this.#known(entry);
+      if (frame === null && data !== null && isSealed(data) && known === Position.BEFORE) {
+        events.push(this.#gap("unreadable", `${prefixOf(this.#stream.run_id, entry)}${Position.STARTED}`));
+      }
+      if (frame !== null) {
+        const added = this.#attempts.read(entry, frame);
+        events.push(...added.filter((event) => positionOf(event.cursor) > known));
+      }
+    }
+    return events;
+  }
+
+  /**
+   * Return what only the end shows: once the run has closed and all entries are read.
+   *
+   * @param begun As for `read`.
+   */
+  end(begun: string | null = null): StreamEvent[] {
+    const events: StreamEvent[] = [];
+    if (!this.#hasBegun && this.readsAll && this.#mark === "" && begun !== null) {
+      events.push(this.#gap("trimmed", prefixOf(this.#stream.run_id, "") + Position.GAP));
+    }
+    return events;
+  }
+
+  /** Return a gap for each newest attempt that has not said how it ended. */
+  tail(): StreamEvent[] {
+    const furthest = this.furthest;
+    const prefix = prefixOf(this.#stream.run_id, furthest);
+    const gaps = this.#attempts
+      .unended()
+      .map((origin, place) => this.#gap("unended", `${prefix}${Position.TAIL + place}`, origin));
+    const place = this.#place;
+    return gaps.filter((gap) => place?.entry !== furthest || positionOf(gap.cursor) > place.position);
+  }
+
+  /** Report a gap where the stream lost entries after one that was read. */
+  cut(reason: "trimmed" | "transport"): StreamEvent[] {
+    this.#attempts.cut(reason);
+    return [this.#gap(reason, `${prefixOf(this.#stream.run_id, this.#last)}${Position.TAIL - 1}`)];
+  }
+
+  #lostStart(entry: string, frame: Frame | null, begun: string | null): StreamEvent[] {
+    const isLost =
+      this.#mark !== ""
+        ? this.#mark < entry
+        : this.readsAll &&
+          !this.#attempts.again &&
+          ((frame?.number ?? 0) > 0 || (begun !== null && padded(begun) < entry));
+    return isLost ? [this.#gap("trimmed", prefixOf(this.#stream.run_id, "") + Position.GAP)] : [];
+  }
+
+  /** Return the position up to which all of an entry was read before. */
+  #known(entry: string): number {
+    if (this.#mark === "" || entry > this.#mark) {
+      return Position.BEFORE;
+    }
+    return entry === this.#mark ? this.#position : Position.END;
+  }
+
+  #frame(id: string, data: Uint8Array | null): Frame | null {
+    try {
+      const stored = Number(id.slice(0, id.indexOf("-")));
+      return readFrame(data ?? new Uint8Array(), this.#stream, stored, this.#wasSealed);
+    } catch (error) {
+      if (error instanceof NoFrame) {
+        this.skipped += 1;
+        return null;
+      }
+      throw error;
+    }
+  }
+
+  #gap(reason: Gap["reason"], cursor: string, origin: Origin | null = null): StreamEvent {
+    return { v: 1, type: "gap", cursor, origin: origin as Origin, missing: null, reason, call: null };
+  }
+}
+
+/** Whether an entry is a payload in protobuf, which only the worker's codec can open: its first field fits into it. */
+function isSealed(data: Uint8Array): boolean {
+  if (data[0] !== 0x0a && data[0] !== 0x12) {
+    return false;
+  }
+  let length = 0;
+  let at = 1;
+  for (let shift = 0; shift < 35; shift += 7, at += 1) {
+    const byte = data[at];
+    if (byte === undefined) {
+      return false;
+    }
+    length += (byte & 0x7f) * 2 ** shift;
+    if (byte < 0x80) {
+      break;
+    }
+  }
+  return length > 0 && at + 1 + length <= data.length;
+}

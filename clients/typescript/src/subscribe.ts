@@ -1,0 +1,217 @@
+/** Joins Redis, which is fast, with Temporal, which knows the end. */
+
+import { parseCursor, Position, prefixOf } from "./cursor.js";
+import type { StreamEvent } from "./events.js";
+import type { StreamName } from "./frames.js";
+import { RunReader } from "./reader.js";
+import { Commands, edge, get, Keys, next, type RedisClient } from "./redis.js";
+import { closed, type Closed, newestRun, type TemporalClient } from "./temporal.js";
+
+export interface SubscribeOptions {
+  /** A connected client of `ioredis` or `redis`. It stays open; reading uses a connection of its own. */
+  readonly redis: RedisClient;
+  /** A `Client` of `@temporalio/client`. Without one the end of the workflow is not known: `signal` ends the stream. */
+  readonly temporal?: TemporalClient;
+  /** The namespace of the workflow; that of the Temporal client, or `default`. */
+  readonly namespace?: string;
+  /** The run to read; the newest one by default. */
+  readonly runId?: string;
+  /** The cursor of the last event that was received: the stream goes on right after it. */
+  readonly cursor?: string;
+  /** What keys in Redis begin with; as the worker's `channel_prefix`. */
+  readonly prefix?: string;
+  /** Ends the stream. */
+  readonly signal?: AbortSignal;
+  /** How many milliseconds Redis or Temporal may be away before the stream fails. */
+  readonly patience?: number;
+}
+
+/** There is no such workflow, or it has no stream. */
+export class StreamNotFound extends Error {
+  override readonly name = "StreamNotFound";
+}
+
+/** Redis was away for longer than `patience`. Resume from the last event's cursor. */
+export class TransportUnavailable extends Error {
+  override readonly name = "TransportUnavailable";
+}
+
+const BLOCK_MILLISECONDS = 500; // the longest that a closed run is noticed late
+const BUSY_MILLISECONDS = 1_000; // a reader that was elsewhere for longer may have been overtaken by the trimming
+const PAUSE_MILLISECONDS = 200;
+
+/**
+ * Iterate over the events of a workflow, each once and in order, until it has ended.
+ *
+ * A workflow that continues as new, or is retried, goes on with the events of its next run.
+ *
+ * @throws InvalidCursor the cursor is none.
+ * @throws StreamNotFound neither Temporal nor Redis knows of a run.
+ * @throws TransportUnavailable Redis was away for too long.
+ */
+export async function* subscribe(workflowId: string, options: SubscribeOptions): AsyncGenerator<StreamEvent, void> {
+  const { temporal, signal } = options;
+  const namespace = options.namespace ?? temporal?.options.namespace ?? "default";
+  const commands = new Commands(options.redis);
+  const place = options.cursor === undefined ? null : parseCursor(options.cursor);
+  if (place?.position === Position.END) {
+    return; // all was received
+  }
+  let run = place?.run ?? options.runId ?? (await newest(commands, namespace, workflowId, options));
+  let cursor = options.cursor;
+  const own = await commands.apart();
+  try {
+    for (;;) {
+      const stream = { namespace, workflow_id: workflowId, run_id: run };
+      const reader = new RunReader(stream, cursor === undefined ? {} : { cursor });
+      const end: Closed | null = yield* follow(own, stream, reader, options);
+      if (end === null || signal?.aborted) {
+        return;
+      }
+      const here = { v: 1, cursor: endOf(run, reader), origin: null } as const;
+      if (end.nextRun === "") {
+        yield { ...here, type: "stream_ended", status: end.status };
+        return;
+      }
+      yield { ...here, type: "run_continued", run_id: end.nextRun };
+      run = end.nextRun;
+      cursor = undefined;
+    }
+  } finally {
+    own.close();
+  }
+}
+
+async function newest(
+  commands: Commands,
+  namespace: string,
+  workflowId: string,
+  options: SubscribeOptions,
+): Promise<string> {
+  if (options.temporal !== undefined) {
+    return newestRun(options.temporal, workflowId);
+  }
+  const run = await get(commands, Keys.newest(options.prefix ?? "tti:v1:", namespace, workflowId));
+  if (run === null) {
+    throw new StreamNotFound(`Redis knows of no run of ${JSON.stringify(workflowId)}: pass \`temporal\` or \`runId\``);
+  }
+  return run;
+}
+
+/** Yield the events of one run; return how it closed, or `null` where only the signal ended it. */
+async function* follow(
+  commands: Commands,
+  stream: StreamName,
+  reader: RunReader,
+  options: SubscribeOptions,
+): AsyncGenerator<StreamEvent, Closed | null> {
+  const patience = options.patience ?? 60_000;
+  const keys = new Keys(options.prefix ?? "tti:v1:", stream);
+  const leaving = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, leaving.signal]) : leaving.signal;
+  let end: Closed | null = null;
+  let failure: unknown;
+  const closing = options.temporal
+    ? closed(options.temporal, stream.workflow_id, stream.run_id, patience, signal).then(
+        (found) => (end = found),
+        (error: unknown) => (failure = error ?? new Error("Temporal does not answer")),
+      )
+    : null;
+  const insist = new Insistence(patience, signal);
+  try {
+    yield* reader.begin(await insist.on(() => edge(commands, keys.stream, "newest")));
+    const begun = await insist.on(() => get(commands, keys.begun));
+    let last: string | null = null; // the id at which a closed run's stream ends
+    let hasRead = reader.lastId !== "";
+    for (;;) {
+      if (signal.aborted) {
+        return null;
+      }
+      if (failure !== undefined) {
+        throw failure;
+      }
+      if (end !== null && last === null) {
+        last = await insist.on(() => edge(commands, keys.stream, "newest"));
+      }
+      if (last !== null && !isBefore(reader.lastId, last)) {
+        break;
+      }
+      const failures = insist.failures;
+      const asked = Date.now();
+      const after = reader.lastId;
+      const entries = await insist.on(() => next(commands, keys.stream, after, BLOCK_MILLISECONDS));
+      if (entries.length > 0) {
+        if (hasRead && (insist.failures > failures || insist.wasBusy(asked))) {
+          const oldest = await insist.on(() => edge(commands, keys.stream, "oldest"));
+          if (isBefore(after, oldest)) {
+            yield* reader.cut(insist.failures > failures ? "transport" : "trimmed");
+          }
+        }
+        hasRead = true;
+        yield* reader.read(entries, begun);
+      }
+      insist.served();
+    }
+    yield* reader.end(begun);
+    yield* reader.tail();
+    return end;
+  } finally {
+    leaving.abort();
+    void closing;
+  }
+}
+
+/** Repeats a command while Redis is away, for as long as that may be. */
+class Insistence {
+  failures = 0;
+  #served = Date.now();
+  readonly #patience: number;
+  readonly #signal: AbortSignal;
+
+  constructor(patience: number, signal: AbortSignal) {
+    this.#patience = patience;
+    this.#signal = signal;
+  }
+
+  /** Note that the reader comes back for more. */
+  served(): void {
+    this.#served = Date.now();
+  }
+
+  /** Whether the reader was elsewhere for so long, before it asked, that it may have been overtaken. */
+  wasBusy(asked: number): boolean {
+    return asked - this.#served > BUSY_MILLISECONDS;
+  }
+
+  async on<T>(command: () => Promise<T>): Promise<T> {
+    let since: number | null = null;
+    for (;;) {
+      try {
+        return await command();
+      } catch (error) {
+        this.failures += 1;
+        since ??= Date.now();
+        if (this.#signal.aborted || Date.now() - since > this.#patience) {
+          throw new TransportUnavailable("Redis did not answer; resume from the last event's cursor", {
+            cause: error,
+          });
+        }
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MILLISECONDS));
+      }
+    }
+  }
+}
+
+function endOf(run: string, reader: RunReader): string {
+  return `${prefixOf(run, reader.furthest)}${Position.END}`;
+}
+
+/** Whether an id of Redis comes before another one; empty is before all. */
+function isBefore(one: string, other: string): boolean {
+  if (one === "" || other === "") {
+    return one === "" && other !== "";
+  }
+  const [a = 0n, b = 0n] = one.split("-").map(BigInt);
+  const [c = 0n, d = 0n] = other.split("-").map(BigInt);
+  return a < c || (a === c && b < d);
+}

@@ -1,0 +1,94 @@
+/** What only Temporal knows: which run is the newest, and how a run closed. */
+
+import type { StreamEnded } from "./events.js";
+
+/** A `Client` of the package `@temporalio/client`; the part that is used. */
+export interface TemporalClient {
+  readonly options: { readonly namespace: string };
+  readonly workflow: {
+    getHandle(workflowId: string): { describe(): Promise<{ readonly runId: string }> };
+  };
+  readonly workflowService: {
+    getWorkflowExecutionHistory(request: object): Promise<{
+      readonly history?: { readonly events?: readonly object[] | null } | null;
+      readonly nextPageToken?: Uint8Array | null;
+    }>;
+  };
+  readonly connection: { withDeadline<T>(deadline: number, task: () => Promise<T>): Promise<T> };
+}
+
+/** How a run closed. */
+export interface Closed {
+  readonly status: StreamEnded["status"];
+  /** The run that the workflow goes on in; empty if it does not. */
+  readonly nextRun: string;
+}
+
+const CLOSE_EVENT = 2; // HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
+const POLL_MILLISECONDS = 70_000; // Temporal answers a long poll after 60 s at the latest
+const PAUSE_MILLISECONDS = 500;
+const STATUS = {
+  workflowExecutionCompletedEventAttributes: "completed",
+  workflowExecutionFailedEventAttributes: "failed",
+  workflowExecutionCanceledEventAttributes: "canceled",
+  workflowExecutionTerminatedEventAttributes: "terminated",
+  workflowExecutionTimedOutEventAttributes: "timed_out",
+  workflowExecutionContinuedAsNewEventAttributes: "completed",
+} as const;
+
+/** Return the id of a workflow's newest run. */
+export async function newestRun(client: TemporalClient, workflowId: string): Promise<string> {
+  return (await client.workflow.getHandle(workflowId).describe()).runId;
+}
+
+/**
+ * Wait until a run has closed, by long polls.
+ *
+ * @param patience How many milliseconds Temporal may be away.
+ * @throws what Temporal answered last, where it is away for longer.
+ */
+export async function closed(
+  client: TemporalClient,
+  workflowId: string,
+  runId: string,
+  patience: number,
+  signal: AbortSignal,
+): Promise<Closed> {
+  const request = {
+    namespace: client.options.namespace,
+    execution: { workflowId, runId },
+    waitNewEvent: true,
+    historyEventFilterType: CLOSE_EVENT,
+  };
+  let token: Uint8Array | null = null;
+  let answered = Date.now();
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      const reply = await client.connection.withDeadline(Date.now() + POLL_MILLISECONDS, () =>
+        client.workflowService.getWorkflowExecutionHistory({ ...request, nextPageToken: token }),
+      );
+      answered = Date.now();
+      const event = reply.history?.events?.at(-1);
+      if (event !== undefined) {
+        return closedBy(event);
+      }
+      token = reply.nextPageToken?.length ? reply.nextPageToken : null;
+    } catch (error) {
+      if (Date.now() - answered > patience) {
+        throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MILLISECONDS));
+    }
+  }
+}
+
+function closedBy(event: object): Closed {
+  for (const [name, status] of Object.entries(STATUS)) {
+    const facts = (event as Record<string, { newExecutionRunId?: string | null } | null>)[name];
+    if (facts) {
+      return { status, nextRun: facts.newExecutionRunId ?? "" };
+    }
+  }
+  return { status: "unknown", nextRun: "" };
+}
