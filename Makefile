@@ -30,7 +30,7 @@ providers: .venv-providers/.installed  ## Run real packages of providers against
 providers-quick: .venv-providers/.installed  ## The same for OpenAI and Anthropic alone
 	@TTI_PROVIDERS=quick .venv-providers/bin/python -m pytest -n 0 tests/providers
 
-clients: .venv/.installed build/clients/.installed  ## Feed streams to the real npm packages of the gateway's formats; needs node and npm
+clients: .venv/.installed build/clients/.installed build/typescript/.built  ## Feed streams to the real npm packages of the gateway's formats; needs node and npm
 	@$(PY) -m pytest -n 0 -s tests/clients
 
 clients-newest: .venv/.installed  ## The same with the newest release of every package, in build/clients-newest
@@ -54,8 +54,11 @@ faults: .venv/.installed  ## Inject every fault 30 times on real servers, and pr
 fuzz: .venv/.installed  ## Give a million changed entries, cursors, results and heartbeats to the reader: no foreign exception
 	@$(PY) -m tests.fuzz
 
-conformance: .venv/.installed  ## Run the conformance suite of the protocol against the readers of this repository
+conformance: .venv/.installed build/typescript/.built  ## Run the protocol's conformance suite against both readers; needs node and npm
+	@echo 'Python'
 	@$(PY) -m temporal_token_interceptor.conformance run -- $(PY) -m temporal_token_interceptor.conformance reader
+	@echo 'TypeScript'
+	@$(PY) -m temporal_token_interceptor.conformance run -- node build/typescript/dist/conformance.js
 
 check: .venv/.installed  ## Lint, formatting, types, folder rules, workflows
 	@$(PY) -m ruff check
@@ -119,6 +122,16 @@ clean:  ## Remove the environment and every cache
 	@echo 'Installing what the suites of LangChain and LangGraph need into .venv-peers; this happens once'
 	@$(PY) -m uv venv -q --clear --python $(PY) .venv-peers
 	@$(PY) -m uv pip install -q --python .venv-peers -e '.[test,peers]' -c constraints.txt
+	@touch $@
+
+# Optional packages stay: the compiler is one.
+build/typescript/.built: clients/typescript/package.json clients/typescript/tsconfig.json clients/typescript/README.md \
+    $(wildcard clients/typescript/src/*.ts) $(wildcard clients/typescript/tests/*.mjs)
+	@command -v npm >/dev/null || { echo 'make: npm is not installed; install Node 20 or newer' >&2; exit 1; }
+	@echo 'Building the TypeScript reader in build/typescript; its packages are installed once'
+	@mkdir -p build/typescript
+	@cp -R clients/typescript/. build/typescript/
+	@cd build/typescript && npm install --silent --no-package-lock --no-audit --no-fund --omit=peer && npm run --silent build
 	@touch $@
 
 build/clients/.installed: tests/clients/package.json

@@ -15,6 +15,7 @@ from temporal_token_interceptor.conformance.case import named_cases
 from temporal_token_interceptor.conformance.generated import generated_cases
 from temporal_token_interceptor.conformance.reference import answer_to
 from temporal_token_interceptor.conformance.runner import difference, outcomes
+from tests.support import typescript_types
 from tests.support.pages import ROOT
 
 CASES = list(named_cases())
@@ -60,6 +61,13 @@ async def test_generated_streams_are_the_same_each_time():
     first, second = await generated_cases(20), await generated_cases(20)
 
     assert [(one.request, one.expected) for one in first] == [(one.request, one.expected) for one in second]
+
+
+def test_the_types_of_the_typescript_reader_are_those_of_the_schema():
+    """`python -m tests.support.typescript_types` writes them."""
+    schema = json.loads((ROOT / "docs" / "events.schema.json").read_text(encoding="utf-8"))
+
+    assert typescript_types.PATH.read_text(encoding="utf-8") == typescript_types.types_of(schema)
 
 
 # ------------------------------------------------------------------ the program

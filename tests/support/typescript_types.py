@@ -12,9 +12,8 @@ def types_of(schema: dict[str, Any]) -> str:
     """Return the types of a schema as TypeScript."""
     definitions = schema["$defs"]
     names = {name: facts["title"] for name, facts in definitions.items()}
-    parts = [
-        "// Made from docs/events.schema.json by `python -m tests.support.typescript_types`. Do not change it here.\n"
-    ]
+    made_by = "`python -m tests.support.typescript_types`"
+    parts = [f"// Made from docs/events.schema.json by {made_by}. Do not change it here.\n"]
     for facts in definitions.values():
         members = "".join(
             f"  readonly {name}: {_type(value, names)};\n" for name, value in facts["properties"].items()

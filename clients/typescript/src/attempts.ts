@@ -25,9 +25,16 @@ export class Attempts {
   readonly #newest = new Map<string, Attempt>();
   /** Whether all may have been shown before: each attempt then supersedes itself first. */
   again = false;
+  readonly #before: readonly Origin[];
+  #cut: Reason = "trimmed"; // why the beginning of an attempt is missing
 
-  constructor(run: string) {
+  /**
+   * @param before The attempts that stood in a run that this one does again, in their order: the first activity of
+   *   an id supersedes the first of that id there, and so on.
+   */
+  constructor(run: string, before: readonly Origin[] = []) {
     this.#run = run;
+    this.#before = before;
   }
 
   /** Return the events that a frame adds. */
@@ -48,7 +55,7 @@ export class Attempts {
       return events;
     }
     if (frame.number > attempt.next) {
-      attempt.lost = attempt.cut ?? (attempt.next === 0 ? "trimmed" : "lost");
+      attempt.lost = attempt.cut ?? (attempt.next === 0 ? this.#cut : "lost");
       const missing = frame.number - attempt.next;
       const cursor = `${prefix}${Position.GAP}`;
       events.push({ v: 1, type: "gap", cursor, origin: attempt.origin, missing, reason: attempt.lost, call: null });
@@ -68,9 +75,25 @@ export class Attempts {
 
   /** Note that the stream lost entries up to the next one. */
   cut(reason: Reason): void {
+    this.#cut = reason;
     for (const attempt of this.#attempts.values()) {
       attempt.cut = reason;
     }
+  }
+
+  /** Return the attempt that stands of each activity: also those of the run before that were not done again. */
+  standing(): Origin[] {
+    const newest = [...this.#newest.values()].map((one) => one.origin);
+    const done = new Map<string, number>();
+    for (const origin of newest) {
+      done.set(origin.activity_id, (done.get(origin.activity_id) ?? 0) + 1);
+    }
+    const rest = this.#before.filter((origin) => {
+      const left = done.get(origin.activity_id) ?? 0;
+      done.set(origin.activity_id, left - 1);
+      return left <= 0;
+    });
+    return [...rest, ...newest];
   }
 
   /** Return the newest attempts that have not said how they ended. */
@@ -97,6 +120,7 @@ export class Attempts {
       attempt.isSuperseded = true;
       return attempt;
     }
+    const superseded = rival?.origin ?? this.#doneBefore(origin);
     this.#newest.set(activity, attempt);
     if (rival !== undefined) {
       rival.isSuperseded = true;
@@ -106,16 +130,22 @@ export class Attempts {
       type: "attempt_started",
       cursor: `${prefix}${Position.STARTED}`,
       origin,
-      supersedes: rival?.origin ?? null,
+      supersedes: superseded,
       superseded_by: null,
     };
     if (this.again) {
       events.push({ ...started, supersedes: origin });
     }
-    if (!this.again || rival !== undefined) {
+    if (!this.again || superseded !== null) {
       events.push(started);
     }
     return attempt;
+  }
+
+  /** Return what stood in the run before of an activity that this run does for the first time. */
+  #doneBefore(origin: Origin): Origin | null {
+    const place = [...this.#newest.values()].filter((one) => one.origin.activity_id === origin.activity_id).length;
+    return this.#before.filter((before) => before.activity_id === origin.activity_id)[place] ?? null;
   }
 }
 

@@ -23,7 +23,10 @@ export class InvalidCursor extends Error {
 }
 
 const FORM = /^1~([A-Za-z0-9_-]+)~([A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?)~([0-9]{1,9})$/;
-const ENTRY = /^[0-9]{1,20}-[0-9]{1,20}$/;
+const ENTRY = /^z?([0-9]{1,20})-z?([0-9]{1,20})$/;
+const WIDTHS = [15, 10] as const; // of both numbers of an id: to the year 33658, and entries of one millisecond
+const WIDEST = 20;
+const LARGEST = 2n ** 64n - 1n;
 const LONGEST = 128;
 
 /**
@@ -42,7 +45,7 @@ export function parseCursor(text: string): Cursor {
   const [, run = "", entries = "", position = ""] = match;
   const parts = entries.split(".");
   const entry = parts.find((part) => !part.startsWith("h")) ?? "";
-  if (entry !== "" && !ENTRY.test(entry)) {
+  if (entry !== "" && !isId(entry)) {
     throw new InvalidCursor("the cursor is of another transport than Redis: pass none to read from the start");
   }
   const isBehind = parts.at(-1) !== entry; // history was read after that entry, so all of the entry was
@@ -54,15 +57,25 @@ export function prefixOf(run: string, entry: string): string {
   return `1~${run}~${entry}~`;
 }
 
-/** Return an id of Redis as entries have it: padded, so that ids sort as strings. */
+/** Whether a text is an id of Redis, padded or not. */
+export function isId(text: string): boolean {
+  const match = ENTRY.exec(text);
+  return match !== null && [match[1], match[2]].every((number) => BigInt(number ?? "") <= LARGEST);
+}
+
+/** Return an id of Redis as entries have it: padded, so that ids sort as strings, also those that a client made up. */
 export function padded(id: string): string {
   const [milliseconds = "", number = ""] = id.split("-");
-  return `${milliseconds.padStart(15, "0")}-${number.padStart(10, "0")}`;
+  return `${wide(milliseconds, WIDTHS[0])}-${wide(number, WIDTHS[1])}`;
+}
+
+function wide(number: string, width: number): string {
+  return number.length > width ? `z${number.padStart(WIDEST, "0")}` : number.padStart(width, "0");
 }
 
 /** Return a padded id as Redis writes it. */
 export function unpadded(entry: string): string {
-  const [milliseconds = "0", number = "0"] = entry.split("-");
+  const [milliseconds = "0", number = "0"] = entry.replaceAll("z", "").split("-");
   return `${BigInt(milliseconds)}-${BigInt(number)}`;
 }
 

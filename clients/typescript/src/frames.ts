@@ -32,6 +32,7 @@ const MOST_BYTES = 16 * 1024 * 1024;
 const MOST_EVENTS = 100_000;
 const DEEPEST = 256;
 const FUTURE = 600_000_000; // microseconds
+const FAR_FUTURE = 86_400_000_000; // by our own clock, which may be wrong by hours
 const LATEST = 253_402_300_800_000_000; // microseconds: the year 10000
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -39,10 +40,17 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * Read a frame.
  *
  * @param stored When Redis stored the entry, in milliseconds; `null` if that is not known.
+ * @param now Milliseconds since 1970: no attempt is of the far future.
  * @param wasSealed Whether a codec has opened it: then it must name its stream.
  * @throws NoFrame if it is none, or one of another stream.
  */
-export function readFrame(data: Uint8Array, stream: StreamName, stored: number | null, wasSealed: boolean): Frame {
+export function readFrame(
+  data: Uint8Array,
+  stream: StreamName,
+  stored: number | null,
+  now: number,
+  wasSealed: boolean,
+): Frame {
   try {
     const body = parsed(data);
     const attempt = text(member(body, "a"));
@@ -60,7 +68,8 @@ export function readFrame(data: Uint8Array, stream: StreamName, stored: number |
       throw new Broken("sealed for another stream");
     }
     const started = origin === null ? 0 : integer(member(object(header), "t"));
-    if (origin !== null && stored !== null && started - stored * 1000 > FUTURE) {
+    const soonest = Math.min((stored ?? Infinity) * 1000 + FUTURE, now * 1000 + FAR_FUTURE);
+    if (origin !== null && started > soonest) {
       throw new Broken("an attempt of the future");
     }
     const open = origin === null ? undefined : member(body, "c");

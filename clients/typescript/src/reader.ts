@@ -1,7 +1,7 @@
 /** Reads the entries of one run in their order; knows no clock and no server. */
 
 import { Attempts } from "./attempts.js";
-import { type Cursor, padded, parseCursor, Position, positionOf, prefixOf, unpadded } from "./cursor.js";
+import { type Cursor, isId, padded, parseCursor, Position, positionOf, prefixOf, unpadded } from "./cursor.js";
 import type { Gap, Origin, StreamEvent } from "./events.js";
 import { type Frame, NoFrame, readFrame, type StreamName } from "./frames.js";
 
@@ -17,6 +17,8 @@ export interface ReaderOptions {
   readonly cursor?: string | null;
   /** Whether the entries were sealed, and a codec has opened them. */
   readonly sealed?: boolean;
+  /** What stood in a run that this one does again, as `standing` of its reader. */
+  readonly before?: readonly Origin[];
 }
 
 /** One reader of one run. */
@@ -35,7 +37,7 @@ export class RunReader {
   /** @throws InvalidCursor if the cursor is none. */
   constructor(stream: StreamName, options: ReaderOptions = {}) {
     this.#stream = stream;
-    this.#attempts = new Attempts(stream.run_id);
+    this.#attempts = new Attempts(stream.run_id, options.before);
     this.#place = options.cursor == null ? null : parseCursor(options.cursor);
     this.#wasSealed = options.sealed ?? false;
     this.#mark = this.#place?.entry ?? "";
@@ -107,7 +109,7 @@ export class RunReader {
    */
   end(begun: string | null = null): StreamEvent[] {
     const events: StreamEvent[] = [];
-    if (!this.#hasBegun && this.readsAll && this.#mark === "" && begun !== null) {
+    if (!this.#hasBegun && this.readsAll && this.#mark === "" && begun !== null && isId(begun)) {
       events.push(this.#gap("trimmed", prefixOf(this.#stream.run_id, "") + Position.GAP));
     }
     return events;
@@ -124,20 +126,32 @@ export class RunReader {
     return gaps.filter((gap) => place?.entry !== furthest || positionOf(gap.cursor) > place.position);
   }
 
+  /** Return the attempt that stands of each activity. */
+  standing(): readonly Origin[] {
+    return this.#attempts.standing();
+  }
+
   /** Report a gap where the stream lost entries after one that was read. */
   cut(reason: "trimmed" | "transport"): StreamEvent[] {
     this.#attempts.cut(reason);
     return [this.#gap(reason, `${prefixOf(this.#stream.run_id, this.#last)}${Position.TAIL - 1}`)];
   }
 
+  /** Report what was before the oldest entry that is there, and is missing. */
   #lostStart(entry: string, frame: Frame | null, begun: string | null): StreamEvent[] {
+    const mark = this.#mark;
+    const first = begun !== null && begun.length <= 100 && isId(begun) ? padded(begun) : "";
+    const isMissing = this.readsAll && !this.#attempts.again;
     const isLost =
-      this.#mark !== ""
-        ? this.#mark < entry
-        : this.readsAll &&
-          !this.#attempts.again &&
-          ((frame?.number ?? 0) > 0 || (begun !== null && padded(begun) < entry));
-    return isLost ? [this.#gap("trimmed", prefixOf(this.#stream.run_id, "") + Position.GAP)] : [];
+      mark !== "" ? mark < entry : isMissing && ((frame?.number ?? 0) > 0 || (first !== "" && first < entry));
+    if (!isLost) {
+      return [];
+    }
+    // A stream that began after the cursor's entry, or in the middle of an attempt, has begun again.
+    const wasTrimmed = first !== "" && (mark !== "" ? first <= mark : first < entry);
+    const reason = wasTrimmed ? "trimmed" : "transport";
+    this.#attempts.cut(reason);
+    return [this.#gap(reason, prefixOf(this.#stream.run_id, "") + Position.GAP)];
   }
 
   /** Return the position up to which all of an entry was read before. */
@@ -151,7 +165,7 @@ export class RunReader {
   #frame(id: string, data: Uint8Array | null): Frame | null {
     try {
       const stored = Number(id.slice(0, id.indexOf("-")));
-      return readFrame(data ?? new Uint8Array(), this.#stream, stored, this.#wasSealed);
+      return readFrame(data ?? new Uint8Array(), this.#stream, stored, Date.now(), this.#wasSealed);
     } catch (error) {
       if (error instanceof NoFrame) {
         this.skipped += 1;

@@ -83,10 +83,20 @@ export async function next(commands: Commands, key: string, after: string, milli
   if (reply === null) {
     return [];
   }
-  // A list of pairs, or a map where the connection speaks RESP3: of one stream, whose entries come last.
-  const streams =
-    reply instanceof Map ? [...reply.entries()] : Array.isArray(reply) ? reply : Object.entries(reply as object);
-  return (streams as unknown[]).flat(1).filter(Array.isArray).flatMap(entriesOf);
+  return streamsIn(reply).flatMap(entriesOf);
+}
+
+/** Return the entries of each stream: a list of pairs, or a map where the connection uses RESP3, in any form. */
+function streamsIn(reply: unknown): unknown[] {
+  if (reply instanceof Map) {
+    return [...reply.values()];
+  }
+  if (!Array.isArray(reply)) {
+    return Object.values(reply as object);
+  }
+  return Array.isArray(reply[0])
+    ? reply.map((pair: unknown) => (pair as unknown[])[1])
+    : reply.filter((_, place) => place % 2 === 1);
 }
 
 /** Return the id of the oldest or the newest entry; empty for none. */

@@ -1,7 +1,7 @@
 /** Joins Redis, which is fast, with Temporal, which knows the end. */
 
 import { parseCursor, Position, prefixOf } from "./cursor.js";
-import type { StreamEvent } from "./events.js";
+import type { Origin, StreamEvent } from "./events.js";
 import type { StreamName } from "./frames.js";
 import { RunReader } from "./reader.js";
 import { Commands, edge, get, Keys, next, type RedisClient } from "./redis.js";
@@ -59,11 +59,12 @@ export async function* subscribe(workflowId: string, options: SubscribeOptions):
   }
   let run = place?.run ?? options.runId ?? (await newest(commands, namespace, workflowId, options));
   let cursor = options.cursor;
+  let before: readonly Origin[] = [];
   const own = await commands.apart();
   try {
     for (;;) {
       const stream = { namespace, workflow_id: workflowId, run_id: run };
-      const reader = new RunReader(stream, cursor === undefined ? {} : { cursor });
+      const reader = new RunReader(stream, { before, ...(cursor === undefined ? {} : { cursor }) });
       const end: Closed | null = yield* follow(own, stream, reader, options);
       if (end === null || signal?.aborted) {
         return;
@@ -75,6 +76,7 @@ export async function* subscribe(workflowId: string, options: SubscribeOptions):
       }
       yield { ...here, type: "run_continued", run_id: end.nextRun };
       run = end.nextRun;
+      before = end.again ? reader.standing() : [];
       cursor = undefined;
     }
   } finally {
@@ -189,6 +191,9 @@ class Insistence {
       try {
         return await command();
       } catch (error) {
+        if (error instanceof TypeError) {
+          throw error; // of this program, not of Redis
+        }
         this.failures += 1;
         since ??= Date.now();
         if (this.#signal.aborted || Date.now() - since > this.#patience) {

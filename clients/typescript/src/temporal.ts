@@ -13,8 +13,14 @@ export interface TemporalClient {
       readonly history?: { readonly events?: readonly object[] | null } | null;
       readonly nextPageToken?: Uint8Array | null;
     }>;
+    describeWorkflowExecution(request: object): Promise<{ readonly workflowExecutionInfo?: RunInfo | null }>;
   };
   readonly connection: { withDeadline<T>(deadline: number, task: () => Promise<T>): Promise<T> };
+}
+
+interface RunInfo {
+  readonly execution?: { readonly runId?: string | null } | null;
+  readonly firstRunId?: string | null;
 }
 
 /** How a run closed. */
@@ -22,6 +28,8 @@ export interface Closed {
   readonly status: StreamEnded["status"];
   /** The run that the workflow goes on in; empty if it does not. */
   readonly nextRun: string;
+  /** Whether that run does again what this one did: a retry, or a reset. */
+  readonly again: boolean;
 }
 
 const CLOSE_EVENT = 2; // HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
@@ -71,7 +79,8 @@ export async function closed(
       answered = Date.now();
       const event = reply.history?.events?.at(-1);
       if (event !== undefined) {
-        return closedBy(event);
+        const found = closedBy(event);
+        return found.nextRun === "" ? { ...found, ...(await resetOf(client, workflowId, runId)) } : found;
       }
       token = reply.nextPageToken?.length ? reply.nextPageToken : null;
     } catch (error) {
@@ -85,10 +94,27 @@ export async function closed(
 
 function closedBy(event: object): Closed {
   for (const [name, status] of Object.entries(STATUS)) {
-    const facts = (event as Record<string, { newExecutionRunId?: string | null } | null>)[name];
+    const facts = (event as Record<string, { newExecutionRunId?: string | null; failure?: unknown } | null>)[name];
     if (facts) {
-      return { status, nextRun: facts.newExecutionRunId ?? "" };
+      const nextRun = facts.newExecutionRunId ?? "";
+      const isContinued = name === "workflowExecutionContinuedAsNewEventAttributes" && !facts.failure;
+      return { status, nextRun, again: nextRun !== "" && !isContinued && status !== "completed" };
     }
   }
-  return { status: "unknown", nextRun: "" };
+  return { status: "unknown", nextRun: "", again: false };
+}
+
+/** Return the run that a reset started: it closes a running one, and follows a closed one later. */
+async function resetOf(client: TemporalClient, workflowId: string, runId: string): Promise<Partial<Closed>> {
+  const described = async (execution: object): Promise<RunInfo | null | undefined> =>
+    (
+      await client.workflowService.describeWorkflowExecution({ namespace: client.options.namespace, execution })
+    ).workflowExecutionInfo;
+  const newest = await described({ workflowId });
+  const nextRun = newest?.execution?.runId ?? "";
+  if (nextRun === runId || nextRun === "") {
+    return {};
+  }
+  const old = await described({ workflowId, runId });
+  return newest?.firstRunId && newest.firstRunId === old?.firstRunId ? { nextRun, again: true } : {};
 }

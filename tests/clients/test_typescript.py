@@ -1,0 +1,249 @@
+"""The TypeScript client against real servers: it yields what our own reader yields, event by event."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from contextlib import asynccontextmanager
+
+import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client
+
+from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
+from temporal_token_interceptor.conformance.case import named_cases
+from temporal_token_interceptor.conformance.generated import generated_cases
+from temporal_token_interceptor.conformance.runner import outcomes
+from tests.faults.play import Play, Script, Speech
+from tests.faults.worker import serving
+from tests.support.pages import ROOT
+
+BUILT = ROOT / "build" / "typescript"
+LIBRARIES = ("ioredis", "redis")
+# Events whose cursor names a place in Temporal's history, which the TypeScript reader does not read.
+BETWEEN_RUNS = ("run_continued", "stream_ended")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    """The client, compiled by `make clients`."""
+    if shutil.which("node") is None or not (BUILT / "dist").is_dir():
+        pytest.fail("the TypeScript client is not built: run `make clients`")
+
+
+def program(library, redis_url, client, workflow_id, *, leaving=0):
+    """The command that prints the events of a workflow."""
+    address = client.service_client.config.target_host
+    return ["node", str(BUILT / "tests" / "read.mjs"), library, redis_url, address, workflow_id, str(leaving)]
+
+
+async def read(command):
+    """Everything that a reader prints."""
+    return [json.loads(line) for line in (await printed(command)).splitlines()]
+
+
+async def printed(command, **environment):
+    """What a program prints."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, err.decode()[-2_000:]
+    return out.decode()
+
+
+def comparable(events):
+    """Events without what may differ: the cursors of what comes after the last entry of a run."""
+    return [
+        {**event, "cursor": ""} if event["type"] in BETWEEN_RUNS else event for event in map(dict, events)
+    ]
+
+
+@asynccontextmanager
+async def played(client, redis_url, script):
+    """A workflow that runs on a worker of ours; yields its id and a reader of ours."""
+    async with RedisStreamBackend(redis_url) as backend:
+        own = await Client.connect(client.service_client.config.target_host)
+        queue = f"typescript-{uuid.uuid4().hex[:8]}"
+        async with serving(own, backend, queue):
+            handle = await client.start_workflow(Play.run, script, id=queue, task_queue=queue)
+            yield handle, TokenSubscriber(client, backend)
+
+
+async def ours(subscriber, workflow_id):
+    """What our own reader yields of a workflow that has ended."""
+    runs = subscriber.subscribe(workflow_id, runs="all")
+    return [event.to_json() async for event in runs]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("leaving", [0, 1])
+async def test_a_running_workflow_is_read_to_its_end(client, redis_url, library, leaving):
+    """Live, and by a reader that leaves after each event and comes back: exactly what ours yields."""
+    async with played(client, redis_url, Script(Speech(calls=2, tokens=30, delay=0.01))) as (
+        handle,
+        subscriber,
+    ):
+        found = await read(program(library, redis_url, client, handle.id, leaving=leaving))
+        expected = await ours(subscriber, handle.id)
+
+    assert comparable(found) == comparable(expected)
+    assert [event["type"] for event in found].count("token") == 60
+    assert found[-1]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(Speech(tokens=120, delay=0.01, deaf=True), start_to_close=0.6),
+        Script(Speech(tokens=20, delay=0.005), continues=3),
+    ],
+    ids=["a zombie beside its successor", "continued as new"],
+)
+async def test_what_ours_takes_back_this_one_takes_back(client, redis_url, script):
+    """Attempts that time out and go on to write; runs that follow each other."""
+    async with played(client, redis_url, script) as (handle, subscriber):
+        first = handle.first_execution_run_id
+        found = await read(program("ioredis", redis_url, client, handle.id, leaving=7))
+        expected = [event.to_json() async for event in subscriber.subscribe(handle.id, first)]
+
+    starts = [event["origin"]["run_id"] for event in found if event["type"] == "attempt_started"]
+    assert comparable(found) == comparable(expected)[-len(found) :]
+    assert len(starts) >= 2 or script.continues
+
+
+async def test_a_reset_run_takes_back_what_it_does_again(client, redis_url):
+    """The second run supersedes the attempts of the first."""
+    script = Script(Speech(tokens=60, delay=0.01))
+    async with played(client, redis_url, script) as (handle, subscriber):
+        run = handle.first_execution_run_id
+        command = [*program("redis", redis_url, client, handle.id), f"1~{run}~~0"]  # the first run
+        reading = asyncio.ensure_future(read(command))
+        async for event in subscriber.subscribe(handle.id, run):
+            if event.to_json()["type"] == "token":
+                break
+        await reset(client, handle.id, run)
+        found = await reading
+        expected = [event.to_json() async for event in subscriber.subscribe(handle.id, run)]
+
+    assert comparable(found) == comparable(expected)
+    taken_back = [event["supersedes"] for event in found if event["type"] == "attempt_started"]
+    assert [one and one["run_id"] for one in taken_back] == [None, run]
+
+
+async def test_a_killed_reader_goes_on_where_it_was(client, redis_url):
+    """A process that ends by SIGKILL, five times; the next one has the last cursor."""
+    script = Script(Speech(tokens=150, delay=0.01))
+    async with played(client, redis_url, script) as (handle, subscriber):
+        found = []
+        for _ in range(5):
+            found += await killed(resumed(redis_url, client, handle.id, found), after=12)
+        found += await read(resumed(redis_url, client, handle.id, found))
+        expected = await ours(subscriber, handle.id)
+
+    assert comparable(found) == comparable(expected)
+
+
+def resumed(redis_url, client, workflow_id, found):
+    """The command of a reader that goes on behind the last event."""
+    command = program("ioredis", redis_url, client, workflow_id)
+    return [*command, found[-1]["cursor"]] if found else command
+
+
+async def killed(command, *, after):
+    """The events that a reader has printed when it is killed."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    found = []
+    try:
+        async with asyncio.timeout(30):
+            while len(found) < after and (line := await process.stdout.readline()):
+                found.append(json.loads(line))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    return found
+
+
+async def reset(client, workflow_id, run_id):
+    """Do a run again from its first workflow task."""
+    await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+            reason="a test",
+            workflow_task_finish_event_id=3,
+            request_id=uuid.uuid4().hex,
+        )
+    )
+
+
+async def test_the_typescript_reader_passes_the_conformance_suite():
+    """All named cases and a part of the streams; `make conformance` runs all."""
+    cases = [*named_cases(), *await generated_cases(100)]
+
+    found = await outcomes(["node", str(BUILT / "dist" / "conformance.js")], cases)
+
+    assert [outcome for outcome in found if outcome.wrong] == []
+    assert len(found) == len(cases)
+
+
+def test_the_package_is_small_and_can_be_published():
+    """`npm pack`, publint and attw have nothing to say against it."""
+    packed = json.loads(subprocess.check_output(["npm", "pack", "--dry-run", "--json"], cwd=BUILT))  # noqa: S607
+    (package,) = packed if isinstance(packed, list) else packed.values()
+    names = {file["path"] for file in package["files"]}
+
+    assert {"package.json", "README.md", "dist/index.js", "dist/index.d.ts"} <= names
+    assert package["size"] < 40_000
+    for tool in (["publint", "--strict"], ["attw", "--pack", ".", "--profile", "esm-only"]):
+        subprocess.run(["npx", "--no-install", *tool], cwd=BUILT, check=True, capture_output=True)  # noqa: S603, S607
+
+
+@pytest.mark.parametrize("example", ["route", "hono"])
+async def test_an_example_serves_the_events_and_resumes(client, redis_url, example, monkeypatch):
+    """A route handler as Next.js calls it, and a Hono app: server-sent events whose ids are cursors."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", client.service_client.config.target_host)
+    handlers = ["node", str(BUILT / "tests" / "handlers.mjs")]
+    async with played(client, redis_url, Script(Speech(tokens=20, delay=0.005))) as (handle, subscriber):
+        whole = sent(await printed([*handlers, handle.id, example]))
+        rest = sent(await printed([*handlers, handle.id, example, whole[9]["cursor"]]))
+        expected = await ours(subscriber, handle.id)
+
+    assert comparable(whole) == comparable(expected)
+    assert rest == whole[10:]
+
+
+def sent(text):
+    """The events of a stream of server-sent events."""
+    return [
+        json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")
+    ]
+
+
+async def test_the_readme_shows_a_program_that_runs(client, redis_url):
+    """The snippet of the client's README, with the connections of the examples."""
+    readme = (ROOT / "clients" / "typescript" / "README.md").read_text(encoding="utf-8")
+    snippet = readme.partition("```ts\n")[2].partition("```")[0]
+    async with played(client, redis_url, Script(Speech(tokens=5))) as (handle, _):
+        (result,) = await handle.result()
+        program = BUILT / "examples" / "readme.mjs"
+        connections = 'import { connection, redis, temporal } from "./connections.mjs";\n'
+        leaving = "await connection.close();\nawait redis.quit();\n"
+        program.write_text(connections + snippet.replace("order-7", handle.id) + leaving, encoding="utf-8")
+        address = client.service_client.config.target_host
+        out = await printed(["node", str(program)], REDIS_URL=redis_url, TEMPORAL_ADDRESS=address)
+
+    assert out == "".join(result.values())
