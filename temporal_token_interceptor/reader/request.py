@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Literal, get_args
 
 from temporal_token_interceptor._arguments import duration, one_of
-from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.protocol.cursor import Cursor
 
 OnRetry = Literal["reset", "hold", "annotate"]
@@ -79,6 +79,15 @@ class ReadRequest:
     def skips(self) -> bool:
         """Whether to leave out what is there already."""
         return self.start == "now" and self.place is None
+
+    def not_found(self, error: StreamNotFound) -> StreamNotFound:
+        """Return the error, or what it means where a cursor was passed."""
+        if self.place is None:
+            return error
+        return StreamNotFound(
+            f"the cursor is of run {self.place.run_id!r}, and Temporal knows no such run of workflow "
+            f"{self.workflow_id!r}: pass it with the workflow that it came from, or start without one"
+        )
 
     def next_run(self, run_id: str) -> ReadRequest:
         """Return the request for the run that the workflow goes on in: all of it."""

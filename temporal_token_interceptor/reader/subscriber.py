@@ -17,11 +17,10 @@ from temporal_token_interceptor.reader.many import ManyWorkflows
 from temporal_token_interceptor.reader.namespaces import Namespaces
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
-from temporal_token_interceptor.reader.subscription import Subscription
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.temporal.heartbeats import LIVE, began_in
 from temporal_token_interceptor.reader.tree import WorkflowTree
-from temporal_token_interceptor.reader.workflow_stream import Runs
+from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
 from temporal_token_interceptor.transport.base import TimedSource, TokenSource
 

@@ -25,8 +25,8 @@ from temporal_token_interceptor.reader.merge import Merge, Over
 from temporal_token_interceptor.reader.namespaces import Namespaces
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.short_cursors import ShortCursors
-from temporal_token_interceptor.reader.subscription import cut_error
 from temporal_token_interceptor.reader.temporal.children import ChildEnded, ChildStarted, RunEnded
+from temporal_token_interceptor.reader.workflow_stream import cut_error
 
 logger = logging.getLogger(__name__)
 

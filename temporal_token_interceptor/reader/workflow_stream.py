@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from temporal_token_interceptor._tasks import joined, started, stopping, unless
-from temporal_token_interceptor.encryption import FrameCodec
-from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
-from temporal_token_interceptor.events import Origin, RunContinued, Status, StreamEnded
+from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound, TokenStreamError
+from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.reader.entry_cache import EntryCache
 from temporal_token_interceptor.reader.feed import Feed
 from temporal_token_interceptor.reader.request import OnRetry, ReadRequest
 from temporal_token_interceptor.reader.run_stream import Batches, RunStream
@@ -29,8 +26,7 @@ from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import ActivityCompletion
 from temporal_token_interceptor.reader.temporal.asking import Closed
 from temporal_token_interceptor.reader.temporal.found import found
-from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats, shared_heartbeats
-from temporal_token_interceptor.reader.temporal.history import RunHistory
+from temporal_token_interceptor.reader.temporal.shared_parts import SharedParts
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry, subscription_telemetry
 from temporal_token_interceptor.transport.base import TokenSource
@@ -42,6 +38,65 @@ logger = logging.getLogger(__name__)
 
 # How often a client without Temporal asks the transport for a run that has not begun.
 _POINTER_PAUSE = 0.1
+
+
+class Subscription(AsyncGenerator[Event]):
+    """The door: what comes here in lists leaves as single events, one for each step of the user's loop.
+
+    A wait for the next event may be cancelled, as `asyncio.wait_for(anext(events), 15)` does. That ends the
+    generators beneath, and the loop around would end as if the stream had: here it is an error (`is_cut`).
+
+    Args:
+        batches: The lists; none is empty.
+    """
+
+    __slots__ = ("_batches", "_coming", "is_cut")
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._coming: Iterator[Event] = iter(())
+        self.is_cut = False
+
+    async def __anext__(self) -> Event:
+        """Return the next event.
+
+        Raises:
+            TokenStreamError: a wait before was cancelled.
+        """
+        for event in self._coming:
+            return event
+        if self.is_cut:
+            raise cut_error()
+        try:
+            batch = await anext(self._batches)
+        except asyncio.CancelledError:
+            self.is_cut = True
+            raise
+        self._coming = iter(batch)
+        return next(self._coming)
+
+    async def asend(self, value: None) -> Event:  # noqa: ARG002 - what is sent goes nowhere, as in the batches
+        """Return the next event."""
+        return await self.__anext__()
+
+    async def athrow(self, kind: Any, value: Any = None, traceback: Any = None) -> Event:
+        """Raise an error where the next list would come."""
+        self._coming = iter(await self._batches.athrow(kind, value, traceback))
+        return next(self._coming)
+
+    async def aclose(self) -> None:
+        """Leave."""
+        self._coming = iter(())
+        await self._batches.aclose()
+
+
+def cut_error() -> TokenStreamError:
+    """Return the error of who goes on where a cancelled wait has ended the subscription."""
+    return TokenStreamError(
+        "the subscription has ended: a wait for its next event was cancelled, as by asyncio.wait_for or "
+        "asyncio.timeout. Keep one task of anext(events) and wait for that by asyncio.wait, or subscribe "
+        "again with the cursor of the last event"
+    )
 
 
 class Runs:
@@ -72,7 +127,6 @@ class Runs:
         accepts_plain: bool = False,
         statistics: ReaderStatistics | None = None,
     ) -> None:
-        self._accepts_plain = accepts_plain
         self.statistics = statistics or ReaderStatistics()
         self.client = client
         self._source = source
@@ -80,9 +134,7 @@ class Runs:
         self._start_timeout = start_timeout
         self.workflows = Completion(client, patience=patience) if client is not None else None
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
-        self._data_converter = client.data_converter if client is not None else None
-        self._caches: WeakValueDictionary[StreamKey, EntryCache] = WeakValueDictionary()
-        self._histories: WeakValueDictionary[StreamKey, RunHistory] = WeakValueDictionary()
+        self._shared = SharedParts(client, self.workflows, source, accepts_plain=accepts_plain)
         self._silence = SilenceHint(self.workflows, has_transport=source is not None)
 
     async def batches(self, request: ReadRequest) -> Batches:
@@ -102,7 +154,7 @@ class Runs:
                         if events:
                             yield events
             except StreamNotFound as error:
-                raise _not_found(error, request) from error.__cause__
+                raise request.not_found(error) from error.__cause__
 
     async def _batches(self, request: ReadRequest, telemetry: SubscriptionTelemetry | None) -> Batches:
         completion = self._activities if request.is_standalone else self.workflows
@@ -192,14 +244,14 @@ class Runs:
         telemetry: SubscriptionTelemetry | None = None,
     ) -> RunStream:
         key = StreamKey(self._namespace, request.workflow_id, run_id)
-        history = None if request.is_standalone else self._history(key)
+        history = None if request.is_standalone else self._shared.history(key)
         return RunStream(
             key,
             request,
             self._source,
             history,
-            None if request.is_standalone else self._heartbeats(key),
-            cache=self._cache(key),
+            None if request.is_standalone else self._shared.heartbeats(key),
+            cache=self._shared.cache(key),
             statistics=self.statistics,
             before=before,
             telemetry=telemetry,
@@ -225,29 +277,6 @@ class Runs:
             return None
         watching = self._silence.watch(stream, request.workflow_id, run_id)
         return started(watching, f"token-stream hint for {request.workflow_id}")
-
-    def _history(self, stream: StreamKey) -> RunHistory | None:
-        """Return the history of a run: the same for all its subscribers, who share what was read in it."""
-        if self.client is None or self.workflows is None:
-            return None
-        history = self._histories.get(stream)
-        if history is None:
-            history = self._histories[stream] = RunHistory(self.client, self.workflows, stream)
-        return history
-
-    def _heartbeats(self, stream: StreamKey) -> RunHeartbeats | None:
-        """Return the heartbeats of a run, where there is no transport: the same for all of the process."""
-        if self._source is not None or self.client is None or self.workflows is None:
-            return None
-        return shared_heartbeats(self.client, self.workflows, stream)
-
-    def _cache(self, stream: StreamKey) -> EntryCache:
-        """Return what opens and decodes the entries of a stream: the same for all its readers."""
-        cache = self._caches.get(stream)
-        if cache is None:
-            codec = FrameCodec(self._data_converter, stream)
-            cache = self._caches[stream] = EntryCache(stream, codec, accepts_plain=self._accepts_plain)
-        return cache
 
     async def first_run(self, request: ReadRequest) -> str | None:
         """Return the run that a request begins with; wait for it; None if its `until`, a future, comes first.
@@ -297,16 +326,6 @@ class Runs:
                 )
             await asyncio.sleep(_POINTER_PAUSE)
         return run
-
-
-def _not_found(error: StreamNotFound, request: ReadRequest) -> StreamNotFound:
-    """Return the error, or what it means where a cursor was passed."""
-    if request.place is None:
-        return error
-    return StreamNotFound(
-        f"the cursor is of run {request.place.run_id!r}, and Temporal knows no such run of workflow "
-        f"{request.workflow_id!r}: pass it with the workflow that it came from, or start without one"
-    )
 
 
 async def _closed(

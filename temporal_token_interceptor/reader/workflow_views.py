@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
-from temporal_token_interceptor.reader.subscription import Subscription, cut_error
 from temporal_token_interceptor.reader.temporal.asking import RunDescription
-from temporal_token_interceptor.reader.workflow_stream import Runs
+from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription, cut_error
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.snapshot import Snapshot
 from temporal_token_interceptor.views.snapshot_fold import Fold

@@ -103,7 +103,7 @@ async def test_nothing_is_kept_once_the_last_reader_has_left(monkeypatch):
             super().__init__(*args, **options)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr("temporal_token_interceptor.reader.workflow_stream.EntryCache", Watched)
+    monkeypatch.setattr("temporal_token_interceptor.reader.temporal.shared_parts.EntryCache", Watched)
     backend = MemoryStreamBackend()
     await backend.write(STREAM, an_entry(0).data)
     subscriber = TokenSubscriber(None, backend)
@@ -137,7 +137,7 @@ async def test_a_reader_that_leaves_early_is_counted_out(left):
     until = asyncio.get_running_loop().create_future()
     events = subscriber.subscribe(STREAM.workflow_id, STREAM.run_id, until=until)
     await anext(events)
-    (cache,) = subscriber._runs._caches.values()
+    (cache,) = subscriber._runs._shared._caches.values()
     assert cache.readers == 1
 
     if left == "by cancelling":
