@@ -274,6 +274,7 @@ export interface Origin {
   readonly attempt_id: string;
   readonly started_time: string;
   readonly scheduled_time: string | null;
+  readonly parent: string | null;
 }
 
 /** One call of a model, as known when it started; shared by all events of the call. */

@@ -207,6 +207,7 @@ function originOf(facts: Facts, attempt: string): Origin {
     attempt_id: attempt,
     started_time: timeOf(integer(member(facts, "t"))),
     scheduled_time: scheduled === null ? null : timeOf(scheduled),
+    parent: null,
   };
 }
 
