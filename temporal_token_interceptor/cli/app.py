@@ -134,7 +134,7 @@ def serve(
     try:
         from temporal_token_interceptor.cli import serve as serving  # noqa: PLC0415 - needs an extra
     except ModuleNotFoundError as missing:
-        if missing.name not in {"starlette", "uvicorn"}:
+        if missing.name not in {"itsdangerous", "starlette", "uvicorn"}:
             raise
         sys.stderr.write("tti serve needs its libraries: pip install 'temporal-token-interceptor[serve]'\n")
         raise typer.Exit(2) from None

@@ -109,6 +109,8 @@ async def check_command(line, redis_client):  # noqa: C901, PLR0912 - one case a
             assert {name.partition("[")[0] for name in names} <= {"temporal-token-interceptor", *known}, line
         case ["tti", "serve", "--authorize", name]:  # test_serve.py runs it with functions of its own
             assert re.fullmatch(r"[\w.]+:\w+", name), line
+        case ["curl", "-N", url]:
+            assert re.fullmatch(r"http://127\.0\.0\.1:8080/v1/workflows/[\w-]+/events", url), line
         case ["temporal", "server", "start-dev"]:
             assert find_temporal(), line
         case ["redis-server"]:

@@ -35,16 +35,20 @@ async def served(client, backend, authorize=anyone, **options):
             await app.aclose()
 
 
-@asynccontextmanager
-async def finished(client, backend):
+def finished(client, backend):
     """The id of a workflow whose first attempt died in mid-sentence."""
+    return answered(client, backend, unique("gateway/with a slash"))
+
+
+@asynccontextmanager
+async def answered(client, backend, workflow_id):
+    """The same, under an id of one's own."""
 
     @activity.defn
     async def flaky(argument: Any) -> str:
         pieces = [*WORDS[:2], RuntimeError("lost")] if activity.info().attempt == 1 else WORDS
         return (await ScriptedChatModel.saying(*pieces).ainvoke("?")).text
 
-    workflow_id = unique("gateway/with a slash")
     async with streaming_worker(client, backend, [flaky]) as queue:
         await client.execute_workflow(
             RunActivity.run, args=["flaky", None, False, 2], id=workflow_id, task_queue=queue

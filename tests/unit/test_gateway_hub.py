@@ -1,17 +1,22 @@
 """A hub gives each client, however slow, the whole state; and keeps no more of it than its bound."""
 
 import asyncio
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from temporal_token_interceptor.errors import TransportUnavailable
+from temporal_token_interceptor.events import AttemptStarted, RunContinued, TokenEvent
 from temporal_token_interceptor.gateway import hub as hub_module
+from temporal_token_interceptor.gateway.encoder import NativeEvents, NativeLines
 from temporal_token_interceptor.gateway.hub import Hub, Hubs, Key
 from temporal_token_interceptor.gateway.replay import Replay
+from temporal_token_interceptor.gateway.shared_writes import SharedWrites
 from temporal_token_interceptor.views.changes import View
 from temporal_token_interceptor.views.projector import Projector
-from tests.support.projected import a_stream, flat, folded
+from tests.support.frames import a_call, an_origin
+from tests.support.projected import STARTED, a_stream, flat, folded
 
 
 async def yielded(events, gate=None):
@@ -159,3 +164,100 @@ async def test_a_replay_reports_why_it_ended():
 
     assert first
     assert isinstance(error, TransportUnavailable)
+
+
+async def test_a_state_does_not_grow_with_the_runs(monkeypatch):
+    """Of earlier runs the oldest are forgotten; the last two are whole, and nobody is sent a `remove`."""
+    monkeypatch.setattr(hub_module, "KEPT_ITEMS", 12)
+    runs = [f"{number}1111111-run" for number in range(9)]
+
+    def events():
+        for number, run_id in enumerate(runs):
+            origin = replace(an_origin(), run_id=run_id, attempt_id=f"attempt-{number}")
+            yield AttemptStarted(origin=origin, cursor=f"1~{run_id}~1700000000{number}00-0~0")
+            for call in range(2):
+                yield TokenEvent(
+                    f"{number}.{call} ",
+                    "node",
+                    0,
+                    origin=origin,
+                    call=replace(a_call(), ordinal=call),
+                    cursor=f"1~{run_id}~1700000000{number}00-0~{call + 2}",
+                )
+            if number + 1 < len(runs):
+                after = runs[number + 1]
+                yield RunContinued(run_id=after, cursor=f"1~{after}~~0")
+
+    hub, woken = Hub(yielded(list(events()))), asyncio.Event()
+    client = hub.client(None, woken)
+    await asyncio.wait({hub._reading})
+    changes = [change.op for change, _ in hub._recent]
+    view, _ = client.take()
+
+    texts = [item.text for item in view.items.values() if item.kind == "text"]
+    assert texts == ["6.0 ", "6.1 ", "7.0 ", "7.1 ", "8.0 ", "8.1 "]
+    assert "remove" not in changes
+    assert all(not item.parent or item.parent in view.items for item in view.items.values())
+
+
+async def test_what_is_remembered_has_a_bound_in_bytes(monkeypatch):
+    """A few large changes are as much as many small ones, for the hub and for a client that waits."""
+    monkeypatch.setattr(hub_module, "REMEMBERED_BYTES", 3_000)
+    monkeypatch.setattr(hub_module, "WAITING_BYTES", 3_000)
+    origin, call = an_origin(), a_call()
+    events = [
+        TokenEvent(
+            "x" * 1_000, "node", at, origin=origin, call=call, cursor=f"1~run~{1_700_000_000_000 + at}-0~2"
+        )
+        for at in range(50)
+    ]
+
+    hub, woken = Hub(yielded(events)), asyncio.Event()
+    client = hub.client(None, woken)
+    client.take()
+    await asyncio.wait({hub._reading})
+
+    assert len(hub._recent) == 2
+    assert client.is_late
+    assert not client._waiting
+
+
+async def test_changes_are_numbered_from_the_start_of_the_run():
+    """By Temporal, which is asked once; so every process numbers alike, also after trimming."""
+    asked = []
+
+    async def run_started(run_id):
+        asked.append(run_id)
+        return STARTED
+
+    events = [event for event in a_stream(Random(3)) if event.cursor]
+    projector = Projector(run_started=STARTED)
+    expected = flat([projector.read(event) for event in events])
+
+    hub = Hub(yielded(events), run_started)
+    await asyncio.wait({hub._reading})
+    replay = Replay(yielded(events), woken := asyncio.Event(), "", run_started)
+    made = []
+    while not replay.has_ended:
+        await asyncio.wait_for(woken.wait(), 5)
+        woken.clear()
+        made += replay.take()
+    await replay.close()
+
+    assert [change for change, _ in hub._recent] == made == expected
+    assert asked == [events[0].cursor.split("~")[1]] * 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_what_is_encoded_once_is_what_each_would_get(seed):
+    """Clients of any speed take other changes together; each gets what an encoder of its own would write."""
+    random, written = Random(seed), SharedWrites()
+    projector = Projector()
+    changes = flat([projector.read(event) for event in a_stream(random)])
+
+    for _ in range(200):
+        begin = random.randrange(len(changes))
+        few = changes[begin : begin + random.randint(1, 5)]
+        encoder = random.choice([NativeEvents(), NativeLines(), NativeEvents("a"), NativeLines("b")])
+        assert written.encode(encoder, few) == encoder.encode(few)
+    assert len(written._kept) <= 8
