@@ -8,7 +8,7 @@ NPM_INSTALL := npm install --silent --no-package-lock --no-audit --no-fund --omi
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz conformance clients clients-newest
-.PHONY: peers check lowest newest bench leak many clean
+.PHONY: peers check lowest newest bench leak viewers many clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
@@ -90,6 +90,9 @@ leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one pr
 
 many: .venv/.installed  ## Follow a hundred workflows in one stream, cut and resumed 20 times
 	@TTI_TEST_MANY=100 $(PY) -m pytest -s tests/integration/test_many_workflows.py
+
+viewers: .venv/.installed  ## Show that slow clients of the gateway get everything: 320 at once
+	@TTI_TEST_SLOW_CLIENTS=320 $(PY) -m pytest -s tests/integration/test_gateway_load.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-peers .peers .nox .hypothesis
