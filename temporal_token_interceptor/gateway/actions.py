@@ -87,7 +87,7 @@ def action_routes(actions: Actions, most: int) -> Sequence[BaseRoute]:
 
     async def start(request: Request) -> Response:
         workflow_id = await actions.start(request, await json_body(request, most))
-        location = request.url_for("events", workflow_id=quote(workflow_id, safe="")).path
+        location = f"{request.scope.get('root_path', '')}/v1/workflows/{quote(workflow_id)}/events"
         return JSONResponse({"workflow": workflow_id}, 201, headers=HEADERS | {"Location": location})
 
     async def cancel(request: Request) -> Response:

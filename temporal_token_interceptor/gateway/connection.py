@@ -70,6 +70,7 @@ class Feed:
         narrow: What it wants to see of that.
         ask: Asks again what the client may; raises `Problem` if it may not.
         encode: As the encoder's, where others have encoded the same; for those who see all.
+        cursor: What the client has.
 
     Attributes:
         cursor: Resumes right after what was written.
@@ -85,10 +86,11 @@ class Feed:
         narrow: Callable[[Visible], Visible],
         ask: Callable[[], Awaitable[Allow]],
         encode: Callable[[Sequence[Change]], bytes] | None = None,
+        cursor: str = "",
     ) -> None:
         self.encoder = encoder
         self.client = client
-        self.cursor = ""
+        self.cursor = cursor
         self._encode = encode or encoder.encode
         self._narrow = narrow
         self._ask = ask
@@ -134,21 +136,20 @@ class Connection:
         frame: What belongs to the whole connection is in its words: the beginning, pings, the end.
         times: Of the gateway.
         watch: Is reported to.
-        place: Encodes the cursors of all feeds, in the order of `names`, for a connection that has many.
-        names: The workflows in the order in which the client asked for them.
+        stays: Whether the connection lives on without feeds.
 
     Attributes:
         feeds: By workflow; those that have ended are taken out.
         woken: To be set when a feed has something.
         is_draining: Whether the server stops.
-        stays: Whether the connection lives on without feeds.
+        place: Returns the cursors of all feeds, encoded, for a connection that has many.
     """
 
     def __init__(self, frame: Encoder, times: Times, watch: Watch, *, stays: bool = False) -> None:
         self.feeds: dict[str, Feed] = {}
         self.woken = asyncio.Event()
         self.is_draining = False
-        self.stays = stays
+        self._stays = stays
         self.place: Callable[[], bytes] | None = None
         self._frame = frame
         self._timer: asyncio.TimerHandle | None = None
@@ -166,7 +167,7 @@ class Connection:
         checked = placed = wrote = loop.time()
         self._beat(loop)
         try:
-            while self.feeds or self.stays:
+            while self.feeds or self._stays:
                 await self.woken.wait()
                 self.woken.clear()
                 now = loop.time()

@@ -22,7 +22,7 @@ def native(streams: Streams) -> Sequence[BaseRoute]:
     """Return the routes of the native format."""
     routes = _Native(streams)
     return [
-        Route("/v1/workflows/{workflow_id:path}/events", routes.events, methods=["GET"], name="events"),
+        Route("/v1/workflows/{workflow_id:path}/events", routes.events, methods=["GET"]),
         Route("/v1/workflows/{workflow_id:path}/snapshot", routes.snapshot, methods=["GET"]),
         Route("/v1/events", routes.many, methods=["GET", "POST"]),
         Route("/v1/snapshot", routes.snapshot, methods=["GET"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -14,7 +15,9 @@ from temporal_token_interceptor.errors import (
     StreamNotFound,
     TransportUnavailable,
 )
-from temporal_token_interceptor.gateway.access import Deny
+from temporal_token_interceptor.gateway.access import Allow, Authorize, Deny, Target
+
+logger = logging.getLogger(__name__)
 
 HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept"}
 """Of all answers that are made for one client: no cache and no proxy keeps them or holds them back."""
@@ -59,11 +62,27 @@ async def answer(request: Request, error: Exception) -> Response:
     return JSONResponse(body, error.status, media_type="application/problem+json", headers=headers)
 
 
-def refusal(denied: Deny) -> Problem:
-    """Return how a client is answered that `authorize` denied."""
-    if denied.hide:
-        return Problem(404, "there is no such workflow")
-    return Problem(denied.status, "log in first" if denied.status == 401 else "not allowed")
+async def asked_for(authorize: Authorize, request: Request, target: Target) -> Allow:
+    """Return what the host's function allows. Whatever is not `Allow` allows nothing.
+
+    Raises:
+        Problem: it denies, or it failed: then the log has the reason.
+    """
+    try:
+        answer = await authorize(request, target)
+    except Problem:
+        raise
+    except Exception as error:
+        logger.exception("the gateway's authorize function failed")
+        raise Problem(500, "authorize failed: the server's log has the reason") from error
+    if isinstance(answer, Allow):
+        return answer
+    if not isinstance(answer, Deny):
+        logger.error("the gateway's authorize function returned %s: Allow(...) or Deny(...)", type(answer))
+        raise Problem(500, "authorize failed: the server's log has the reason")
+    if answer.hide:
+        raise Problem(404, "there is no such workflow")
+    raise Problem(answer.status, "log in first" if answer.status == 401 else "not allowed")
 
 
 def problem_of(error: Exception) -> Problem:

@@ -21,14 +21,14 @@ from starlette.routing import BaseRoute
 
 from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
 from temporal_token_interceptor.events import Event
-from temporal_token_interceptor.gateway.access import Allow, Authorize, Deny, Target
+from temporal_token_interceptor.gateway.access import Allow, Authorize, Target
 from temporal_token_interceptor.gateway.actions import Actions, Cancel, Start
 from temporal_token_interceptor.gateway.connection import Client, Connection, Feed, Times, soon
 from temporal_token_interceptor.gateway.encoder import Encoder, NativeEvents
 from temporal_token_interceptor.gateway.hub import HubClient, Hubs, Key
 from temporal_token_interceptor.gateway.limits import Connections, Limits
 from temporal_token_interceptor.gateway.numbering import RunStarted, run_started
-from temporal_token_interceptor.gateway.problem import HEADERS, Problem, problem_of, refusal
+from temporal_token_interceptor.gateway.problem import HEADERS, Problem, asked_for, problem_of
 from temporal_token_interceptor.gateway.raw_events import RawEvents
 from temporal_token_interceptor.gateway.replay import Replay
 from temporal_token_interceptor.gateway.response import StreamResponse
@@ -105,10 +105,7 @@ class Streams:
         """
         if self.tokens is not None and (token := request.query_params.get("token")) is not None:
             return self.tokens.allow(token, target, is_resuming=again or bool(cursor_of(request)))
-        answer = await self._authorize(request, target)
-        if isinstance(answer, Deny):
-            raise refusal(answer)
-        return answer
+        return await asked_for(self._authorize, request, target)
 
     async def serve(self, asked: StreamRequest) -> Response:
         """Return the response that streams what was asked for; it ends with the workflow.
@@ -158,7 +155,7 @@ class Streams:
         return allowed.visible.narrowed(asked.nodes, asked.kinds).view(view), cursor
 
     async def _response(self, plan: _Plan) -> Response:
-        places = [_parsed(asked.cursor) for asked in plan.every]
+        has_all = [_is_at_the_end(asked.cursor) for asked in plan.every]
         for asked in plan.every:
             try:
                 plan.allowed[asked.target.workflow_id] = await self.admitted(asked)
@@ -168,8 +165,10 @@ class Streams:
                 plan.refused.append(asked.encoder.problem(problem.status, problem.detail))
         if self.is_draining:
             raise Problem(503, "the server is stopping: come again", {"Retry-After": "5"})
-        if all(one is not None and one.position == Position.END for one in places):
+        if all(has_all):
             return Response(status_code=204, headers=HEADERS)  # the client has all; it stops an EventSource
+        if plan.every[0].request.method == "HEAD":
+            return Response(media_type=plan.frame.media_type, headers=HEADERS)
         principal = next((one.principal for one in plan.allowed.values()), None)
         self.connections.check(list(plan.allowed), principal)
         counted = self.connections.counted(list(plan.allowed), principal)
@@ -183,7 +182,7 @@ class Streams:
         Raises:
             Problem: it may not, its cursor is none, or the workflow is not there and it does not wait.
         """
-        _parsed(asked.cursor)
+        _is_at_the_end(asked.cursor)
         allowed = await self.allowed(asked.request, asked.target)
         if asked.is_raw and not allowed.content:
             raise Problem(403, "events have content, which you may not see: ask for view=changes")
@@ -202,13 +201,15 @@ class Streams:
             feeds: dict[str, Feed] = {}
             for asked in plan.every:
                 workflow_id = asked.target.workflow_id
-                if workflow_id in plan.allowed:
+                if workflow_id in plan.allowed and not _is_at_the_end(asked.cursor):
                     feed = self.feed(asked, plan.allowed[workflow_id], connection.woken)
                     feeds[workflow_id] = await stack.enter_async_context(feed)
             connection.feeds.update(feeds)
             if (place := plan.place) is not None:
-                names = [asked.target.workflow_id for asked in plan.every]
-                connection.place = lambda: place([feeds[one].cursor if one in feeds else "" for one in names])
+                had = {asked.target.workflow_id: asked.cursor or "" for asked in plan.every}
+                connection.place = lambda: place(
+                    [feeds[name].cursor if name in feeds else cursor for name, cursor in had.items()]
+                )
             async with aclosing(connection.chunks()) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -235,6 +236,7 @@ class Streams:
                 narrow=partial(Visible.narrowed, nodes=asked.nodes, kinds=asked.kinds),
                 ask=partial(self.allowed, asked.request, asked.target, again=True),
                 encode=_shared(asked.encoder, client),
+                cursor=asked.cursor or "",
             )
 
     @asynccontextmanager
@@ -318,8 +320,13 @@ def cursor_of(request: Request) -> str | None:
     return request.headers.get("last-event-id") or request.query_params.get("cursor")
 
 
-def _parsed(cursor: str | None) -> Cursor | None:
+def _is_at_the_end(cursor: str | None) -> bool:
+    """Whether a client has all that a workflow will ever say.
+
+    Raises:
+        Problem: 400, its cursor is none.
+    """
     try:
-        return Cursor.parse(cursor) if cursor else None
+        return bool(cursor) and Cursor.parse(cursor or "").position == Position.END
     except InvalidCursor as error:
         raise Problem(400, str(error)) from error

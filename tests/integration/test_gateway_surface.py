@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Mount
 from temporalio import activity
 
 from temporal_token_interceptor import ConfigurationError, RedisStreamBackend, TokenSubscriber
@@ -293,6 +295,14 @@ async def test_a_connection_with_many_has_one_cursor(http, one, other):
     assert again.status_code == 204
     assert text_of(folded(of_workflow(events_of(fewer.text), one))) == TEXT
 
+    ended, _ = ids[-1].split(";")
+    half = await http.get(
+        "/v1/events", params={"workflow": [one, other]}, headers={"last-event-id": f"{ended};"}
+    )
+    assert not of_workflow(events_of(half.text), one)
+    assert text_of(folded(of_workflow(events_of(half.text), other))) == TEXT
+    assert [line[4:] for line in half.text.splitlines() if line.startswith("id: ")][-1] == ids[-1]
+
 
 async def test_many_workflows_each_go_on_from_their_own_cursor(client, backend, http, one, other):
     """A client that keeps cursors posts them."""
@@ -392,6 +402,22 @@ async def test_a_stream_lives_as_long_as_its_token(client, backend):
     assert events_of(body)[-1][0] == "reconnect"
     assert events_of(body)[-1][2]["reason"] == "token"
     assert text_of(folded(events_of(body))) == "first "
+
+
+@pytest.mark.parametrize("answer", [None, True, {"allow": True}, Allow, RuntimeError("secret of a session")])
+async def test_what_is_no_answer_allows_nothing(client, backend, one, answer, caplog):
+    """An `authorize` that fails, or returns something else, is a mistake of the host: its log has it."""
+
+    async def authorize(request, target):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with served(client, backend, authorize) as (_, http):
+        for path in (f"/v1/workflows/{one}/events", f"/v1/workflows/{one}/snapshot"):
+            assert "secret" not in problem(await http.get(path), 500)
+
+    assert "the gateway's authorize function" in caplog.text
 
 
 async def test_what_is_no_longer_allowed_ends(client, backend):
@@ -506,6 +532,25 @@ async def test_what_a_function_of_the_host_raises_is_not_sent(client, backend, c
     assert problem(refused, 422) == "no question"
     assert problem(unknown, 404)
     assert "the gateway's start function failed" in caplog.text
+
+
+async def test_it_mounts_below_a_path(client, backend, one):
+    """With a subscriber that the host makes when it starts; what is sent names the whole path."""
+    made: list[TokenSubscriber] = []
+
+    async def start(request, arguments):
+        return one
+
+    app = Starlette(routes=[Mount("/streams", gateway(lambda: made[0], authorize=anyone, start=start))])
+    made.append(TokenSubscriber(client, backend))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        started = await http.post("/streams/v1/workflows", json={})
+        read = await http.get(started.headers["location"])
+        nowhere = await http.get("/streams/nowhere")
+
+    assert started.headers["location"].startswith("/streams/v1/workflows/")
+    assert text_of(folded(events_of(read.text))) == TEXT
+    assert problem(nowhere, 404)
 
 
 # ---------------------------------------------------------------------- limits
@@ -660,8 +705,11 @@ async def test_a_workflow_that_is_not_there(client, backend):
     assert "retry: 60000" in waited.text
 
 
-async def test_unknown_paths_and_methods_are_problems(http):
-    """Also those that Starlette refuses by itself."""
+async def test_unknown_paths_and_methods_are_problems(http, one):
+    """Also those that Starlette refuses by itself. HEAD asks for headers, and waits for no workflow."""
+    head = await http.head(f"/v1/workflows/{unique('nowhere')}/events")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/event-stream")
     assert problem(await http.get("/v1/nowhere"), 404)
     assert problem(await http.post("/v1/workflows/any/events"), 405)
 
