@@ -8,7 +8,7 @@ NPM_INSTALL := npm install --silent --no-package-lock --no-audit --no-fund --omi
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz conformance clients clients-newest
-.PHONY: peers check lowest newest bench leak viewers many clean
+.PHONY: peers check lowest newest bench leak viewers many frameworks clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1\t/p' Makefile
@@ -41,6 +41,10 @@ clients-newest: .venv/.installed  ## The same with the newest release of every p
 
 peers: .venv-peers/.installed  ## Run the suites of LangChain and LangGraph under capture, in .venv-peers: half an hour
 	@.venv-peers/bin/python -m tests.peers
+
+# ResourceWarning: Gradio leaves a socket and a loop to the garbage collector.
+frameworks: .venv-frameworks/.installed  ## Run the examples without asyncio by Django, Flask, Streamlit and Gradio
+	@.venv-frameworks/bin/python -m pytest -n 0 -W ignore::ResourceWarning tests/frameworks
 
 docs: .venv/.installed  ## Build the pages as a site in build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
@@ -95,7 +99,7 @@ viewers: .venv/.installed  ## Show that slow clients of the gateway get everythi
 	@TTI_TEST_SLOW_CLIENTS=320 $(PY) -m pytest -s tests/integration/test_gateway_load.py
 
 clean:  ## Remove the environment and every cache
-	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-peers .peers .nox .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-peers .venv-frameworks .peers .nox .hypothesis
 	rm -rf .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -113,6 +117,14 @@ clean:  ## Remove the environment and every cache
 	echo "Installing into .venv with $$($$python --version); this happens once"; \
 	$$python -m venv .venv
 	@$(PY) -m pip install $(PIP_FLAGS) -e '.[dev]' -c constraints.txt
+	@touch $@
+
+# Without our pillow, which draws pictures for the documentation, and tomlkit: Gradio wants older ones.
+.venv-frameworks/.installed: .venv/.installed
+	@echo 'Installing Django, Flask, Streamlit and Gradio into .venv-frameworks; this happens once'
+	@$(PY) -m uv venv -q --clear --python $(PY) .venv-frameworks
+	@grep -v -e '^pillow==' -e '^tomlkit==' constraints.txt > .venv-frameworks/constraints.txt
+	@$(PY) -m uv pip install -q --python .venv-frameworks -e '.[test,frameworks]' -c .venv-frameworks/constraints.txt
 	@touch $@
 
 .venv-providers/.installed: .venv/.installed

@@ -212,13 +212,10 @@ class TokenSubscriber(WorkflowViews):
         start: Start = "beginning",
         on_retry: OnRetry = "reset",
         until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
         runs: FirstRun = "newest",
     ) -> AsyncGenerator[list[Event]]:
-        """Iterate over the same events in lists, as they came together; none is empty.
-
-        For what writes to sockets: a turn of the loop for each list, and not for each token. The arguments
-        and errors are those of `subscribe`.
-        """
+        """Iterate over the same events in lists, as they came together; none is empty. As `subscribe`."""
         return self._lists(
             ReadRequest(
                 workflow_id=workflow_id,
@@ -227,6 +224,7 @@ class TokenSubscriber(WorkflowViews):
                 start=start,
                 on_retry=on_retry,
                 until=until,
+                start_timeout=start_timeout,
                 runs=runs,
             )
         )

@@ -27,6 +27,7 @@ SECTIONS = {
         "reader.subscriber",
         "reader.many",
         "reader.tree",
+        "reader.blocking",
         "views.workflow_run",
         "views.model_call",
         "views.snapshot",

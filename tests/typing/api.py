@@ -24,6 +24,9 @@ from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,
     AttemptState,
+    BlockingMany,
+    BlockingStream,
+    BlockingSubscriber,
     Call,
     CallEnded,
     CallNotCompleted,
@@ -270,6 +273,24 @@ async def a_tree(subscriber: TokenSubscriber) -> None:
     assert_type(tree.cursor, str)
     assert_type(await tree.short_cursor(), str)
     await tree.aclose()
+
+
+def without_asyncio(subscriber: BlockingSubscriber) -> None:
+    events = subscriber.subscribe("workflow", cursor="", on_retry="hold", start_timeout=timedelta(0))
+    assert_type(events, BlockingStream[Event])
+    for event in events:
+        assert_type(event, Event)
+    assert_type(events.wait(timedelta(seconds=1)), bool)
+    for token in subscriber.tokens("workflow"):
+        assert_type(token, TokenEvent)
+    assert_type(subscriber.text("workflow", runs="all"), str)
+    assert_type(subscriber.snapshot("workflow"), Snapshot)
+    subscriber.text()  # type: ignore[call-arg]
+    subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[arg-type]
+    with subscriber.subscribe_many(["one"]) as many:
+        assert_type(many, BlockingMany)
+        for workflow_id, _ in many:
+            assert_type(workflow_id, str)
 
 
 async def what_stands(subscriber: TokenSubscriber) -> str:

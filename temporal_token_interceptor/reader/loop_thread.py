@@ -1,0 +1,88 @@
+"""A thread with an event loop, for programs that have none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.reader.subscriber import TokenSubscriber
+
+_T = TypeVar("_T")
+
+Make = Callable[[], "AbstractAsyncContextManager[TokenSubscriber] | Awaitable[TokenSubscriber]"]
+"""Makes the subscriber on the loop that will use it: an async context manager, or an async function."""
+
+
+class LoopThread:
+    """A thread with an event loop, and the subscriber that lives on it."""
+
+    def __init__(self, make: Make) -> None:
+        opened: Future[tuple[BlockingPortal, TokenSubscriber]] = Future()
+        # A daemon: a program that does not close it ends all the same.
+        self._thread = threading.Thread(
+            target=anyio.run, args=(_live, make, opened), name="token-stream-loop", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._portal, self.subscriber = opened.result()
+        except Exception:
+            self._thread.join()
+            raise
+
+    def call(self, function: Callable[..., Awaitable[_T]], *args: Any) -> _T:
+        """Return what an async function returns on the loop; a thread that is interrupted cancels it."""
+        running = self.start(function, *args)
+        try:
+            return running.result()
+        except BaseException:
+            running.cancel()
+            raise
+
+    def do(self, function: Callable[[], _T]) -> _T:
+        """Return what a plain function returns that has to run on the loop."""
+
+        async def done() -> _T:
+            return function()
+
+        return self.call(done)
+
+    def start(self, function: Callable[..., Awaitable[_T]], *args: Any) -> Future[_T]:
+        """Run an async function on the loop.
+
+        Raises:
+            ConfigurationError: the loop was closed.
+        """
+        try:
+            return self._portal.start_task_soon(function, *args)
+        except RuntimeError as error:
+            raise ConfigurationError("the BlockingSubscriber was closed while it was read") from error
+
+    def close(self) -> None:
+        """End all that runs on the loop, close what was opened, and end the thread."""
+        self.start(self._portal.stop, True)  # noqa: FBT003 - anyio's: whether to cancel what runs
+        self._thread.join()
+
+
+async def _live(make: Make, opened: Future[tuple[BlockingPortal, TokenSubscriber]]) -> None:
+    """Open, and close at the end, in one task: some libraries insist on it."""
+    try:
+        async with AsyncExitStack() as exits:
+            made = make()
+            if isinstance(made, AbstractAsyncContextManager):
+                subscriber = await exits.enter_async_context(made)
+            else:
+                subscriber = await made
+            async with BlockingPortal() as portal:
+                opened.set_result((portal, subscriber))
+                await portal.sleep_until_stopped()
+    except BaseException as error:
+        if opened.done():
+            raise
+        opened.set_exception(error)

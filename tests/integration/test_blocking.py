@@ -1,0 +1,289 @@
+"""A subscriber for programs that are not async: plain loops, in any thread, freed when they are left."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+
+from temporal_token_interceptor import (
+    BlockingSubscriber,
+    ConfigurationError,
+    InvalidCursor,
+    RedisStreamBackend,
+    StreamEnded,
+    StreamNotFound,
+    TokenSubscriber,
+)
+from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.support.streams import read_all, streaming_worker, unique
+from tests.support.workflows import RunActivity
+
+WORDS = ["Plain ", "loops ", "in ", "threads."]
+ROOT = Path(__file__).parents[2]
+
+
+@activity.defn
+async def answer(argument):
+    return (await ScriptedChatModel.saying(*WORDS, delay=0.01).ainvoke("?")).text
+
+
+@pytest.fixture
+async def backend(redis_url):
+    async with RedisStreamBackend(redis_url) as redis:
+        yield redis
+
+
+@pytest.fixture
+async def answered(client, backend):
+    """The id of a workflow that has answered."""
+    async with streaming_worker(client, backend, [answer]) as queue:
+        workflow_id = unique("plain")
+        await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        yield workflow_id
+
+
+@pytest.fixture
+async def silent(client):
+    """The id of a workflow that no worker takes; it is terminated at the end."""
+    workflow_id = unique("silent")
+    handle = await client.start_workflow(
+        RunActivity.run, args=["answer"], id=workflow_id, task_queue=unique("none")
+    )
+    yield workflow_id
+    await handle.terminate()
+
+
+@pytest.fixture
+def subscriber(client, redis_url):
+    """As a program that is not async has it; made in whichever thread first uses it."""
+    address = client.service_client.config.target_host
+
+    @asynccontextmanager
+    async def connecting():
+        async with RedisStreamBackend(redis_url) as redis:
+            yield TokenSubscriber(await Client.connect(address, namespace=client.namespace), redis)
+
+    subscriber = BlockingSubscriber(connecting)
+    yield subscriber
+    subscriber.close()
+
+
+async def tasks(_):
+    """How many tasks there are on the loop of the thread."""
+    return len(asyncio.all_tasks())
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# ---------------------------------------------------------------------- the same
+
+
+async def test_plain_loops_have_what_async_loops_have(client, backend, answered, subscriber):
+    """Each method, by the same name and with the same arguments."""
+    whole = await read_all(client, backend, answered)
+    here = TokenSubscriber(client, backend)
+
+    def read():
+        events = list(subscriber.subscribe(answered))
+        assert list(subscriber.subscribe(answered, cursor=events[3].cursor)) == events[4:]
+        assert [token.token for token in subscriber.tokens(answered)] == WORDS
+        assert subscriber.text(answered) == "".join(WORDS)
+        return events, subscriber.snapshot(answered), list(subscriber.messages(answered, on_retry="hold"))
+
+    events, snapshot, messages = await asyncio.to_thread(read)
+
+    assert events == whole
+    assert snapshot == await here.snapshot(answered)
+    assert [chunk.text for chunk, _ in messages] == [
+        chunk.text async for chunk, _ in here.messages(answered, on_retry="hold")
+    ]
+
+
+async def test_many_workflows_are_one_plain_loop(client, backend, answered, silent, subscriber):
+    """`subscribe_many`, with `add`, `remove` and cursors."""
+
+    def read():
+        found = []
+        with subscriber.subscribe_many([silent]) as many:
+            many.add(answered)
+            for workflow_id, event in many:
+                found.append(event)
+                assert workflow_id == answered
+                if isinstance(event, StreamEnded):
+                    assert many.workflows >= {silent}
+                    many.remove(silent)
+            return found, many.cursor, many.short_cursor()
+
+    found, cursor, short = await asyncio.to_thread(read)
+
+    assert found == await read_all(client, backend, answered)
+    assert cursor == short
+
+
+async def test_errors_are_those_of_the_async_subscriber(subscriber, answered):
+    def read():
+        with pytest.raises(InvalidCursor):
+            subscriber.subscribe(answered, cursor="nonsense")
+        with pytest.raises(StreamNotFound, match="check the id"):
+            list(subscriber.subscribe(unique("none"), start_timeout=timedelta(0)))
+
+    await asyncio.to_thread(read)
+
+
+async def test_threads_may_share_one(client, backend, answered, subscriber):
+    """One object is enough for a process: eight threads read by it at once."""
+    texts = await asyncio.gather(*(asyncio.to_thread(subscriber.text, answered) for _ in range(8)))
+
+    assert texts == ["".join(WORDS)] * 8
+    assert sum(thread.name == "token-stream-loop" for thread in threading.enumerate()) == 1
+
+
+# ---------------------------------------------------------------------- waiting, and leaving
+
+
+async def test_a_loop_that_is_left_early_frees_its_stream(silent, answered, subscriber):
+    """By `break`, by `with`, by `close` and by forgetting it, also while a wait is under way."""
+
+    def read():
+        subscriber.text(answered)
+        before = subscriber.wait(tasks)
+
+        def is_freed():
+            return subscriber.wait(tasks) == before
+
+        for event in subscriber.subscribe(answered):
+            assert event
+            break
+        wait_until(is_freed)
+        with subscriber.subscribe(answered) as events:
+            assert next(events)
+        wait_until(is_freed)
+        waiting = subscriber.subscribe(silent)
+        assert not waiting.wait(timedelta(seconds=0.05))
+        assert not is_freed()
+        waiting.close()
+        wait_until(is_freed)
+        assert waiting.wait()
+        assert list(waiting) == []
+        dropped = subscriber.subscribe(silent)
+        assert not dropped.wait(timedelta(seconds=0.05))
+        del dropped
+        wait_until(is_freed)
+
+    await asyncio.to_thread(read)
+
+
+async def test_a_wait_with_a_limit_loses_nothing(client, backend, subscriber):
+    """I look now and then whether the user has gone, and read on."""
+    workflow_id, limit = unique("limit"), timedelta(seconds=0.02)
+    async with streaming_worker(client, backend, [answer]) as queue:
+
+        def read():
+            events, looks = [], 0
+            with subscriber.subscribe(workflow_id) as stream:
+                while not events or not isinstance(events[-1], StreamEnded):
+                    if stream.wait(limit):
+                        events.append(next(stream))
+                    else:
+                        looks += 1
+            return events, looks
+
+        reading = asyncio.create_task(asyncio.to_thread(read))
+        await asyncio.sleep(0.3)
+        await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        events, looks = await reading
+
+    assert looks > 3
+    assert events == await read_all(client, backend, workflow_id)
+
+
+async def test_closing_ends_what_is_read_and_the_next_use_opens_again(silent, answered, subscriber):
+    def read():
+        stream = subscriber.subscribe(silent)
+        assert not stream.wait(timedelta(seconds=0.02))
+        subscriber.close()
+        with pytest.raises(BaseException, match=r".*") as raised:
+            next(stream)
+        assert type(raised.value).__name__ in {"ConfigurationError", "CancelledError"}
+        with pytest.raises(ConfigurationError, match="was closed"):
+            stream.wait()
+        return subscriber.text(answered)
+
+    assert await asyncio.to_thread(read) == "".join(WORDS)
+
+
+async def test_what_cannot_connect_says_so_and_leaves_no_thread():
+    async def broken():
+        raise ConfigurationError("no address")
+
+    def read():
+        with pytest.raises(ConfigurationError, match="no address"), BlockingSubscriber(broken):
+            pass
+
+    await asyncio.to_thread(read)
+    assert not any(thread.name == "token-stream-loop" for thread in threading.enumerate())
+
+
+PROGRAM = """
+import sys
+from contextlib import asynccontextmanager
+from temporalio.client import Client
+from temporal_token_interceptor import BlockingSubscriber, RedisStreamBackend, TokenSubscriber
+
+@asynccontextmanager
+async def connecting():
+    async with RedisStreamBackend(sys.argv[2]) as backend:
+        yield TokenSubscriber(await Client.connect(sys.argv[1]), backend)
+
+subscriber = BlockingSubscriber(connecting)
+for workflow_id in sys.argv[3:]:
+    print("reading", workflow_id, flush=True)
+    for event in subscriber.subscribe(workflow_id):
+        pass
+"""
+
+
+@pytest.mark.parametrize("interrupted", [True, False], ids=["Ctrl-C", "without closing"])
+async def test_a_program_ends_by_itself_and_by_ctrl_c(client, redis_url, answered, silent, interrupted):
+    """Neither needs a call to `close`, and none hangs."""
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        PROGRAM,
+        client.service_client.config.target_host,
+        redis_url,
+        answered,
+        *([silent] if interrupted else []),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert program.stdout is not None
+    if interrupted:
+        async with asyncio.timeout(20):
+            while silent.encode() not in await program.stdout.readline():
+                pass
+        await asyncio.sleep(0.3)
+        program.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        _, errors = await program.communicate()
+
+    lines = errors.decode().strip().splitlines()
+    assert (lines[-1:] == ["KeyboardInterrupt"]) is interrupted, errors
+    assert (program.returncode == 0) is not interrupted
