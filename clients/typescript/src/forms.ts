@@ -244,13 +244,13 @@ function usageOf(value: unknown): Facts | null {
     return null;
   }
   const found = Object.entries(object(value)).flatMap(([name, count]): [string, unknown][] => {
-    if (Number.isInteger(count)) {
-      return [[name, count]];
+    if (!name.endsWith("_details")) {
+      return Number.isInteger(count) ? [[name, count]] : [];
     }
-    if (typeof count === "object" && count !== null && !Array.isArray(count)) {
-      return [[name, Object.fromEntries(Object.entries(count).filter(([, part]) => Number.isInteger(part)))]];
+    if (typeof count !== "object" || count === null || Array.isArray(count)) {
+      return [];
     }
-    return [];
+    return [[name, Object.fromEntries(Object.entries(count).filter(([, part]) => Number.isInteger(part)))]];
   });
   return found.length === 0 ? null : Object.fromEntries(found);
 }
