@@ -104,8 +104,10 @@ class Buffer:
             added = (len(run.texts) - run.counted for run in self._open.values() if type(run) is OpenRun)
             return self._received + sum(added)
 
-    def put_text(self, call: Call, kind: TextKind, index: int, text: str, *, room: int = 0) -> OpenRun | None:
-        """Add one chunk of text; the chunk before it, if of the same call and kind, shares its record.
+    def put_text(
+        self, call: Call, kind: TextKind, index: int, text: str, *, block: int = 0, room: int = 0
+    ) -> OpenRun | None:
+        """Add one chunk of text; the chunk before it, if of the same block of the call, shares its record.
 
         Returns:
             The run that has it; None if it was dropped, or if the buffer is closed. Within its room, which
@@ -124,7 +126,7 @@ class Buffer:
             if self._size + cost > self._leased and not self._lease(cost):
                 self._drop(call)
                 run = None
-            elif type(run) is OpenRun and run.kind == kind:
+            elif type(run) is OpenRun and run.kind == kind and run.block == block:
                 self._size += cost
                 run.size += cost
                 run.counted += 1
@@ -132,7 +134,7 @@ class Buffer:
             else:
                 self._close_run(call.ordinal)
                 self._size += cost
-                run = OpenRun(kind, call, index, [text], cost, self._lock, counted=1)
+                run = OpenRun(kind, call, index, [text], cost, self._lock, block=block, counted=1)
                 self._open[call.ordinal] = run
                 self._items.append(run)
             if run is not None and room:
@@ -309,8 +311,8 @@ def _finished(item: OpenRun | _Hole | _Kept) -> Record:
         return Gap(missing=item.missing, reason="overflow", call=item.call)
     ordinal, first = item.call.ordinal, item.first_index
     if item.joined is not None:
-        return TextRun(item.kind, ordinal, first, [item.joined], item.count)
-    return TextRun(item.kind, ordinal, first, item.texts[: item.taken], item.taken)
+        return TextRun(item.kind, ordinal, first, [item.joined], item.count, item.block)
+    return TextRun(item.kind, ordinal, first, item.texts[: item.taken], item.taken, item.block)
 
 
 def _bare(record: Record) -> Record:

@@ -52,12 +52,13 @@ class _Passing:
 
     def __init__(self, call: Call, *, is_held: bool) -> None:
         self.call = call
-        self.held: list[tuple[TextKind, str] | Record] | None = [] if is_held else None
+        self.held: list[tuple[TextKind, str, int] | Record] | None = [] if is_held else None
         self.size = 0
         self.overflow = 0
         self.withheld = 0
         self.is_broken = False
         self.indexes: dict[TextKind, int] = dict.fromkeys(_KINDS, 0)
+        self.blocks: dict[TextKind, int] = dict.fromkeys(_KINDS, 0)  # of the newest pieces
         self.transforms: dict[TextKind, TextTransform | None] = {}
 
 
@@ -87,12 +88,16 @@ class CallGate:
         self._passing: dict[int, _Passing] = {}
         self._is_logged = False
 
-    def put_text(self, call: Call, kind: TextKind, index: int, text: str, *, room: int = 0) -> OpenRun | None:
+    def put_text(
+        self, call: Call, kind: TextKind, index: int, text: str, *, block: int = 0, room: int = 0
+    ) -> OpenRun | None:
         """As `Buffer.put_text`."""
         passing = self._passing.get(call.ordinal)
         if passing is None:
-            return self._buffer.put_text(call, kind, index, text, room=room)
-        self._pass_text(passing, kind, self._changed(passing, kind, text))
+            return self._buffer.put_text(call, kind, index, text, block=block, room=room)
+        changed = self._changed(passing, kind, text)
+        passing.blocks[kind] = block
+        self._pass_text(passing, kind, changed)
         return None
 
     def put(self, record: Record, call: Call | None) -> None:
@@ -102,7 +107,9 @@ class CallGate:
                 self._begin(begun)
             case TextRun() if (passing := self._passing.get(record.call)) is not None:
                 for text in record.texts:
-                    self._pass_text(passing, record.kind, self._changed(passing, record.kind, text))
+                    changed = self._changed(passing, record.kind, text)
+                    passing.blocks[record.kind] = record.block
+                    self._pass_text(passing, record.kind, changed)
                 return
             case CallEnded() if (passing := self._passing.pop(record.call.ordinal, None)) is not None:
                 self._end(passing, record)
@@ -130,9 +137,9 @@ class CallGate:
             return
         if passing.held is not None:
             if self._has_room(passing, VALUE_BYTES + text_bytes(text)):
-                passing.held.append((kind, text))
+                passing.held.append((kind, text, passing.blocks[kind]))
         else:
-            self._put_text(passing, kind, text)
+            self._put_text(passing, kind, text, passing.blocks[kind])
 
     def _pass_record(self, passing: _Passing, record: Record) -> None:
         if passing.held is None:
@@ -147,10 +154,10 @@ class CallGate:
         passing.size += size
         return True
 
-    def _put_text(self, passing: _Passing, kind: TextKind, text: str) -> None:
+    def _put_text(self, passing: _Passing, kind: TextKind, text: str, block: int) -> None:
         index = passing.indexes[kind]
         passing.indexes[kind] = index + 1
-        self._buffer.put_text(passing.call, kind, index, text)
+        self._buffer.put_text(passing.call, kind, index, text, block=block)
 
     def _end(self, passing: _Passing, end: CallEnded) -> None:
         call = passing.call

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.message_parts import (
     TOOL_CALLS,
+    block_key,
     block_of,
     blocks_of,
     json_of,
@@ -19,7 +20,7 @@ from temporal_token_interceptor.capture.message_parts import (
 from temporal_token_interceptor.capture.names import id_of, name_of
 from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.capture.stream_usage import StreamUsage
-from temporal_token_interceptor.capture.text_path import OnToken, SentText, digest_of
+from temporal_token_interceptor.capture.text_path import NEW_BLOCK, SAME_BLOCK, OnToken, SentText, digest_of
 from temporal_token_interceptor.events import Call, ContentBlock, Gap, TextKind, ToolCallChunk
 
 _LINE_ENDS = 16
@@ -35,10 +36,10 @@ class LiveCall:
         "is_echo",
         "on_token",
         "parts",
-        "reasoning",
         "sent",
         "server_tools",
         "streamed",
+        "thought",
         "tool_calls",
         "tool_parts",
         "usage",
@@ -47,7 +48,7 @@ class LiveCall:
     def __init__(self, call: Call, outlet: Outlet) -> None:
         self.call = call
         self.sent = SentText(outlet, call)
-        self.reasoning = 0
+        self.thought = SentText(outlet, call, "reasoning")
         self.tool_calls = 0  # of those without an index
         self.tool_parts = 0  # all of them, fragments too
         self.server_tools = 0  # fragments that were left out: the message has them whole
@@ -85,14 +86,14 @@ class CallRecords:
         sent.take_hash()
         if self.takes_text and (sent.length != len(text) or sent.digest != digest_of(text)):
             if sent.digest == digest_of(text[: sent.length]):
-                self.put_text(live, "text", text[sent.length :])
+                self.put_text(live, "text", text[sent.length :], SAME_BLOCK)
             # Gemini's package takes line ends off the end of a plain answer, and so do we off a forced one.
             elif sent.digest != digest_of(text.ljust(min(sent.length, len(text) + _LINE_ENDS), "\n")):
                 self._buffer.put(Gap(missing=None, reason="mismatch", call=live.call), live.call)
         if not live.tool_parts:
             for tool_call in tool_calls_of(message):
                 self.put_block(live, tool_call)
-        if live.parts is None and not (live.reasoning and live.blocks and not live.server_tools):
+        if live.parts is None and not (live.thought.count and live.blocks and not live.server_tools):
             for block in blocks_of(message):
                 self.complete_block(live, block)
 
@@ -101,7 +102,7 @@ class CallRecords:
         if kind == "text" or kind in TOOL_CALLS:
             return
         if kind == "reasoning":
-            if not live.reasoning:
+            if not live.thought.count:
                 self.put_block(live, block)
         elif kind == "server_tool_call":
             if live.server_tools:
@@ -113,27 +114,27 @@ class CallRecords:
         """Put everything that a message, or a chunk of one, holds."""
         if (plain_ones := plain_blocks(message)) is not None:
             for block in plain_ones:
-                self.put_block(live, block)
+                self.put_block(live, block, block_key(message, block))
             return
         blocks = blocks_of(message)
         text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
         if text != message.text:
             # Not every provider's blocks are translated; `.text` is what users compare with.
-            self.put_text(live, "text", message.text)
+            self.put_text(live, "text", message.text, block_key(message, {}))
             blocks = [block for block in blocks if block["type"] != "text"]
         if tool_calls := tool_calls_of(message):
             blocks = [block for block in blocks if block["type"] not in TOOL_CALLS]
         for block in (*blocks, *tool_calls):
-            self.put_block(live, block)
+            self.put_block(live, block, block_key(message, block))
 
-    def put_block(self, live: LiveCall, block: Mapping[str, Any]) -> None:
+    def put_block(self, live: LiveCall, block: Mapping[str, Any], key: object = NEW_BLOCK) -> None:
         kind = block["type"]
         if kind == "text":
-            self.put_text(live, "text", block.get("text") or "")
+            self.put_text(live, "text", block.get("text") or "", key)
             if block.get("annotations") and self._takes_blocks:
                 self.put_other(live, {**block, "text": ""})
         elif kind == "reasoning":
-            self.put_text(live, "reasoning", block.get("reasoning") or "")
+            self.put_text(live, "reasoning", block.get("reasoning") or "", key)
         elif kind in TOOL_CALLS:
             self.put_tool_call(live, block)
         elif self._takes_blocks:
@@ -147,14 +148,10 @@ class CallRecords:
         sent = block_of(block, with_media=self._with_media)
         self._put_or_gap(live, None if sent is None else ContentBlock(block=sent, call=live.call))
 
-    def put_text(self, live: LiveCall, kind: TextKind, text: str) -> None:
-        if not text or not (self.takes_text if kind == "text" else self._takes_reasoning):
-            return
-        if kind == "text":
-            live.sent.add(text)
-        elif not live.sent.is_over:
-            index, live.reasoning = live.reasoning, live.reasoning + 1
-            self._buffer.put_text(live.call, kind, index, text)
+    def put_text(self, live: LiveCall, kind: TextKind, text: str, key: object = None) -> None:
+        """Send a piece of text; `key` as that of `SentText.add`."""
+        if text and (self.takes_text if kind == "text" else self._takes_reasoning):
+            (live.sent if kind == "text" else live.thought).add(text, key)
 
     def put_tool_call(self, live: LiveCall, block: Mapping[str, Any]) -> None:
         if not self._takes_tool_calls:

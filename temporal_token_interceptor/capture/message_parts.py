@@ -15,6 +15,7 @@ from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor.capture.json_values import Limit, bounded_values
 from temporal_token_interceptor.capture.names import name_of
+from temporal_token_interceptor.capture.text_path import NEW_BLOCK
 
 TOOL_CALLS = frozenset({"tool_call_chunk", "tool_call", "invalid_tool_call"})
 """The types of blocks that are tool calls, or parts of one."""
@@ -59,6 +60,20 @@ def _needs_no_translator(message: BaseMessage) -> bool:
     """Whether its content is LangChain's own; some translators make of a reasoning block what it is not."""
     facts = message.response_metadata
     return not facts.get("model_provider") or facts.get("output_version") == "v1"
+
+
+def block_key(message: BaseMessage, block: Mapping[str, Any]) -> object:
+    """Return what tells a block from its neighbours, as LangChain merges them.
+
+    Chunks of plain text are one block, and so is what a provider adds beside the content. In a list, blocks
+    are merged by their `index`; one without, and each of a whole message, is a block of its own.
+    """
+    if isinstance(message.content, str):
+        return None
+    index = block.get("index") if isinstance(message, AIMessageChunk) else None
+    if isinstance(index, int | str):
+        return index
+    return None if message.additional_kwargs and block.get("type") == "reasoning" else NEW_BLOCK
 
 
 _PLAIN_MEMBERS = frozenset({"type", "text", "reasoning", "index", "id"})

@@ -174,17 +174,17 @@ class Observer(RetrieverObserver):
         match event["event"], part:
             case "content-block-delta", {"type": "text-delta", "text": text}:
                 live.parts.add(index)
-                self._records.put_text(live, "text", text)
+                self._records.put_text(live, "text", text, index)
             case "content-block-delta", {"type": "reasoning-delta", "reasoning": text}:
                 live.parts.add(index)
-                self._records.put_text(live, "reasoning", text)
+                self._records.put_text(live, "reasoning", text, index)
             case "content-block-start", {"type": "tool_call_chunk"}:
                 live.parts.add(index)
                 self._records.put_tool_call(live, {**part, "index": index})
             case "content-block-delta", {"type": "tool-call-delta"} if index in live.parts:
                 self._records.put_tool_call(live, {**part, "index": index})
             case "content-block-finish", {"type": _} if index not in live.parts:
-                self._records.put_block(live, part)
+                self._records.put_block(live, part, index)
 
     @never_failing
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
@@ -290,7 +290,7 @@ class Observer(RetrieverObserver):
         return None
 
     def _end(self, live: LiveCall, **facts: Any) -> None:
-        live.sent.is_over = True
+        live.sent.is_over = live.thought.is_over = True
         facts["usage"] = json_values(facts.get("usage"), _USAGE)
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
 

@@ -20,6 +20,7 @@ class OpenRun:
         count: How many pieces were joined.
         room: Bytes that the thread of the call may use without the lock; none at the end.
         is_closed: Whether it is handed out, or followed by something else of the call: nothing may be added.
+        block: Which of the call's blocks of this kind it is part of.
         taken: With how many pieces it was closed.
         counted: How many of its pieces the buffer has counted as received.
     """
@@ -33,6 +34,7 @@ class OpenRun:
     joined: str | None = None
     count: int = 0
     room: int = -1
+    block: int = 0
     is_closed: bool = False
     taken: int = 0
     counted: int = 0
@@ -52,7 +54,9 @@ class OpenRun:
 class Outlet(Protocol):
     """Where captured records go: a `Buffer`, or what stands before one."""
 
-    def put_text(self, call: Call, kind: TextKind, index: int, text: str, *, room: int = 0) -> OpenRun | None:
+    def put_text(
+        self, call: Call, kind: TextKind, index: int, text: str, *, block: int = 0, room: int = 0
+    ) -> OpenRun | None:
         """Add one chunk of text.
 
         Args:
@@ -60,6 +64,7 @@ class Outlet(Protocol):
             kind: Answer or reasoning.
             index: Its position among those of this kind.
             text: The chunk.
+            block: The number of its block, of those of this kind.
             room: So many bytes the run may be given for chunks that its thread adds by itself.
 
         Returns:

@@ -18,7 +18,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from temporal_token_interceptor.capture.outlet import OpenRun, Outlet
 from temporal_token_interceptor.capture.sizes import VALUE_BYTES
-from temporal_token_interceptor.events import Call
+from temporal_token_interceptor.events import Call, TextKind
 
 _HASHED_TOGETHER: Final = 64
 _ROOM: Final = 4 * 1024  # bytes, enough for about 60 pieces: as often a long run is joined and hashed
@@ -26,13 +26,22 @@ _ROOM: Final = 4 * 1024  # bytes, enough for about 60 pieces: as often a long ru
 _NO_LOCK = threading.Lock()
 
 
+NEW_BLOCK: Final = object()
+"""The key of a piece that is a block of its own."""
+
+SAME_BLOCK: Final = object()
+"""The key of a piece that belongs to the block before it."""
+
+
 @dataclass(slots=True)
 class SentText:
-    """The text of one call, as far as it was sent: where the next piece goes, and the hash of all.
+    """The text of one call, or its reasoning, as far as it was sent: where the next piece goes, and a hash.
 
     Attributes:
         outlet: Where it goes.
         call: The call.
+        kind: Answer or reasoning.
+        block: The number of the newest block.
         run: The newest pieces; closed, if the next one cannot be added to it.
         length: Of the text that was hashed.
         digest: Its hash.
@@ -41,35 +50,49 @@ class SentText:
 
     outlet: Outlet
     call: Call
+    kind: TextKind = "text"
+    block: int = 0
     run: OpenRun = field(init=False)
     length: int = 0
     digest: int = 0
     is_over: bool = False
     _seen: int = 0  # so many pieces of the run were hashed, or are about to be
     _unhashed: list[str] = field(default_factory=list)
+    _key: object = SAME_BLOCK
 
     def __post_init__(self) -> None:
         """Begin with no piece."""
-        self.run = OpenRun("text", self.call, 0, [], 0, _NO_LOCK, is_closed=True)
+        self.run = OpenRun(self.kind, self.call, 0, [], 0, _NO_LOCK, is_closed=True)
 
     @property
     def count(self) -> int:
         """How many pieces there were."""
         return self.run.first_index + len(self.run.texts)
 
-    def add(self, text: str) -> None:
-        """Send a piece, and find out where the next one goes."""
+    def add(self, text: str, key: object = None) -> None:
+        """Send a piece, and find out where the next one goes.
+
+        Args:
+            text: The piece.
+            key: Pieces of the same key that follow each other are of one block; that of plain text is None.
+        """
         if self.is_over:
             return
+        if key is not SAME_BLOCK:
+            if self._key is not SAME_BLOCK and (key is NEW_BLOCK or key != self._key):
+                self.block += 1
+            self._key = key
         self._see()
         if len(self._unhashed) >= _HASHED_TOGETHER:
             self.take_hash()
         index = self.count
-        run = self.outlet.put_text(self.call, "text", index, text, room=_ROOM)
+        # What has a key is never added without looking: the next piece may be of another block.
+        room = _ROOM if self._key is None else 0
+        run = self.outlet.put_text(self.call, self.kind, index, text, block=self.block, room=room)
         if run is not self.run:
             self._seen = 0
             # Held or dropped: it is in no run of the buffer.
-            self.run = run or OpenRun("text", self.call, index, [text], 0, _NO_LOCK, is_closed=True)
+            self.run = run or OpenRun(self.kind, self.call, index, [text], 0, _NO_LOCK, is_closed=True)
 
     def add_late(self) -> None:
         """Send what was added to the run after it was closed."""

@@ -39,6 +39,7 @@ class TextRun:
         texts: The chunks; token boundaries survive.
         count: How many chunks the model sent. More than `len(texts)` after an outage, when the
             worker joined chunks to keep within its memory bound.
+        block: Which of the call's blocks of this kind the chunks belong to, from 0.
     """
 
     kind: TextKind
@@ -46,6 +47,7 @@ class TextRun:
     first_index: int
     texts: Sequence[str]
     count: int
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class TokenEvent(AttemptEvent):
             event of `TokenCapturingHandler`.
         attempt: The activity attempt, from 1.
         call: The call that the text belongs to.
+        block: Which text block of its message the text belongs to, from 0. Most messages have one.
     """
 
     token: str
@@ -32,6 +33,7 @@ class TokenEvent(AttemptEvent):
     is_final: bool = False
     attempt: int = 1
     call: Call = field(default=NO_CALL, kw_only=True)
+    block: int = field(default=0, kw_only=True)
 
     def to_dict(self) -> dict[str, str | int]:
         """Return the flat form that `XADD` accepts: strings and integers only, booleans as 1 and 0."""
@@ -53,11 +55,13 @@ class ReasoningEvent(AttemptEvent):
         token: The text.
         index: Its position among the reasoning chunks of its call, from 0.
         call: The model call.
+        block: Which reasoning block of its message the text belongs to, from 0.
     """
 
     token: str
     index: int
     call: Call
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

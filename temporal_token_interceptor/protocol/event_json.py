@@ -52,13 +52,15 @@ MAX_OPEN_CALLS = 10_000
 def record_to_wire(record: Record) -> Wire:
     """Return the form of a record."""
     match record:
-        case TextRun(kind, call, first, texts, count):
+        case TextRun(kind, call, first, texts, count, block):
+            if block:
+                return [kind, call, first, texts, count, block]
             return [kind, call, first, texts] if count == len(texts) else [kind, call, first, texts, count]
         case TextCheck(call, count, digest):
             return ["check", call, count, digest]
         case ToolCallChunk():
-            form = ["tool_call", record.call.ordinal, record.index, record.id, record.name, record.args]
-            return [*form, True] if record.invalid else form
+            part = ["tool_call", record.call.ordinal, record.index, record.id, record.name, record.args]
+            return [*part, True] if record.invalid else part
         case ContentBlock():
             return ["block", record.call.ordinal, record.block]
         case CallStarted():
@@ -174,32 +176,30 @@ def _unfold_text(
     events: list[Event],
 ) -> int:
     """Add an event for each piece; return how many there are."""
+    block = wire[_BLOCK] if len(wire) > _BLOCK and type(wire[_BLOCK]) is int and wire[_BLOCK] > 0 else 0
     if wire[0] == "text":
         call = _read_text(wire, origin, calls, digests)
         index, texts = wire[2], wire[3]
-        node_name, attempt = call.node_name, origin.attempt
+        node, attempt = call.node_name, origin.attempt
         for place, piece in enumerate(texts):
-            events.append(
-                TokenEvent(
-                    piece,
-                    node_name,
-                    index + place,
-                    attempt=attempt,
-                    call=call,
-                    origin=origin,
-                    cursor=f"{prefix}{position + place}",
-                )
+            at = f"{prefix}{position + place}"
+            event = TokenEvent(
+                piece, node, index + place, attempt=attempt, call=call, block=block, origin=origin, cursor=at
             )
+            events.append(event)
         return len(texts)
     _, ordinal, index, texts, *_ = wire
     _joined(index, texts)
     call = _call(ordinal, origin, calls)
     for place, piece in enumerate(texts):
-        cursor = f"{prefix}{position + place}"
+        at = f"{prefix}{position + place}"
         events.append(
-            ReasoningEvent(token=piece, index=index + place, call=call, origin=origin, cursor=cursor)
+            ReasoningEvent(token=piece, index=index + place, call=call, block=block, origin=origin, cursor=at)
         )
     return len(texts)
+
+
+_BLOCK = 5  # the place of a block's number in a text form, behind that of its pieces
 
 
 def _read_text(wire: Wire, origin: Origin, calls: dict[int, Call], digests: dict[int, TextDigest]) -> Call:

@@ -18,11 +18,11 @@ _HEADER = b'"o":{'  # no text has it: there a quotation mark is escaped
 
 _NUMBER = rb"(?:0|[1-9][0-9]{0,14})"
 _STRING = rb'"[^"\\\x00-\x1f]*"'  # without an escape
-# The number of pieces stands behind them only if it is not that of the strings.
+# The number of pieces stands behind them if it is not that of the strings, or if that of a block follows.
 _FORM = (
     (
         rb'\{"v":1,"a":"([!#-\[\]-~]{1,64})","n":(NUMBER)(?:,"t":NUMBER)?,'
-        rb'"e":\[\["(text|reasoning)",(NUMBER),NUMBER,\[(STRING(?:,STRING)*)\](?:,(NUMBER))?\]\]\}'
+        rb'"e":\[\["(text|reasoning)",(NUMBER),NUMBER,\[(STRING(?:,STRING)*)\](?:,(NUMBER)(?:,NUMBER)?)?\]\]\}'
     )
     .replace(b"NUMBER", _NUMBER)
     .replace(b"STRING", _STRING)

@@ -124,8 +124,10 @@ class Chunks:
     def _said(self, event: Event) -> list[Message]:
         said: list[Message] = []
         match event:
-            case TokenEvent(token=text):
-                said = self._chunk(event, content=text)
+            case TokenEvent(token=text, block=block):
+                # As LangChain merges chunks: texts are one block, blocks are told apart by their index.
+                later = [{"type": "text", "text": text, "index": f"lc_text_{block}"}]
+                said = self._chunk(event, content=later if block else text)
             case ReasoningEvent(token=text):
                 said = self._reasoning(event, text)
             case ToolCallChunk():
@@ -208,10 +210,12 @@ class Chunks:
         if not self._shows(event.call):
             return []
         drawn = self._drawn(event.origin, event.call)
-        start = event.index if drawn.reasoning_from is None else drawn.reasoning_from
+        if drawn.reasoning_from is None or event.block != drawn.reasoning_block:
+            drawn.reasoning_from = event.index
+        start = drawn.reasoning_from
         block = {"type": "reasoning", "reasoning": text, "index": f"lc_reasoning_{start}"}
         said = self._chunk(event, content=[block])
-        drawn.reasoning_from = start
+        drawn.reasoning_from, drawn.reasoning_block = start, event.block
         return said
 
     def _last(self, event: CallEnded) -> list[Message]:
@@ -293,7 +297,8 @@ class _Drawn:
 
     def __init__(self, origin: Origin, call: Call) -> None:
         self.id = message_id(origin, call)
-        self.reasoning_from: int | None = None
+        self.reasoning_from: int | None = None  # the index of the first piece of the block that is open
+        self.reasoning_block = 0
         self.tool_indexes: dict[str, int] = {}  # of tool calls whose index is a text
         self.metadata: Metadata = {
             **(call.metadata or {}),

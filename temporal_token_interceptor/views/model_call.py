@@ -56,6 +56,8 @@ class CallAdapter:
         self._blocks = 0
         self._missing: Gap | None = None
         self._kind = ""  # of the run of text that is open: it has the last number
+        self._block = 0  # of its kind
+        self._annotations: list[Any] = []  # of the text that is open
         self._text: list[str] = []
         self._tool_calls = ToolCalls()
         self._tool_call_numbers: list[int] = []  # of their blocks, in the same order
@@ -73,14 +75,14 @@ class CallAdapter:
     def add(self, event: TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock | CallStarted) -> None:
         """Pass on an event of the call."""
         match event:
-            case TokenEvent(token=text):
-                self._add_text("text", text)
-            case ReasoningEvent(token=text):
-                self._add_text("reasoning", text)
+            case TokenEvent(token=text, block=block):
+                self._add_text("text", text, block)
+            case ReasoningEvent(token=text, block=block):
+                self._add_text("reasoning", text, block)
             case ToolCallChunk():
                 self._add_tool_call(event)
-            case ContentBlock(block=block):
-                self._add_block(block)
+            case ContentBlock(block=content):
+                self._add_block(content)
             case CallStarted():
                 pass
             case _:
@@ -112,10 +114,10 @@ class CallAdapter:
         if is_ours and gap.origin in (None, self.stream.origin):
             self._missing = gap
 
-    def _add_text(self, kind: TextKind, text: str) -> None:
-        if kind != self._kind:
+    def _add_text(self, kind: TextKind, text: str, block: int) -> None:
+        if (kind, block) != (self._kind, self._block):
             self._close_text()
-            self._kind = kind
+            self._kind, self._block = kind, block
             self._open({"type": kind, kind: ""})
         self._text.append(text)
         self._part("delta", self._blocks - 1, delta={"type": f"{kind}-delta", kind: text})
@@ -130,6 +132,14 @@ class CallAdapter:
         self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
 
     def _add_block(self, block: Mapping[str, Any]) -> None:
+        annotations = block.get("annotations")
+        if (
+            self._kind == block.get("type") == "text"
+            and not block.get("text")
+            and isinstance(annotations, list)
+        ):
+            self._annotations += annotations
+            return
         self._close_text()
         number = self._open(block)
         known = block.get("type") in _FINAL
@@ -142,9 +152,11 @@ class CallAdapter:
 
     def _close_text(self) -> None:
         if self._kind:
-            content = {"type": self._kind, self._kind: "".join(self._text)}
+            content: dict[str, Any] = {"type": self._kind, self._kind: "".join(self._text)}
+            if self._annotations:
+                content["annotations"] = self._annotations
             self._part("finish", self._blocks - 1, content=content)
-            self._kind, self._text = "", []
+            self._kind, self._text, self._annotations = "", [], []
 
     def _part(self, what: str, number: int, **facts: Any) -> None:
         self.stream.dispatch({"event": f"content-block-{what}", "index": number, **facts})

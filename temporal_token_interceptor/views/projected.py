@@ -89,6 +89,7 @@ class Message:
         ordinal: Counts the calls of the attempt.
         item: The message.
         writing: The text or reasoning that grows.
+        block: Which block of its kind that is.
         parts: All its parts, in their order.
         tool_calls: Those of its parts, and those that are not shown yet.
     """
@@ -97,6 +98,7 @@ class Message:
     ordinal: int
     item: Item
     writing: Item | None = None
+    block: int = 0
     parts: list[Item] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)
 

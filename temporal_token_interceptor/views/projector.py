@@ -115,13 +115,14 @@ class Projector:
     def _text(self, event: TokenEvent | ReasoningEvent, kind: Kind) -> None:
         message = self._messages.get((event.origin.attempt_id, event.call.ordinal))
         item = message.writing if message is not None else None
-        if item is None or item.kind != kind:
+        if message is None or item is None or item.kind != kind or message.block != event.block:
             message = message or self._message(event.origin, event.call)
             if message is None or not event.token:
                 return
             if item is not None:
                 self._write.close(item, {})
             item = message.writing = self._part(message, kind, kind, {})
+            message.block = event.block
         if event.token:
             self._write.grow(item, event.token)
 

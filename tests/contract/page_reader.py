@@ -160,12 +160,14 @@ class Reader:
             case ["text" | "reasoning" as kind, ordinal, index, texts, *more]:
                 pieces = need(list, texts)
                 need(int, index), need(int, count := more[0] if more else len(pieces))
+                block = more[1] if len(more) > 1 and is_a(int, more[1]) and more[1] > 0 else 0
                 call = self._of(ordinal, attempt)
                 if kind == "text":
                     said = attempt.texts.setdefault(ordinal, [0, ""])
                     said[:] = [said[0] + count, said[1] + "".join(pieces)]
                 name = {"type": "TokenEvent" if kind == "text" else "ReasoningEvent", "call": call}
-                return [{**name, "token": text, "index": index + i} for i, text in enumerate(pieces)], len(
+                facts = {**name, "block": block}
+                return [{**facts, "token": text, "index": index + i} for i, text in enumerate(pieces)], len(
                     pieces
                 )
             case ["check", ordinal, count, digest, *_]:

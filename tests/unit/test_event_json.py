@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from temporal_token_interceptor import ProtocolError, event_from_json
-from temporal_token_interceptor.events import Call, CallEnded, Event, Gap, NodeEnded, Origin, TokenEvent
+from temporal_token_interceptor.events import (
+    Call,
+    CallEnded,
+    ContentBlock,
+    Event,
+    Gap,
+    NodeEnded,
+    Origin,
+    TokenEvent,
+)
 from temporal_token_interceptor.events.json_form import event_types, events_schema
 from tests.support.events_schema import FILE, text
 from tests.support.frames import a_call, an_origin
@@ -30,7 +39,9 @@ TIMES = st.datetimes(timezones=st.timezones(), min_value=datetime(1970, 1, 2), m
 def _of(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Any record of a class; what has the type Any or Mapping is filled with JSON."""
     free = {"data": JSON_VALUES, "output": JSON_VALUES if kind is NodeEnded else st.none() | st.text()}
-    objects = dict.fromkeys(("usage", "metadata"), st.none() | OBJECTS) | {"block": OBJECTS}
+    objects = dict.fromkeys(("usage", "metadata"), st.none() | OBJECTS)
+    if kind is ContentBlock:
+        objects["block"] = OBJECTS
     known = {field.name for field in fields(kind)}
     chosen = {name: strategy for name, strategy in (free | objects).items() if name in known}
     return st.builds(kind, **chosen)

@@ -98,10 +98,11 @@ def records(call: Call) -> st.SearchStrategy[Record]:
     texts = st.lists(anything, min_size=1, max_size=4)
     return st.one_of(
         st.builds(
-            lambda kind, first, texts: TextRun(kind, call.ordinal, first, texts, len(texts)),
+            lambda kind, first, texts, block: TextRun(kind, call.ordinal, first, texts, len(texts), block),
             st.sampled_from(["text", "reasoning"]),
             small,
             texts,
+            st.integers(0, 2),
         ),
         st.builds(
             ToolCallChunk,
@@ -170,6 +171,7 @@ def expected(frame: Frame) -> list[Any]:
                         record.first_index + place,
                         attempt=frame.origin.attempt,
                         call=call,
+                        block=record.block,
                         origin=frame.origin,
                         cursor=str(Position.FIRST + len(seen) + place),
                     )
@@ -183,6 +185,7 @@ def expected(frame: Frame) -> list[Any]:
                         token=text,
                         index=record.first_index + place,
                         call=call,
+                        block=record.block,
                         origin=frame.origin,
                         cursor=str(Position.FIRST + len(seen) + place),
                     )

@@ -50,13 +50,18 @@ def assert_same_as_decode(data: bytes) -> None:
     assert run.pieces == (count[0] if count else len(texts))
 
 
-@given(PIECES.filter(bool), st.integers(0, 10**14), st.sampled_from(["text", "reasoning"]), st.booleans())
-def test_what_is_recognized_is_what_the_frame_holds(pieces, seq, kind, merged):
+@given(
+    PIECES.filter(bool),
+    st.integers(0, 10**14),
+    st.sampled_from(["text", "reasoning"]),
+    st.booleans(),
+    st.integers(0, 2),
+)
+def test_what_is_recognized_is_what_the_frame_holds(pieces, seq, kind, merged, block):
     """Also where the pieces look like JSON themselves."""
     texts = ("".join(pieces),) if merged else tuple(pieces)
-    frame = Frame(
-        ORIGIN, seq, (TextRun(kind, 3, 7, texts, len(pieces)),), waiting_since=1 if merged else None
-    )
+    run = TextRun(kind, 3, 7, texts, len(pieces), block)
+    frame = Frame(ORIGIN, seq, (run,), waiting_since=1 if merged else None)
 
     data = encode(frame)
 
