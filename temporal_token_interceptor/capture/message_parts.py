@@ -63,7 +63,7 @@ def _needs_no_translator(message: BaseMessage) -> bool:
 
 
 def block_key(message: BaseMessage, block: Mapping[str, Any]) -> object:
-    """Return what tells a block from its neighbours, as LangChain merges them.
+    """Return what distinguishes a block from its neighbours, as LangChain merges them.
 
     Chunks of plain text are one block, and so is what a provider adds beside the content. In a list, blocks
     are merged by their `index`; one without, and each of a whole message, is a block of its own.

@@ -125,7 +125,7 @@ class Chunks:
         said: list[Message] = []
         match event:
             case TokenEvent(token=text, block=block):
-                # As LangChain merges chunks: texts are one block, blocks are told apart by their index.
+                # As LangChain merges chunks: texts are one block, blocks differ by their index.
                 later = [{"type": "text", "text": text, "index": f"lc_text_{block}"}]
                 said = self._chunk(event, content=later if block else text)
             case ReasoningEvent(token=text):
