@@ -12,6 +12,7 @@ export interface TokenEvent {
   readonly is_final: boolean;
   readonly attempt: number;
   readonly call: Call;
+  readonly block: number;
 }
 
 /** A piece of a model's reasoning; never part of the answer's text. */
@@ -23,6 +24,7 @@ export interface ReasoningEvent {
   readonly token: string;
   readonly index: number;
   readonly call: Call;
+  readonly block: number;
 }
 
 /** A fragment of a tool call that a model is writing. */

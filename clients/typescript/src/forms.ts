@@ -93,6 +93,8 @@ export class OpenCalls {
     const index = natural(parts[2]);
     const pieces = texts(parts[3]);
     const merged = kind === "text" && parts.length > 4 ? natural(parts[4]) : pieces.length;
+    const number = parts[5];
+    const block = typeof number === "number" && Number.isSafeInteger(number) && number > 0 ? number : 0;
     const call = this.#call(parts[1]);
     if (kind === "text") {
       this.#digest(call.ordinal).add(pieces.join(""), merged);
@@ -100,7 +102,7 @@ export class OpenCalls {
     return pieces.map((token, place) => {
       const event = { v: 1, cursor: `${prefix}${position + place}`, origin: this.#origin, token } as const;
       return kind === "reasoning"
-        ? { ...event, type: kind, index: index + place, call }
+        ? { ...event, type: kind, index: index + place, call, block }
         : {
             ...event,
             type: "token",
@@ -109,6 +111,7 @@ export class OpenCalls {
             is_final: false,
             attempt: this.#origin.attempt,
             call,
+            block,
           };
     });
   }
