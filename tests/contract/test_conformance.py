@@ -243,7 +243,10 @@ async def test_a_reader_that_breaks_a_rule_fails_a_case(mutated, streams, name, 
 
     mutated(name, old, new)
 
-    assert [case.name for case in cases if await fails(case)]
+    for case in cases:
+        if await fails(case):
+            return
+    pytest.fail("no case notices")
 
 
 async def fails(case):
