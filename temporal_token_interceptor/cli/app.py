@@ -128,6 +128,8 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8080,
+    *,
+    live: Annotated[bool, typer.Option("--live", help="Serve the live page, as /live.")] = False,
     data_converter: _Converter = None,
 ) -> None:
     """Serve the gateway: streams for browsers. On SIGTERM it sends its clients to the next process."""
@@ -142,7 +144,7 @@ def serve(
     async def check_and_serve() -> int:
         function = serving.authorize_named(authorize)
         async with connected(data_converter) as with_:
-            return await serving.serve(with_, function, host, port)
+            return await serving.serve(with_, function, host, port, live=live)
 
     _exit_with(check_and_serve())
 

@@ -18,13 +18,14 @@ from temporal_token_interceptor.cli.importing import imported
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.gateway.access import Authorize, anyone
 from temporal_token_interceptor.gateway.app import Gateway, gateway
+from temporal_token_interceptor.reader.temporal.run_list import RunList
 
 ANYONE = f"{anyone.__module__}:{anyone.__name__}"
 
 _GRACE = 10  # seconds; a stream ends with its next write, so only a client that reads nothing needs them
 
 
-async def serve(with_: Connections, authorize: Authorize, host: str, port: int) -> int:
+async def serve(with_: Connections, authorize: Authorize, host: str, port: int, *, live: bool = False) -> int:
     """Serve the gateway until SIGTERM or Ctrl-C; then send its clients away, and return 0.
 
     Args:
@@ -32,11 +33,12 @@ async def serve(with_: Connections, authorize: Authorize, host: str, port: int) 
         authorize: As `gateway` takes it.
         host: The address to listen at.
         port: The port; 0 for any that is free. The line that is printed has it.
+        live: Whether the live page is served, with all runs that Temporal lists.
 
     Raises:
         ConfigurationError: the address is taken, or is not of this machine.
     """
-    app = gateway(with_.subscriber, authorize=authorize)
+    app = gateway(with_.subscriber, authorize=authorize, live=live, list_runs=RunList(with_.client))
     with listening(host, port) as listener:
         config = uvicorn.Config(
             app,
@@ -49,7 +51,8 @@ async def serve(with_: Connections, authorize: Authorize, host: str, port: int) 
         if authorize is anyone and not address.startswith(("127.", "::1")):
             sys.stderr.write(f"tti: warning: any program that reaches {address} can read every workflow\n")
         shown = f"[{address}]" if ":" in address else address
-        sys.stdout.write(f"The gateway listens at http://{shown}:{bound}; Ctrl-C ends it.\n")
+        page = f", its page at http://{shown}:{bound}/live" if live else ""
+        sys.stdout.write(f"The gateway listens at http://{shown}:{bound}{page}; Ctrl-C ends it.\n")
         sys.stdout.flush()
         try:
             await _Server(config, app).serve(sockets=[listener])

@@ -17,14 +17,14 @@ class Target:
     """What a client asks for.
 
     Attributes:
-        workflow_id: The workflow; empty where one is to be started.
+        workflow_id: The workflow; empty where one is to be started, or runs are to be listed.
         run_id: The run to begin with; None for the newest.
         action: What is to be done with it.
     """
 
     workflow_id: str
     run_id: str | None
-    action: Literal["read", "start", "cancel"]
+    action: Literal["read", "start", "cancel", "list"]
 
 
 @dataclass(frozen=True, slots=True)

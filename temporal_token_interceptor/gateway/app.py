@@ -23,6 +23,7 @@ from temporal_token_interceptor.gateway.actions import Cancel, Start, action_rou
 from temporal_token_interceptor.gateway.assets import asset_routes
 from temporal_token_interceptor.gateway.connection import Times
 from temporal_token_interceptor.gateway.limits import Limits
+from temporal_token_interceptor.gateway.live.page import ListRuns, live_page
 from temporal_token_interceptor.gateway.native import native
 from temporal_token_interceptor.gateway.openapi import document_routes
 from temporal_token_interceptor.gateway.origins import guarded
@@ -80,6 +81,8 @@ def gateway(
     tokens: StreamTokens | None = None,
     allow_origins: Sequence[str] = (),
     limits: Limits | None = None,
+    live: bool = False,
+    list_runs: ListRuns | None = None,
     recheck: timedelta = timedelta(seconds=60),
     keep_alive: timedelta = timedelta(seconds=15),
     linger: timedelta = timedelta(seconds=10),
@@ -102,6 +105,9 @@ def gateway(
         tokens: Makes stream tokens for `POST /v1/tokens`; None: there are none.
         allow_origins: Pages of which other origins may use the gateway, such as `https://app.example`.
         limits: What it takes on; None for the defaults.
+        live: Whether the live page is served, as `/live`: for people who watch runs. See docs/live-page.md.
+        list_runs: What that page lists, such as `reader.temporal.run_list.RunList(client)`; None: only what
+            its address names.
         recheck: How often a living stream is asked for again.
         keep_alive: After how much silence a comment is sent.
         linger: How long a subscription lives after its last client.
@@ -124,7 +130,8 @@ def gateway(
     streams = Streams(
         subscriber, authorize, times, limits=limits or Limits(), tokens=tokens, start=start, cancel=cancel
     )
-    return Gateway(streams, formats, allow_origins)
+    pages = [live_page(list_runs, can_stop=cancel is not None)] if live else []
+    return Gateway(streams, [*formats, *pages], allow_origins)
 
 
 async def _healthy(request: Request) -> Response:  # noqa: ARG001 - as Starlette calls it

@@ -1,6 +1,7 @@
 """A real browser, driven by its debugging protocol: just enough to open a page and to ask what is in it."""
 
 import asyncio
+import base64
 import itertools
 import json
 import shutil
@@ -28,6 +29,14 @@ FLAGS = (
 )
 
 
+_NOTE = """
+window.noted = []
+addEventListener('securitypolicyviolation', event => noted.push(event.violatedDirective + event.blockedURI))
+addEventListener('error', event => noted.push(String(event.message)))
+addEventListener('unhandledrejection', event => noted.push(String(event.reason)))
+"""
+
+
 def find_chromium() -> str | None:
     """Return the path of Debian's Chromium, if it is installed."""
     return shutil.which("chromium")
@@ -47,6 +56,27 @@ class Page:
     async def reload(self) -> None:
         """Load the page again, as F5 does."""
         await self._call("Page.reload")
+
+    async def watch(self) -> None:
+        """Note in `window.noted` what the page's policy refuses, and the mistakes of its scripts."""
+        await self._call("Page.enable")
+        await self._call("Page.addScriptToEvaluateOnNewDocument", source=_NOTE)
+
+    async def screenshot(
+        self, file: Path, *, width: int = 1200, height: int = 720, dark: bool = False
+    ) -> None:
+        """Draw the page into a PNG."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self._call("Emulation.setEmulatedMedia", features=[scheme])
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self._call("Emulation.setDeviceMetricsOverride", **metrics)
+        picture = await self._call("Page.captureScreenshot", format="png")
+        file.write_bytes(base64.b64decode(picture["data"]))  # noqa: ASYNC240 - a small file
+
+    async def press(self, key: str) -> None:
+        """Press a key, as a keyboard does."""
+        for kind in ("keyDown", "keyUp"):
+            await self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
     async def evaluate(self, expression: str) -> Any:
         """Return what a JavaScript expression is, as JSON."""
@@ -81,8 +111,33 @@ class Page:
                 return answer["result"]
 
 
+class Browser:
+    """A Chromium. Its tabs share what a browser shares, such as the six connections to a site."""
+
+    def __init__(self, port: int) -> None:
+        self._devtools = f"http://127.0.0.1:{port}/json"
+
+    @asynccontextmanager
+    async def tab(self) -> AsyncIterator[Page]:
+        """A new tab, closed with the block."""
+        async with httpx.AsyncClient() as http:
+            tab = (await http.put(f"{self._devtools}/new")).json()
+            try:
+                async with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+                    yield Page(socket)
+            finally:
+                await http.get(f"{self._devtools}/close/{tab['id']}")
+
+
 @asynccontextmanager
 async def chromium(directory: Path) -> AsyncIterator[Page]:
+    """A tab of a Chromium with a fresh profile in a directory; gone with the block."""
+    async with browser(directory) as started, started.tab() as page:
+        yield page
+
+
+@asynccontextmanager
+async def browser(directory: Path) -> AsyncIterator[Browser]:
     """A Chromium with a fresh profile in a directory; gone with the block."""
     process = await asyncio.create_subprocess_exec(
         find_chromium() or "chromium",
@@ -94,11 +149,7 @@ async def chromium(directory: Path) -> AsyncIterator[Page]:
     )
     try:
         port = await _port(directory / "DevToolsActivePort")
-        async with httpx.AsyncClient() as http:
-            tabs = (await http.get(f"http://127.0.0.1:{port}/json")).json()
-        [url] = [tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page"]
-        async with connect(url, max_size=None) as socket:
-            yield Page(socket)
+        yield Browser(port)
     finally:
         with suppress(ProcessLookupError):
             process.terminate()

@@ -1,0 +1,1 @@
+"""The live page: runs, their trees, texts and timelines, in a browser. Plain files; nothing is built."""

@@ -1,0 +1,198 @@
+"""The live page in a real Chromium, on runs of a real Temporal and Redis."""
+
+import asyncio
+import re
+from urllib.parse import quote
+
+import httpx
+import pytest
+from temporalio import activity
+
+from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
+from temporal_token_interceptor.gateway import streaming
+from temporal_token_interceptor.gateway.access import Deny
+from temporal_token_interceptor.reader.temporal.run_list import RunList
+from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.support.gateway_site import site
+from tests.support.streams import streaming_worker, unique
+from tests.support.workflows import RunActivity
+
+WRONG = "Paris has 24 million"
+RIGHT = ["Paris ", "has ", "2.1 ", "million"]
+SHOWN = "document.querySelector('#conversation').innerText"
+STATUS = "document.querySelector('#status').innerText"
+STANDING = (
+    "[...document.querySelectorAll('#conversation section:not(.gone) .text > .written')].map(e => e.textContent).join('')"
+)
+
+
+class Runs:
+    """Workflows whose model writes a part, and goes on when the test wants it to."""
+
+    def __init__(self, client, queue):
+        self.client = client
+        self.queue = queue
+        self.released = {}
+
+    async def start(self, name="answers", attempts=3):
+        workflow_id = unique("live/with a slash")
+        self.released[workflow_id] = asyncio.Event()
+        return await self.client.start_workflow(
+            RunActivity.run, args=[name, workflow_id, False, attempts], id=workflow_id, task_queue=self.queue
+        )
+
+    def release(self, handle):
+        self.released[handle.id].set()
+
+
+@pytest.fixture(scope="module")
+async def subscriber(client, redis_url):
+    async with RedisStreamBackend(redis_url) as backend:
+        yield TokenSubscriber(client, backend)
+
+
+@pytest.fixture
+async def runs(client, redis_url):
+    @activity.defn
+    async def answers(name: str) -> str:
+        if activity.info().attempt == 1:
+            await ScriptedChatModel.saying(*re.findall(r"\S+ ?", WRONG)).ainvoke("?")
+            await started.released[name].wait()
+            raise RuntimeError("lost")
+        return (await ScriptedChatModel.saying(*RIGHT).ainvoke("?")).text
+
+    @activity.defn
+    async def counts(name: str) -> str:
+        text, number = "", 0
+        while not started.released[name].is_set():
+            activity.heartbeat()
+            words = [f"{number + place} " for place in range(5)]
+            text += (await ScriptedChatModel.saying(*words, delay=0.01).ainvoke("?")).text
+            number += 5
+        return text
+
+    async with (
+        RedisStreamBackend(redis_url) as backend,
+        streaming_worker(client, backend, [answers, counts]) as queue,
+    ):
+        started = Runs(client, queue)
+        yield started
+
+
+@pytest.fixture(scope="module")
+async def gateway(subscriber, client):
+    async with site(subscriber, list_runs=RunList(client)) as served:
+        yield served
+
+
+@pytest.fixture
+async def tab(chromium_browser, gateway):
+    async with chromium_browser.tab() as tab:
+        await tab.watch()
+        yield tab
+    await gateway.quiet()
+
+
+def page_of(served, handle):
+    return f"{served.url}/live/{quote(handle.id, safe='')}"
+
+
+async def test_a_failed_attempt_is_struck_out_and_gone(gateway, runs, tab):
+    """I see what the first attempt wrote, then that it is taken back; only the answer stays, once."""
+    handle = await runs.start()
+    await tab.open(page_of(gateway, handle))
+    await tab.until(f"{SHOWN}.includes({WRONG!r})")
+    await tab.evaluate(
+        "window.struck = false; new MutationObserver(() => { struck ||= Boolean("
+        "document.querySelector('#conversation .gone')?.innerText.includes('24 million')) })"
+        ".observe(document.querySelector('#conversation'), {subtree: true, attributes: true})"
+    )
+
+    runs.release(handle)
+    await tab.until(f"{STATUS} === 'completed' && !document.querySelector('.gone')")
+
+    shown = await tab.evaluate(SHOWN)
+    assert await tab.evaluate("struck")
+    assert "24 million" not in await tab.evaluate("document.body.textContent")
+    assert shown.count("Paris has 2.1 million") == 1
+    assert "attempt 1 of answers was replaced by attempt 2: 20 characters taken back" in shown
+    assert await tab.evaluate("noted") == []
+
+
+async def test_a_reload_and_a_second_tab_show_the_same(gateway, runs, tab, chromium_browser):
+    """In mid-sentence; both go on."""
+    handle = await runs.start("counts")
+    await tab.open(page_of(gateway, handle))
+    await tab.until(f"{STANDING}.includes('7 ')")
+
+    await tab.reload()
+    async with chromium_browser.tab() as other:
+        await other.open(page_of(gateway, handle))
+        await other.until(f"{STANDING}.includes('7 ')")
+        await tab.until(f"{STANDING}.includes('7 ')")
+        runs.release(handle)
+        texts = []
+        for one in (tab, other):
+            await one.until(f"{STATUS} === 'completed'")
+            texts.append(await one.evaluate(STANDING))
+
+    assert texts == [await handle.result()] * 2
+
+
+async def test_pages_come_back_to_the_next_server(subscriber, runs, tab, monkeypatch):
+    """The server stops while the page reads; the next one goes on where it was: nothing is lost or twice."""
+    monkeypatch.setattr(streaming, "_SPREAD", 200)
+    handle = await runs.start("counts")
+    async with site(subscriber) as first:
+        await tab.open(page_of(first, handle))
+        await tab.until(f"{STANDING}.includes('7 ')")
+    async with site(subscriber, int(first.url.rpartition(":")[2])) as second:
+        before = await tab.evaluate(STANDING)
+        await tab.until(f"{STANDING}.length > {len(before) + 20}")
+        runs.release(handle)
+        await tab.until(f"{STATUS} === 'completed'")
+        shown = await tab.evaluate(STANDING)
+
+    assert second.streams >= 1
+    assert shown == await handle.result()
+
+
+async def test_the_list_has_the_runs_and_a_click_shows_one(gateway, runs, tab):
+    """What Temporal lists is there without its address; keyboards reach it, because it is a link."""
+    handle = await runs.start()
+    link = f"[...document.querySelectorAll('#runs a')].find(a => a.dataset.workflow === {handle.id!r})"
+    await tab.open(f"{gateway.url}/live")
+    await tab.until(f"{link}?.innerText.includes({handle.id!r})")
+
+    await tab.evaluate(f"{link}.focus()")
+    await tab.evaluate(f"{link}.click()")
+    await tab.until(f"{SHOWN}.includes({WRONG!r})")
+    runs.release(handle)
+    await tab.until(f"{link}.innerText.includes('completed')")
+
+    assert await tab.evaluate("location.pathname") == f"/live/{quote(handle.id, safe='')}"
+    assert await tab.evaluate("document.querySelector('[aria-current=page]').dataset.workflow") == handle.id
+
+
+async def test_the_page_is_off_and_asks_who_may_see_it(subscriber):
+    """Without `live` there is none; with it, `authorize` is asked for the run, and for the list."""
+    asked = []
+
+    async def nobody_may(request, target):
+        asked.append((target.workflow_id, target.action))
+        return Deny()
+
+    async with (
+        site(subscriber, live=False) as off,
+        site(subscriber, authorize=nobody_may) as on,
+        httpx.AsyncClient() as http,
+    ):
+        absent = await http.get(f"{off.url}/live")
+        refused = [await http.get(f"{on.url}{path}") for path in ("/live", "/live/a%2Fb")]
+        script = await http.get(f"{on.url}/live.files/live.js")
+        elsewhere = await http.get(f"{on.url}/live.files/..%2fpage.py")
+
+    assert absent.status_code == 404
+    assert [answer.status_code for answer in refused] == [403, 403]
+    assert asked == [("", "list"), ("a/b", "read")]
+    assert (script.status_code, elsewhere.status_code) == (200, 404)
