@@ -130,6 +130,10 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8080,
     *,
     live: Annotated[bool, typer.Option("--live", help="Serve the live page, as /live.")] = False,
+    allow_cancel: Annotated[
+        bool,
+        typer.Option("--allow-cancel", help="Let clients cancel workflows, where --authorize allows it."),
+    ] = False,
     data_converter: _Converter = None,
 ) -> None:
     """Serve the gateway: streams for browsers. On SIGTERM it sends its clients to the next process."""
@@ -144,7 +148,7 @@ def serve(
     async def check_and_serve() -> int:
         function = serving.authorize_named(authorize)
         async with connected(data_converter) as with_:
-            return await serving.serve(with_, function, host, port, live=live)
+            return await serving.serve(with_, function, host, port, live=live, allow_cancel=allow_cancel)
 
     _exit_with(check_and_serve())
 

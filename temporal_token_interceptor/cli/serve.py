@@ -16,7 +16,7 @@ import uvicorn
 from temporal_token_interceptor.cli.connections import Connections
 from temporal_token_interceptor.cli.importing import imported
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.gateway.access import Authorize, anyone
+from temporal_token_interceptor.gateway.access import Authorize, Target, anyone
 from temporal_token_interceptor.gateway.app import Gateway, gateway
 from temporal_token_interceptor.reader.temporal.run_list import RunList
 
@@ -25,7 +25,15 @@ ANYONE = f"{anyone.__module__}:{anyone.__name__}"
 _GRACE = 10  # seconds; a stream ends with its next write, so only a client that reads nothing needs them
 
 
-async def serve(with_: Connections, authorize: Authorize, host: str, port: int, *, live: bool = False) -> int:
+async def serve(
+    with_: Connections,
+    authorize: Authorize,
+    host: str,
+    port: int,
+    *,
+    live: bool = False,
+    allow_cancel: bool = False,
+) -> int:
     """Serve the gateway until SIGTERM or Ctrl-C; then send its clients away, and return 0.
 
     Args:
@@ -34,11 +42,22 @@ async def serve(with_: Connections, authorize: Authorize, host: str, port: int, 
         host: The address to listen at.
         port: The port; 0 for any that is free. The line that is printed has it.
         live: Whether the live page is served, with all runs that Temporal lists.
+        allow_cancel: Whether clients can cancel workflows; `authorize` is asked, for `cancel`.
 
     Raises:
         ConfigurationError: the address is taken, or is not of this machine.
     """
-    app = gateway(with_.subscriber, authorize=authorize, live=live, list_runs=RunList(with_.client))
+
+    async def cancel(request: object, target: Target) -> None:  # noqa: ARG001 - as every `Cancel`
+        await with_.client.get_workflow_handle(target.workflow_id, run_id=target.run_id).cancel()
+
+    app = gateway(
+        with_.subscriber,
+        authorize=authorize,
+        cancel=cancel if allow_cancel else None,
+        live=live,
+        list_runs=RunList(with_.client),
+    )
     with listening(host, port) as listener:
         config = uvicorn.Config(
             app,

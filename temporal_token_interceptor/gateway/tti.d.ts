@@ -92,19 +92,22 @@ export function subscribe(url: string | URL, options?: Options): Subscription
 export interface ManyOptions extends ConnectionOptions {
   onChange?(event: StreamEvent, workflow: string): void
   onState?(state: State, workflow: string): void
-  /** A workflow that cannot be followed; the others go on. */
-  onProblem?(error: StreamError, workflow: string): void
+  /** A workflow that cannot be followed: refused, unknown, sealed. The others go on. */
+  onProblem?(problem: { status: number; detail: string }, workflow: string): void
 }
 
 export interface ManySubscription {
   readonly states: Map<string, State>
+  /** Resolves once `close` was called; rejects if the server refuses all of it. */
+  readonly done: Promise<void>
+  /** Follows one more; the connection is made again for it, and goes on where it was. */
   add(workflow: string): void
   remove(workflow: string): void
   close(): void
 }
 
 /**
- * Follows several workflows; which ones can change at any time.
+ * Follows several workflows on one connection, at most as many as the gateway's limits allow (64).
  * @param url of the gateway's `v1/events`
  */
-export function subscribeMany(url: string, workflows: Iterable<string>, options?: ManyOptions): ManySubscription
+export function subscribeMany(url: string | URL, workflows: Iterable<string>, options?: ManyOptions): ManySubscription

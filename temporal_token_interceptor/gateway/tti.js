@@ -1,8 +1,8 @@
-// Reads streams of the gateway in a browser. No build, no dependency. Types, and what each option does: tti.d.ts.
+// Reads streams of the gateway. Types and options: tti.d.ts.
 
 export const empty = () => ({ items: new Map(), notes: [], status: null, run: '', cursor: null })
 
-// Takes one event in, or several, and returns a new state; items that did not change stay the same objects.
+// The state after an event, or several; items that did not change stay the same objects.
 export function fold(state, events) {
   const next = { ...state, items: new Map(state.items) }
   for (const event of [events].flat()) apply(next, event)
@@ -55,7 +55,7 @@ export function messages(state) {
   return [...found.values()]
 }
 
-// Attempts with their messages, tools and nodes as `children`, and these with theirs.
+// Attempts, with what belongs to them as `children`.
 export function tree(state) {
   const nodes = new Map(), roots = []
   for (const item of state.items.values()) {
@@ -71,63 +71,74 @@ export function subscribe(url, options = {}) {
   const self = { state: options.state ?? empty() }
   const stream = follow(url, options, headers => {
     if (self.state.cursor) headers.set('last-event-id', self.state.cursor)
+    return {}
   }, events => {
     self.state = fold(self.state, events)
     for (const event of events) options.onChange?.(event)
     options.onState?.(self.state)
     if (self.state.status !== null) stream.close()
   })
-  return Object.assign(self, { close: stream.close, done: stream.done.then(() => self.state) })
+  return Object.assign(self, stream, { done: stream.done.then(() => self.state) })
 }
 
-// Follows several workflows; `add` and `remove` change which. `url` is that of the gateway's `v1/events`.
+// Follows several workflows on one connection.
 export function subscribeMany(url, workflows, options = {}) {
-  const streams = new Map(), states = new Map()
-  const self = {
+  const states = new Map(), open = new Set(workflows)
+  let order
+  const stream = follow(url, options, headers => {
+    const wanted = Object.fromEntries([...open].map(id => [id, { cursor: states.get(id)?.cursor }]))
+    order = Object.keys(wanted)
+    headers.set('content-type', 'application/json')
+    return order[0] && { method: 'POST', body: JSON.stringify({ workflows: wanted }) }
+  }, events => {
+    const found = new Map(order.map(id => [id, []]))
+    for (const event of events) {
+      if (event.workflow) found.get(event.workflow).push(event)
+      else event.cursor?.split(';').forEach((cursor, at) => cursor && found.get(order[at]).push({ cursor }))
+    }
+    for (const [id, some] of found) {
+      if (!some[0] || !open.has(id)) continue
+      const state = fold(states.get(id) ?? empty(), some)
+      states.set(id, state)
+      if (state.status !== null) open.delete(id)
+      for (const event of some) {
+        options.onChange?.(event, id)
+        if (event.op === 'problem') { open.delete(id); options.onProblem?.(event, id) }
+      }
+      options.onState?.(state, id)
+    }
+  })
+  return {
+    ...stream,
     states,
-    add(workflow) {
-      if (streams.has(workflow)) return
-      const stream = subscribe(url.replace(/events$/, `workflows/${encodeURIComponent(workflow)}/events`), {
-        ...options,
-        onChange: event => options.onChange?.(event, workflow),
-        onState: state => { states.set(workflow, state); options.onState?.(state, workflow) },
-      })
-      streams.set(workflow, stream)
-      stream.done.catch(error => options.onProblem?.(error, workflow))
-    },
-    remove(workflow) {
-      streams.get(workflow)?.close()
-      streams.delete(workflow)
-      states.delete(workflow)
-    },
-    close() { for (const stream of streams.values()) stream.close() },
+    add(id) { if (!open.has(id)) { open.add(id); stream.again() } },
+    remove(id) { states.delete(id); if (open.delete(id)) stream.again() },
   }
-  for (const workflow of workflows) self.add(workflow)
-  return self
 }
 
-// Connects again and again, until it is closed, or an answer comes that will not change.
+// Connects again and again, until `close`, or an answer that will not change.
 function follow(url, options, request, take) {
-  let turn, timer, isClosed = false, fails = 0
+  let turn, timer, isClosed, isAsked, fails = 0
   const failed = (message, facts) => Object.assign(new Error(message), facts)
-  const close = () => { isClosed = true; turn?.abort() }
-  const alive = () => {
-    clearTimeout(timer)
-    timer = setTimeout(() => turn.abort(), options.silence ?? 45e3)
-  }
+  const close = () => { isClosed = true; turn.abort() }
+  const again = () => { isAsked = true; turn.abort() }
+  const at = (time, done) => { clearTimeout(timer); timer = setTimeout(done, time) }
+  const alive = () => at(options.silence ?? 45e3, () => turn.abort())
 
-  // One connection, to its end. Returns how long the server wants to be left alone, in milliseconds.
+  // One connection, to its end. Returns how many milliseconds to wait.
   async function connect() {
     turn = new AbortController()
+    isAsked = false
     alive()
     const headers = new Headers(typeof options.headers === 'function' ? await options.headers() : options.headers)
     headers.set('accept', 'text/event-stream, application/problem+json')
-    const init = { cache: 'no-store', signal: turn.signal, headers, ...request(headers) }
-    const reply = await (options.fetch ?? fetch)(url, init)
+    const init = request(headers)
+    if (!init) return 1e9  // until `again`
+    const reply = await (options.fetch ?? fetch)(url, { cache: 'no-store', signal: turn.signal, headers, ...init })
     if (reply.status === 204) return close()
     if (!reply.ok) throw failed(`HTTP ${reply.status}`, {
       after: 1000 * reply.headers.get('retry-after') || 0,
-      isFinal: reply.status < 500 && ![408, 425, 429].includes(reply.status),
+      isFinal: /^4(?!08|25|29)/.test(reply.status),
       problem: await reply.json().catch(() => null),
     })
     if (!reply.headers.get('content-type')?.startsWith('text/event-stream'))
@@ -138,7 +149,7 @@ function follow(url, options, request, take) {
       if (isBye) events.pop()
       if (events.length) {
         fails = 0
-        try { take(events) } catch (cause) { throw failed('', { isFinal: true, cause }) }
+        try { take(events) } catch (cause) { throw { isFinal: true, cause } }
       }
       if (isClosed) return
       if (last.op === 'reconnect') return last.after
@@ -151,25 +162,23 @@ function follow(url, options, request, take) {
       let error
       const after = await connect().catch(reason => { error = reason; return reason.after }) ?? 0
       turn.abort()
-      clearTimeout(timer)
       if (isClosed) break
       if (error?.isFinal) throw error.cause ?? error
       options.onStatus?.('waiting', error)
       const backoff = Math.min(250 * 2 ** fails++, 15e3) * (.5 + Math.random() / 2)
       turn = new AbortController()
       await new Promise(done => {
-        timer = setTimeout(done, Math.max(after, backoff))
+        at(isAsked ? 50 : Math.max(after, backoff), done)
         turn.signal.onabort = done
       })
-      clearTimeout(timer)
     }
   }
-  const done = run().finally(() => options.onStatus?.('closed'))
-  done.catch(() => {})  // who does not look at `done` gets no unhandled rejection
-  return { close, done }
+  const done = run().finally(() => { clearTimeout(timer); options.onStatus?.('closed') })
+  done.catch(() => {})
+  return { close, again, done }
 }
 
-// Server-sent events as they come; those that come together are one batch, for which a page draws once.
+// Server-sent events; those that come together are one batch.
 async function* batches(body, alive) {
   const reader = body.getReader(), decoder = new TextDecoder()
   let rest = '', event = {}, json = ''

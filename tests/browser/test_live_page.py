@@ -9,7 +9,7 @@ import pytest
 from temporalio import activity
 
 from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
-from temporal_token_interceptor.gateway import streaming
+from temporal_token_interceptor.gateway import connection
 from temporal_token_interceptor.gateway.access import Deny
 from temporal_token_interceptor.reader.temporal.run_list import RunList
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -22,7 +22,8 @@ RIGHT = ["Paris ", "has ", "2.1 ", "million"]
 SHOWN = "document.querySelector('#conversation').innerText"
 STATUS = "document.querySelector('#status').innerText"
 STANDING = (
-    "[...document.querySelectorAll('#conversation section:not(.gone) .text > .written')].map(e => e.textContent).join('')"
+    "[...document.querySelectorAll('#conversation section:not(.gone) .text > .written')]"
+    ".map(e => e.textContent).join('')"
 )
 
 
@@ -141,7 +142,7 @@ async def test_a_reload_and_a_second_tab_show_the_same(gateway, runs, tab, chrom
 
 async def test_pages_come_back_to_the_next_server(subscriber, runs, tab, monkeypatch):
     """The server stops while the page reads; the next one goes on where it was: nothing is lost or twice."""
-    monkeypatch.setattr(streaming, "_SPREAD", 200)
+    monkeypatch.setattr(connection, "SPREAD", 200)
     handle = await runs.start("counts")
     async with site(subscriber) as first:
         await tab.open(page_of(first, handle))

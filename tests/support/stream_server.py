@@ -1,6 +1,7 @@
 """A small HTTP server that sends streams as the gateway does, and misbehaves as it is asked to."""
 
 import asyncio
+import json
 from collections import Counter
 from contextlib import suppress
 from random import Random
@@ -17,6 +18,8 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\
 
 class StreamServer:
     """Serves `/MODE/v1/workflows/SEED/events`; the stream is made of the seed, and always ends.
+
+    And `/v1/events` for several, whose connections are cut again and again; `999` is refused there.
 
     Attributes:
         url: Its address.
@@ -46,6 +49,10 @@ class StreamServer:
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                if head.startswith("post "):
+                    length = int(head.partition("content-length: ")[2].split()[0])
+                    await self._serve_many(writer, json.loads(await reader.readexactly(length))["workflows"])
+                    return
                 _, mode, *_, workflow, _ = unquote(head.split()[1]).split("/")
                 self.requests[f"{mode}/{workflow}"] += 1
                 cursor = next(
@@ -59,6 +66,24 @@ class StreamServer:
             self._connections.discard(task)
             writer.close()
 
+    async def _serve_many(self, writer: asyncio.StreamWriter, wanted: dict[str, dict[str, str]]) -> None:
+        """Send some changes of each workflow, in turn, and their places; then cut the connection."""
+        self.requests["many"] += 1
+        random = Random(f"many/{self.requests['many']}")
+        every = {workflow: changes_of(int(workflow)) for workflow in wanted if workflow != "999"}
+        begin = {workflow: _place(every[workflow], wanted[workflow].get("cursor", "")) for workflow in every}
+        sent = {workflow: random.randint(begin[workflow], len(every[workflow])) for workflow in every}
+        writer.write(_STREAM + NativeEvents().begin())
+        if "999" in wanted:
+            writer.write(NativeEvents("999").problem(403, "not yours"))
+        for workflow, changes in every.items():
+            for change in changes[begin[workflow] : sent[workflow]]:
+                writer.write(NativeEvents(workflow).encode([change]))
+        places = [_last(every[one][: sent[one]]) if one in every else "" for one in wanted]
+        if random.random() < 0.7:  # places are sent now and then: without them some comes twice
+            writer.write(NativeEvents().place(places))
+        await writer.drain()
+
 
 class Answer:
     """One answer to a client that comes for the `turn`-th time, with a cursor or none."""
@@ -71,10 +96,7 @@ class Answer:
         self._turn = turn
         self._random = Random(f"{mode}/{workflow}/{turn}")
         changes = changes_of(workflow)
-        places = [
-            place for place, change in enumerate(changes, 1) if cursor and change.cursor.lower() == cursor
-        ]
-        self._begin = places[-1] if places else 0
+        self._begin = _place(changes, cursor)
         self._changes = changes
         self._encoder = NativeEvents()
 
@@ -152,6 +174,14 @@ def changes_of(seed: int) -> list[Change]:
         if changes and changes[-1].op == "end":
             return changes
         seed += 1_000
+
+
+def _place(changes: list[Change], cursor: str) -> int:
+    """Return how many changes a client with a cursor has; header values are compared in lower case."""
+    places = [
+        place for place, one in enumerate(changes, 1) if cursor and one.cursor.lower() == cursor.lower()
+    ]
+    return places[-1] if places else 0
 
 
 def _last(changes: list[Change]) -> str:

@@ -27,16 +27,23 @@ async function one(workflow) {
 }
 
 async function many() {
-  const ended = new Map(), problems = {}
-  const stream = subscribeMany(`${server}/${mode.slice(5)}/v1/events`, workflows.slice(1), {
-    ...options,
-    onState: (state, workflow) => { if (state.status !== null) ended.set(workflow, plain(state)) },
-    onProblem: (error, workflow) => { problems[workflow] = error.message },
+  const ended = {}, problems = {}
+  await new Promise(done => {
+    const stream = subscribeMany(`${server}/v1/events`, [], {
+      ...options,
+      onState: (state, workflow) => {
+        if (state.status !== null) ended[workflow] = plain(state)
+        if (workflow === workflows[2]) stream.add(workflows[1])  // in the middle of it
+        if (Object.keys(ended).length === workflows.length) { stream.close(); done() }
+      },
+      onProblem: (problem, workflow) => { problems[workflow] = problem.detail },
+    })
+    for (const workflow of [workflows[0], ...workflows.slice(2)]) stream.add(workflow)
+    stream.add('999')
+    stream.add('998')
+    stream.remove('998')
   })
-  stream.add(workflows[0])
-  while (ended.size + Object.keys(problems).length < workflows.length) await new Promise(done => setTimeout(done, 5))
-  stream.close()
-  return { states: Object.fromEntries(ended), problems }
+  return { states: ended, problems }
 }
 
-console.log(JSON.stringify(mode.startsWith('many-') ? await many() : await Promise.all(workflows.map(one))))
+console.log(JSON.stringify(mode === 'many' ? await many() : await Promise.all(workflows.map(one))))

@@ -69,9 +69,11 @@ async def test_a_page_can_close_its_stream(server):
     assert server.requests == {"close/1": 1}
 
 
-async def test_several_workflows_are_followed_at_once(server):
-    """Over cut connections, one of them added later."""
-    result = await run_node(CASES, server.url, "many-cut", *STREAMS)
+async def test_several_workflows_are_followed_on_one_connection(server):
+    """Over cut connections, one refused, two added later, one not wanted any more."""
+    result = await run_node(CASES, server.url, "many", *STREAMS)
 
-    assert result["problems"] == {}
+    assert result["problems"] == {"999": "not yours"}
     assert result["states"] == {workflow: state_of(workflow) for workflow in STREAMS}
+    assert server.requests.keys() == {"many"}
+    assert 1 < server.requests["many"] < 40

@@ -8,6 +8,7 @@ import { Timeline } from './timeline.js'
 import { Tree } from './tree.js'
 
 const FOLLOWED = 20  // runs at once; those that the address names come first
+const LOST = 1_500  // milliseconds after which a connection that is made again is shown as lost
 const SILENT = 3_000  // milliseconds after which silence is shown
 const MOST_EVENTS = 5_000  // that wait to be drawn, in a tab that nothing draws
 
@@ -23,14 +24,15 @@ const timeline = new Timeline($('#timeline'))
 const tree = new Tree($('#tree'), show)
 const runs = new Runs($('#runs'), $('#filter'), workflow => `${base}${encodeURIComponent(workflow)}${location.search}`)
 
-let selected = null, isAsked = false, connection = ''
+let selected = null, isAsked = false, isLost = 0
 const named = new URLSearchParams(location.search).getAll('workflow')
 const states = new Map(), waiting = new Map(), touched = new Map(), problems = new Map(), followed = new Set()
 
 const many = subscribeMany(new URL(`v1/events${query}`, root).href, [], {
   onChange(event, workflow) {
     const events = waiting.get(workflow) ?? []
-    waiting.set(workflow, events.length < MOST_EVENTS ? [...events.splice(0), event] : [{ op: 'snapshot' }])
+    if (events.push(event) > MOST_EVENTS) events.splice(0, Infinity, { op: 'snapshot' })
+    waiting.set(workflow, events)
     if (event.op === 'open' || event.op === 'grow' || event.op === 'close') touched.set(workflow, Date.now())
     if (event.op === 'snapshot' && !touched.has(workflow)) touched.set(workflow, Date.now())
   },
@@ -38,14 +40,19 @@ const many = subscribeMany(new URL(`v1/events${query}`, root).href, [], {
     states.set(workflow, state)
     draw()
   },
-  onStatus(status, error) {
-    connection = status === 'open' ? '' : error?.problem?.detail ?? 'The connection is lost; trying again …'
+  onStatus(status) {
+    isLost = status === 'waiting' ? isLost || Date.now() : 0
     draw()
   },
   onProblem(problem, workflow) {
-    problems.set(workflow, problem.problem?.detail ?? problem.detail ?? problem.message)
+    problems.set(workflow, problem.detail)
     draw()
   },
+})
+let refused = null
+many.done.catch(error => {
+  refused = error.problem?.detail ?? error.message
+  draw()
 })
 
 // ------------------------------------------------------------------ drawing: once a frame, what has changed
@@ -92,7 +99,8 @@ function drawHead(state) {
   $('#status').textContent = selected ? status : ''
   $('#status').className = status
   $('#elapsed').textContent = run.started && !isOver ? span(Date.now() - Date.parse(run.started)) : ''
-  $('#problem').textContent = plain(problems.get(selected) ?? connection)
+  const lost = isLost && Date.now() - isLost > LOST ? 'The connection is lost; trying again …' : ''
+  $('#problem').textContent = plain(problems.get(selected) ?? refused ?? lost)
   $('#stop').hidden = !facts.stop || !selected || isOver
   $('#copy').hidden = !state
   $('#silence').textContent = selected && !isOver && !problems.has(selected) ? silence(state) : ''
