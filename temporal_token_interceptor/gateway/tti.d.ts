@@ -53,7 +53,7 @@ export interface StreamError extends Error {
 
 /**
  * `open`: events may come. `waiting`: the connection is lost, or the server sent the client away; it is tried again,
- * forever, after at most 15 s or as long as the server wants. `closed`: the stream is over.
+ * forever, after at most 15 s or as long as the server wants. `closed`: nothing is followed (any more).
  */
 export type Status = 'open' | 'waiting' | 'closed'
 

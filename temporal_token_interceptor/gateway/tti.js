@@ -164,7 +164,7 @@ function follow(url, options, request, take) {
       turn.abort()
       if (isClosed) break
       if (error?.isFinal) throw error.cause ?? error
-      options.onStatus?.('waiting', error)
+      options.onStatus?.(after < 1e9 ? 'waiting' : 'closed', error)
       const backoff = Math.min(250 * 2 ** fails++, 15e3) * (.5 + Math.random() / 2)
       turn = new AbortController()
       await new Promise(done => {

@@ -158,6 +158,54 @@ async def test_pages_come_back_to_the_next_server(subscriber, runs, tab, monkeyp
     assert shown == await handle.result()
 
 
+async def test_stop_asks_temporal_and_shows_how_it_ended(subscriber, client, runs, tab):
+    """The button is there because the gateway may cancel; the page shows what Temporal reports."""
+
+    async def cancel(request, target):
+        await client.get_workflow_handle(target.workflow_id).cancel()
+
+    handle = await runs.start("counts", attempts=1)
+    async with site(subscriber, cancel=cancel) as served:
+        await tab.open(page_of(served, handle))
+        await tab.until(f"{STANDING}.includes('2 ')")
+
+        await tab.evaluate("document.querySelector('#stop').click()")
+        await tab.until(f"{STATUS} === 'canceled'")
+
+        assert await tab.evaluate("document.querySelector('#stop').hidden")
+        await tab.open("about:blank")
+        await served.quiet()
+    runs.release(handle)
+
+
+async def test_without_cancel_there_is_no_stop(gateway, runs, tab):
+    handle = await runs.start()
+    await tab.open(page_of(gateway, handle))
+    await tab.until(f"{SHOWN}.includes({WRONG!r})")
+
+    assert await tab.evaluate("document.querySelector('#stop').hidden")
+    runs.release(handle)
+    await handle.result()
+
+
+async def test_twenty_runs_come_on_one_connection(subscriber, runs, tab):
+    """A browser has six connections to a site; the page needs one, and shows each of the runs."""
+    handles = [await runs.start() for _ in range(20)]
+    rows = "[...document.querySelectorAll('#runs li')]"
+    async with site(subscriber) as served:
+        await tab.open(f"{served.url}/live?" + "&".join(f"workflow={quote(one.id)}" for one in handles))
+        await tab.until(f"{SHOWN}.includes({WRONG!r})")
+        for handle in handles:
+            runs.release(handle)
+        await tab.until(f"{rows}.filter(row => row.className === 'completed').length === 20")
+        retried = await tab.evaluate(f"{rows}.filter(row => row.textContent.includes('attempt 2')).length")
+        await tab.evaluate(f"{rows}[19].querySelector('a').click()")
+        await tab.until(f"{STANDING} === {''.join(RIGHT)!r}")
+
+    assert served.streams == 1
+    assert retried == 20
+
+
 async def test_the_list_has_the_runs_and_a_click_shows_one(gateway, runs, tab):
     """What Temporal lists is there without its address; keyboards reach it, because it is a link."""
     handle = await runs.start()

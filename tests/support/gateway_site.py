@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from temporal_token_interceptor import Event, TokenSubscriber
+from temporal_token_interceptor import Event, StreamNotFound, TokenSubscriber
 from temporal_token_interceptor.gateway.access import anyone
 from temporal_token_interceptor.gateway.app import Gateway, gateway
 
@@ -28,6 +28,9 @@ class Fake(TokenSubscriber):
 
     def subscribe(self, workflow_id: str, *_: Any, **__: Any) -> AsyncGenerator[Event]:
         return self._streams(workflow_id)
+
+    async def describe(self, *_: Any) -> Any:
+        raise StreamNotFound("there is no Temporal")
 
 
 @dataclass

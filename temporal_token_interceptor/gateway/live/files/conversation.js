@@ -33,7 +33,7 @@ export class Conversation {
     }
     if (isWhole) {
       for (const [id, view] of this.views) if (!state.items.has(id)) this.drop(id, view)
-      this.waiting = [...state.items.values()]
+      this.waiting = [...state.items.values()].filter(item => !this.shows(item))
     } else {
       const waits = new Set(this.waiting.map(item => item.id))
       for (const id of touched.keys()) if (!waits.has(id) && state.items.has(id)) this.waiting.push(state.items.get(id))
@@ -44,6 +44,11 @@ export class Conversation {
     }
     if (isWhole || events.some(event => event.op === 'note' || event.op === 'remove')) this.drawNotes(state, isWhole)
     this.isNew = false
+  }
+
+  shows(item) {
+    const before = this.views.get(item.id)?.item
+    return before && before.open === item.open && before.text === item.text
   }
 
   draw(item, isRewritten) {

@@ -135,7 +135,8 @@ function choose(workflow) {
 
 // The chosen run, those that the address names, and of the others the first that run.
 function follow() {
-  const wanted = new Set([...(selected ? [selected] : []), ...named, ...runs.running].slice(0, FOLLOWED))
+  const every = new Set([...(selected ? [selected] : []), ...named, ...runs.running])
+  const wanted = new Set([...every].slice(0, FOLLOWED))
   for (const workflow of followed) if (!wanted.has(workflow) && states.get(workflow)?.status == null) {
     followed.delete(workflow)
     many.remove(workflow)
