@@ -16,6 +16,10 @@ help:  ## Show this list
 demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, in this terminal
 	@$(PY) -m examples.demo
 
+.PHONY: demo-web
+demo-web: .venv/.installed  ## The same in a browser, until Ctrl-C: prints the address, and opens it where it can
+	@$(PY) -m examples.demo --web
+
 # Three at a time on two cores, because many tests wait for a time-out or a server. Folders in their order: the long
 # files first and the unit tests last, so that no core is idle at the end.
 test: .venv/.installed  ## Run the tests against a real Temporal and a real Redis

@@ -6,17 +6,20 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from devservers import ServerUnavailable, redis_server, temporal_server
 from examples.demo import QUESTIONS
 from examples.demo.notes import NOTES_FD, Report, add_up
 from examples.demo.page import Brush
 from examples.demo.viewer import READER_LEFT
+from examples.demo.web import ask_again_and_again, live_page, open_in_browser
+
+Story = Callable[[str, str, IO[bytes], IO[bytes]], Coroutine[Any, Any, int]]
 
 DEADLINE = timedelta(seconds=60)  # several times what it takes
 
@@ -25,17 +28,17 @@ class Failed(Exception):
     """The story did not go as it should."""
 
 
-def run() -> NoReturn:
-    """Run the story, and exit: 0 if it went as it should."""
+def run(*, in_browser: bool = False) -> NoReturn:
+    """Run the story, and exit: 0 if it went as it should. In a browser it goes on until Ctrl-C."""
     try:
-        sys.exit(asyncio.run(_main()))
+        sys.exit(asyncio.run(_main(_show_in_browser if in_browser else _tell)))
     except ServerUnavailable as missing:
         sys.exit(f"The demo needs a server: {missing}")
     except BrokenPipeError:
         os._exit(READER_LEFT)  # an orderly exit would try to write the rest
 
 
-async def _main() -> int:
+async def _main(play: Story) -> int:
     stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _stop, stopped, number)
@@ -54,7 +57,7 @@ async def _main() -> int:
                     raise
             else:
                 address = temporal.client.service_client.config.target_host
-                story = asyncio.create_task(_tell(address, redis_url, notes, errors))
+                story = asyncio.create_task(play(address, redis_url, notes, errors))
                 await asyncio.wait([story, stopped], return_when=asyncio.FIRST_COMPLETED)
                 if story.done():
                     return story.result()
@@ -106,14 +109,33 @@ async def _tell(temporal_address: str, redis_url: str, notes: IO[bytes], errors:
     return 1 if problems else 0
 
 
+async def _show_in_browser(temporal_address: str, redis_url: str, notes: IO[bytes], errors: IO[bytes]) -> int:
+    async with (
+        _worker(temporal_address, redis_url, notes, errors) as worker,
+        live_page(temporal_address, redis_url) as url,
+    ):
+        print(f"  Two customers ask, again and again: {url}\n  Ctrl-C ends it.", flush=True)
+        open_in_browser(url)
+        asking = asyncio.create_task(ask_again_and_again(temporal_address))
+        ended = asyncio.create_task(worker.wait())
+        try:
+            await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asking.cancel()
+            ended.cancel()
+            await asyncio.wait({asking, ended})
+    _show(errors)
+    return 1  # only Ctrl-C ends it as it should
+
+
 async def _play(temporal_address: str, redis_url: str, notes: IO[bytes], errors: IO[bytes]) -> None:
-    async with _process("worker", temporal_address, redis_url, notes=notes, errors=errors) as worker:
-        assert worker.stdout is not None  # noqa: S101 - for mypy: it is a pipe
-        if await worker.stdout.readline() != b"ready\n":
-            raise Failed("the worker did not come up")
+    async with (
+        _worker(temporal_address, redis_url, notes, errors) as worker,
+        live_page(temporal_address, redis_url) as url,
+    ):
         arguments = (temporal_address, redis_url, *QUESTIONS)
         async with _process("viewer", *arguments, notes=notes, errors=errors) as viewer:
-            _show_processes(worker, viewer)
+            _show_processes(worker, viewer, url)
             ends = {asyncio.create_task(process.wait()): process for process in (worker, viewer)}
             try:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -129,6 +151,18 @@ async def _play(temporal_address: str, redis_url: str, notes: IO[bytes], errors:
         worker.terminate()
         if code := await worker.wait():
             raise Failed(f"the worker ended with code {code}")
+
+
+@asynccontextmanager
+async def _worker(
+    temporal_address: str, redis_url: str, notes: IO[bytes], errors: IO[bytes]
+) -> AsyncIterator[Process]:
+    """Run the worker, and wait until it works."""
+    async with _process("worker", temporal_address, redis_url, notes=notes, errors=errors) as worker:
+        assert worker.stdout is not None  # noqa: S101 - for mypy: it is a pipe
+        if await worker.stdout.readline() != b"ready\n":
+            raise Failed("the worker did not come up")
+        yield worker
 
 
 @asynccontextmanager
@@ -176,10 +210,14 @@ def _introduce() -> None:
     print(flush=True)
 
 
-def _show_processes(worker: Process, viewer: Process) -> None:
+def _show_processes(worker: Process, viewer: Process, url: str) -> None:
     brush = Brush.suits(sys.stdout)
     line = f"The worker is process {worker.pid}; what follows is drawn by process {viewer.pid}."
-    print(f"  {brush(line, 'dim')}\n", flush=True)
+    print(f"  {brush(line, 'dim')}")
+    print(
+        f"  {brush(f'The same in a browser, while it lasts: {url} (make demo-web: for longer)', 'dim')}\n",
+        flush=True,
+    )
 
 
 def _conclude(report: Report) -> None:

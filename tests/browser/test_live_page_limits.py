@@ -172,11 +172,7 @@ async def test_silence_is_shown(tab):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_less_motion_and_either_scheme(tab, scheme):
     """Both are the system's choice; nothing moves where none is wanted."""
-    features = [
-        {"name": "prefers-color-scheme", "value": scheme},
-        {"name": "prefers-reduced-motion", "value": "reduce"},
-    ]
-    await tab._call("Emulation.setEmulatedMedia", features=features)
+    await tab.emulate(scheme=scheme, motion="reduce")
     async with shown(tab, list(calls("one"))[:3], stays=True):
         await tab.until(f"{SHOWN}.includes('one')")
         ground = await tab.evaluate("getComputedStyle(document.documentElement).backgroundColor")

@@ -62,14 +62,19 @@ class Page:
         await self._call("Page.enable")
         await self._call("Page.addScriptToEvaluateOnNewDocument", source=_NOTE)
 
-    async def screenshot(
-        self, file: Path, *, width: int = 1200, height: int = 720, dark: bool = False
-    ) -> None:
-        """Draw the page into a PNG."""
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self._call("Emulation.setEmulatedMedia", features=[scheme])
+    async def emulate(self, *, scheme: str = "light", motion: str = "no-preference") -> None:
+        """Choose what users choose in their system: `light` or `dark`, and `reduce` for less motion."""
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
+        chosen = [{"name": name, "value": value} for name, value in features.items()]
+        await self._call("Emulation.setEmulatedMedia", features=chosen)
+
+    async def resize(self, width: int, height: int) -> None:
+        """Give the page so many pixels."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         await self._call("Emulation.setDeviceMetricsOverride", **metrics)
+
+    async def screenshot(self, file: Path) -> None:
+        """Draw the page into a PNG."""
         picture = await self._call("Page.captureScreenshot", format="png")
         file.write_bytes(base64.b64decode(picture["data"]))  # noqa: ASYNC240 - a small file
 

@@ -182,7 +182,11 @@ async function list() {
   if (facts.runs) {
     try {
       const reply = await fetch(new URL(`live.runs${query}`, root), { cache: 'no-store' })
-      if (reply.ok) for (const run of (await reply.json()).runs) runs.show(run.workflow, run)
+      if (reply.ok) {
+        const listed = (await reply.json()).runs
+        for (const run of listed) runs.show(run.workflow, run)
+        if (listed[0] && !selected) choose(listed[0].workflow)
+      }
       follow()
     } catch { /* the server is away; the connection reports it */ }
   }
