@@ -39,7 +39,10 @@ class Runs:
         workflow_id = unique("live/with a slash")
         self.released[workflow_id] = asyncio.Event()
         return await self.client.start_workflow(
-            RunActivity.run, args=[name, workflow_id, False, attempts], id=workflow_id, task_queue=self.queue
+            RunActivity.run,
+            args=[name, workflow_id, False, attempts, 20.0],  # no attempt dies of a full machine
+            id=workflow_id,
+            task_queue=self.queue,
         )
 
     def release(self, handle):

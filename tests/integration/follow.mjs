@@ -7,7 +7,7 @@ const { messages, subscribe } = await import(pathToFileURL(script))
 const wait = globalThis.setTimeout
 globalThis.setTimeout = (done, time, ...more) => wait(done, time / 10, ...more)  // up to 5 s until it comes again
 
-const pages = Array.from({ length: +count }, () => ({ opened: 0, text: '', states: 0 }))
+const pages = Array.from({ length: +count }, () => ({ opened: 0, text: '' }))
 const reported = new Set()
 function report(name, isTrue) {
   if (reported.has(name) || !pages.every(isTrue)) return
@@ -22,10 +22,7 @@ async function follow(page) {
     onChange: event => {
       // Appended and not placed by `at`: what came twice, or not at all, shows.
       if (event.op === 'grow') page.text += event.data
-      if (event.op === 'snapshot') {
-        page.states += 1
-        page.text = event.items.map(item => item.text).join('')
-      }
+      if (event.op === 'snapshot') page.text = event.items.map(item => item.text).join('')
       report('reading', one => one.text)
       report('again', one => one.opened > 1 && one.text)
     },

