@@ -20,7 +20,7 @@ from temporal_token_interceptor import (
 )
 from temporal_token_interceptor.protocol.cursor import Cursor
 from tests.support.frames import an_origin
-from tests.support.gateway_site import Fake, site
+from tests.support.gateway_site import fake, site
 
 HOSTILE = (
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
@@ -60,7 +60,7 @@ async def shown(tab, events, *, stays=False, workflow="a"):
             await left.wait()
         yield StreamEnded(status="completed", cursor=str(Cursor("11111111-first", "", 999_999_999)))
 
-    async with site(Fake(stream)) as served:
+    async with site(fake(stream)) as served:
         try:
             await tab.open(f"{served.url}/live/{quote(workflow, safe='')}")
             yield served

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,13 +16,16 @@ from temporal_token_interceptor.gateway.access import anyone
 from temporal_token_interceptor.gateway.app import Gateway, gateway
 
 
-class Fake(TokenSubscriber):
-    """Yields what the test gives it, in place of reading servers.
+def fake(streams: Callable[[str], AsyncGenerator[Event]]) -> TokenSubscriber:
+    """Return a subscriber that yields what the test gives it, in place of reading servers.
 
     Args:
         streams: Returns the events of a workflow.
     """
+    return cast("TokenSubscriber", _Fake(streams))
 
+
+class _Fake:
     def __init__(self, streams: Callable[[str], AsyncGenerator[Event]]) -> None:
         self._streams = streams
 
