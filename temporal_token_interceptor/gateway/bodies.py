@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -11,17 +11,21 @@ from starlette.requests import Request
 from temporal_token_interceptor.gateway.problem import Problem
 
 
-async def json_body(request: Request, most: int) -> Mapping[str, Any]:
+async def json_body(
+    request: Request, most: int, *, types: Sequence[str] = ("application/json",)
+) -> Mapping[str, Any]:
     """Return the body of a request, a JSON object.
 
     Args:
-        request: The request. Its type has to be `application/json`, which a form of another site cannot send.
+        request: The request.
         most: Bytes. What is longer is not read to its end.
+        types: What its type may be. A form of another site cannot send `application/json`; where more is
+            allowed, it is the `Origin` that is checked (`gateway.origins`).
 
     Raises:
         Problem: 413, it is longer; 415, it is of another type; 400, it is not a JSON object.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
         raise Problem(415, "the body has to be application/json")
     length = request.headers.get("content-length", "0")
     too_long = Problem(413, f"the body may have {most} bytes")

@@ -23,3 +23,12 @@ export async function until(isTrue, what, seconds = 20) {
     await new Promise(resolve => setTimeout(resolve, 5))
   }
 }
+
+// What a client shows goes out at once, a line for each change; it is followed by the test that runs the script.
+let last
+export function show(value) {
+  const text = JSON.stringify(value)
+  if (text !== last) process.stdout.write(text + '\n')
+  last = text
+}
+export const done = value => process.stdout.write(JSON.stringify(value) + '\n', () => process.exit(0))

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from temporal_token_interceptor.gateway.formats.ag_ui import AgUiEncoder
-from temporal_token_interceptor.gateway.formats.ai_sdk import AiSdkEncoder
-from temporal_token_interceptor.gateway.formats.langgraph import LangGraphEncoder
-from temporal_token_interceptor.gateway.formats.openai_responses import ResponsesEncoder, response_facts
+from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
+from temporal_token_interceptor.gateway.formats.ai_sdk_chunks import AiSdkEncoder
+from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder
+from temporal_token_interceptor.gateway.formats.openai_events import ResponsesEncoder, response_facts
 from temporal_token_interceptor.views.changes import joined_halves
 from tests.clients.corpus import cases
 from tests.support.held import a_held_stream
@@ -73,9 +73,9 @@ def test_ai_sdk(run, package):
         return is_same and result == wanted
 
     if package == "ai7":
-        made = list(cases(lambda: AiSdkEncoder("message")))
+        made = list(cases(AiSdkEncoder))
     else:
-        six = partial(AiSdkEncoder, "message", version=6)
+        six = partial(AiSdkEncoder, version=6)
         made = list(cases(six, made=a_held_stream, is_wanted=takes_nothing_back))
     counts = judged(made, run("ai_sdk.mjs", made, package), is_right)
     assert (counts["mark"] > 200) == (package == "ai7")

@@ -77,7 +77,7 @@ LOGGED = {
     "encryption": r"skipping entry \S+ of stream .*this reader's data converter has no payload codec.*\n"
 }
 
-TESTED_ELSEWHERE = {"demo", "web"}
+TESTED_ELSEWHERE = {"demo", "web", "web_clients"}  # the last by `make clients`: it needs packages of npm
 
 
 @pytest.mark.parametrize("name", POINTS)

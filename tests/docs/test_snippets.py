@@ -81,6 +81,9 @@ async def test_what_is_no_python_is_true_as_well(block, redis_client):
                 assert decode(block.code.encode()).seq == value["n"]
         case "text" if block.page == "docs/protocol.md":
             assert _TOLD.fullmatch(block.code)
+        case "js":
+            shown = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.mjs")]
+            assert any(block.code in text for text in shown), "show a piece of an example, which a test runs"
         case "" | "sh" | "shell" | "bash":
             for line in filter(None, block.code.splitlines()):
                 await check_command(line, redis_client)

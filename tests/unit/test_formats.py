@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from temporal_token_interceptor.gateway.formats.ag_ui import AgUiEncoder
-from temporal_token_interceptor.gateway.formats.ai_sdk import AiSdkEncoder
-from temporal_token_interceptor.gateway.formats.langgraph import LangGraphEncoder
-from temporal_token_interceptor.gateway.formats.openai_chat import ChatCompletionsEncoder
-from temporal_token_interceptor.gateway.formats.openai_responses import (
+from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
+from temporal_token_interceptor.gateway.formats.ai_sdk_chunks import AiSdkEncoder
+from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder
+from temporal_token_interceptor.gateway.formats.openai_chunks import ChatCompletionsEncoder
+from temporal_token_interceptor.gateway.formats.openai_events import (
     ResponsesEncoder,
     response,
     response_facts,
@@ -30,7 +30,7 @@ FACTS = response_facts("resp_1", model="workflow", created_at=1)
 
 
 def ai_sdk(skip=0):
-    return AiSdkEncoder("message", skip=skip)
+    return AiSdkEncoder(skip=skip)
 
 
 def ag_ui(messages=()):
@@ -189,7 +189,7 @@ def test_ai_sdk_6_shows_what_stands(seed):
     plain, _, _ = stream(seed)
     bodies = []
     for changes in (held, plain):
-        encoder = AiSdkEncoder("message", version=6)
+        encoder = AiSdkEncoder(version=6)
         bodies.append(clients.data_of(encoder.begin() + encoder.encode(changes)))
 
     assert not any(chunk["type"] == "reset-step" for body in bodies for chunk in body)
@@ -274,7 +274,7 @@ def test_files_reach_the_ai_sdk():
         *(Change("open", f"b{n}", "block", "m:1:0", data=block) for n, block in enumerate(blocks)),
     ]
 
-    assert clients.data_of(ai_sdk().encode(changes)) == [
+    assert clients.data_of(ai_sdk().encode(changes))[2:] == [
         {"type": "file", "url": "data:image/png;base64,AAAA", "mediaType": "image/png"},
         {"type": "file", "url": "https://example.org/a.png", "mediaType": "application/octet-stream"},
     ]

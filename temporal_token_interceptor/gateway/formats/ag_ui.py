@@ -1,229 +1,123 @@
-"""Changes as events of AG-UI: what `HttpAgent`, CopilotKit and TanStack AI read.
-
-What a retry takes back goes with a snapshot of all messages that stand, those of the client among them, in
-the places where the client has them. A client keeps all its reasoning where a snapshot has none: an empty one
-is named then.
-"""
+"""The routes of AG-UI: for `HttpAgent`, for TanStack AI, and for CopilotKit without its own runtime."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
 
-from temporal_token_interceptor.gateway.formats.frames import (
-    PARTS,
-    Frame,
-    FrameEncoder,
-    call_of,
-    name_of,
-    tools_of,
-)
-from temporal_token_interceptor.views.changes import Change, Item, View, change_of, coalesced
-from temporal_token_interceptor.views.difference import difference
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from temporal_token_interceptor.gateway.access import Target
+from temporal_token_interceptor.gateway.bodies import json_body
+from temporal_token_interceptor.gateway.encoder import Encoder
+from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
+from temporal_token_interceptor.gateway.formats.routing import History, checked_prefix, workflow_of
+from temporal_token_interceptor.gateway.problem import HEADERS, Problem
+from temporal_token_interceptor.gateway.query import target_of
+from temporal_token_interceptor.gateway.streaming import Format, StreamRequest, Streams
+from temporal_token_interceptor.views.changes import Change
+
+_RUNTIME = "1.75.0"  # of CopilotKit, whose interface this is
 
 
-class AgUiEncoder(FrameEncoder):
-    """Encodes for `@ag-ui/client`, 1.0 and 0.0.59.
+def ag_ui(prefix: str = "/agui", *, agent: str = "workflow", history: History | None = None) -> Format:
+    """Return the format of AG-UI: `new HttpAgent({ url: prefix })`, or CopilotKit's `runtimeUrl`.
+
+    A `POST` of a run starts a workflow by the gateway's `start`, which is given `threadId` and `messages`;
+    without `start`, the thread's id is that of a workflow which runs. CopilotKit's `connect` and `stop` take
+    the thread's id for the workflow's, so `start` should give a workflow the id of its thread. A client that
+    comes again with `Last-Event-ID` (TanStack AI) is shown what stands, and no new workflow is started.
 
     Args:
-        thread_id: The thread of the client's request.
-        run_id: The run of the client's request.
-        messages: The client's own messages, as it sent them: a snapshot without them would remove them.
+        prefix: What the paths begin with.
+        agent: The name of the agent, for CopilotKit.
+        history: Returns the messages before the workflow's, for a client that has none: `connect`.
+
+    Raises:
+        ConfigurationError: an argument cannot be used.
     """
+    checked_prefix(prefix)
 
-    name = "ag-ui"
+    def made(streams: Streams) -> Sequence[BaseRoute]:
+        routes = _Routes(streams, agent, history)
+        of_agent = f"{prefix}/agent/{quote(agent)}"
+        return [
+            Route(prefix, routes.run, methods=["POST"]),
+            Route(prefix + "/info", routes.info, methods=["GET"]),
+            Route(of_agent + "/run", routes.run, methods=["POST"]),
+            Route(of_agent + "/connect", routes.connect, methods=["POST"]),
+            Route(of_agent + "/stop/{thread:path}", routes.stop, methods=["POST"]),
+        ]
 
-    def __init__(self, thread_id: str, run_id: str, messages: Sequence[Frame] = ()) -> None:
-        super().__init__()
-        self._names = {"threadId": thread_id, "runId": run_id}
-        self._messages = list(messages)
-        self._gone = set(_unsure(messages))  # of what the client has, what is left out unless it stands
-        self._is_unsure = bool(self._gone)
-        # One that the client has: a snapshot without any would leave it there.
-        self._reasoning = next((one["id"] for one in messages if one.get("role") == "reasoning"), "")
-        self._has_empty = False  # whether the client shows one that is there for this reason alone
-
-    def late(self, view: View, cursor: str) -> bytes:
-        """Return one snapshot, in which what is open is empty, and then the beginning of that again."""
-        missed = difference(self.view, view, cursor)
-        is_shown = any(change.kind in _SHOWN or change.op == "remove" for change in missed)
-        if not is_shown and not self._is_unsure:
-            return self.encode(missed)
-        open_before = [item for item in reversed(self.view.items.values()) if item.open]
-        frames = [frame for item in open_before for frame in self._of(change_of(item, "close", {}))]
-        for change in missed:
-            self.view.fold(change)
-        frames.append(self._snapshot(is_late=True))
-        for item in self.view.items.values():
-            if item.open:
-                frames += self._of(change_of(item, "open", item.data))
-                if item.length:
-                    frames += self._of(change_of(item, "grow", item.text))
-        for change in missed:
-            if change.op in {"note", "end"}:
-                frames += self._of(change)
-        return self._written(frames, cursor)
-
-    def encode(self, changes: Sequence[Change]) -> bytes:
-        """Return the events of changes; neighbouring growths of one text are one."""
-        return super().encode(coalesced(changes))
-
-    def first(self) -> Iterable[Frame]:
-        """Return the beginning of a run."""
-        return [{"type": "RUN_STARTED", **self._names}]
-
-    def frames(self, change: Change) -> Iterable[Frame]:
-        """Fold a change and return its events."""
-        if change.op == "remove":
-            self._gone |= {_message_of(one) for one in change.data} | set(change.data)
-            return [] if self.taken_back(change).isdisjoint(_SHOWN) else [self._snapshot()]
-        self.view.fold(change)
-        return self._of(change)
-
-    def failed(self, status: int, detail: str) -> Iterable[Frame]:
-        """Return the error that ends a run."""
-        return [{"type": "RUN_ERROR", "message": detail, "code": str(status)}]
-
-    def event(self, frame: Frame, cursor: str) -> bytes:
-        """Return an event, with the cursor as its id: TanStack AI comes again with it."""
-        place = f"id: {cursor}\n".encode() if cursor else b""
-        return place + super().event(frame, cursor)
-
-    def _of(self, change: Change) -> Iterable[Frame]:
-        match change.kind:
-            case "text":
-                return [_text(change)]
-            case "reasoning":
-                return self._think(change)
-            case "tool_call":
-                return self._tool_call(change)
-            case "tool" if change.op == "close" and "superseded" not in change.data:
-                return self._result(self.view.items[change.id])
-            case "" if change.op == "note":
-                return _custom(change.data)
-            case "" if change.op == "end":
-                return [self._end(change.data)]
-            case _:
-                return []  # attempts, nodes and blocks have no event of their own
-
-    def _think(self, change: Change) -> list[Frame]:
-        self._reasoning = change.id
-        done = change.op == "close" and self._has_empty
-        return _reasoning(change) + ([self._snapshot()] if done else [])
-
-    def _tool_call(self, change: Change) -> Iterator[Frame]:
-        name = change.id
-        match change.op:
-            case "open":
-                call = {"toolCallId": name, "toolCallName": name_of(self.view.items[name])}
-                yield {"type": "TOOL_CALL_START", **call, "parentMessageId": _message_of(name)}
-            case "grow":
-                yield {"type": "TOOL_CALL_ARGS", "toolCallId": name, "delta": change.data}
-            case _:
-                yield {"type": "TOOL_CALL_END", "toolCallId": name}
-                for tool in tools_of(self.view, self.view.items[name]):
-                    yield from self._result(tool)
-
-    def _result(self, tool: Item) -> Iterator[Frame]:
-        asked = call_of(self.view, tool)
-        if asked is not None and not asked.open:
-            yield {"type": "TOOL_CALL_RESULT", "messageId": tool.id, **_content(asked, tool)}
-
-    def _end(self, status: str) -> Frame:
-        if status == "completed":
-            return {"type": "RUN_FINISHED", **self._names}
-        return {"type": "RUN_ERROR", "message": f"the workflow ended: {status}", "code": status}
-
-    def _snapshot(self, *, is_late: bool = False) -> Frame:
-        """Return all messages that stand.
-
-        Args:
-            is_late: Whether what is open is to be empty: its beginning and its text follow.
-        """
-        self._is_unsure = False
-        stand = {message["id"]: message for message in self._standing(is_late=is_late)}
-        messages: list[Frame] = []
-        for message in self._messages:
-            if (mine := stand.pop(message.get("id", ""), None)) is not None:
-                messages.append(mine)
-            elif message.get("id") not in self._gone:
-                messages.append(message)
-        messages += stand.values()
-        has_some = any(message.get("role") == "reasoning" for message in messages)
-        self._has_empty = bool(self._reasoning) and not has_some
-        if self._has_empty:
-            messages.append({"id": self._reasoning, "role": "reasoning", "content": ""})
-        return {"type": "MESSAGES_SNAPSHOT", "messages": messages}
-
-    def _standing(self, *, is_late: bool) -> Iterator[Frame]:
-        for item in self.view.items.values():
-            text = "" if is_late and item.open else item.text
-            match item.kind:
-                case "text":
-                    yield {"id": item.id, "role": "assistant", "content": text}
-                case "reasoning":
-                    self._reasoning = item.id
-                    yield {"id": item.id, "role": "reasoning", "content": text}
-                case "tool_call":
-                    function = {"name": name_of(item), "arguments": text}
-                    call = {"id": item.id, "type": "function", "function": function}
-                    yield {"id": _message_of(item.id), "role": "assistant", "toolCalls": [call]}
-                case "tool" if not item.open and (asked := call_of(self.view, item)) is not None:
-                    yield {"id": item.id, **_content(asked, item)}
-                case _:
-                    pass
+    return made
 
 
-_SHOWN = PARTS | {"tool"}
+class _Routes:
+    def __init__(self, streams: Streams, agent: str, history: History | None) -> None:
+        self._streams = streams
+        self._agent = agent
+        self._history = history
+
+    async def run(self, request: Request) -> Response:
+        """Start a workflow, or find one, and stream it."""
+        body = await json_body(request, self._streams.limits.body_bytes)
+        if place := request.headers.get("last-event-id"):
+            target = target_of(unquote(place.partition("/")[0]))
+        else:
+            target = await workflow_of(self._streams, request, body, "threadId")
+        return await self._streams.serve(_asked(request, target, _encoder(body, target, _messages(body))))
+
+    async def connect(self, request: Request) -> Response:
+        """Show a thread, to a page that was reloaded; nothing if its workflow is not there."""
+        body = await json_body(request, self._streams.limits.body_bytes)
+        target = target_of(body.get("threadId"))
+        await self._streams.allowed(request, target)
+        messages = _messages(body)
+        if self._history is not None and not messages:
+            messages = list(await self._history(request, target.workflow_id))
+        encoder = _encoder(body, target, messages, are_new=True)
+        try:
+            return await self._streams.serve(_asked(request, target, encoder, waits=False))
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+        nothing = encoder.begin() + encoder.encode([Change("end", data="completed")])
+        return Response(nothing, media_type=encoder.media_type, headers=HEADERS)
+
+    async def stop(self, request: Request) -> Response:
+        """Cancel a workflow, by the gateway's `cancel`."""
+        await self._streams.actions.cancel(request, target_of(request.path_params["thread"]))
+        return JSONResponse({"stopped": True}, headers=HEADERS)
+
+    async def info(self, request: Request) -> Response:  # noqa: ARG002 - as Starlette calls it
+        """Return what CopilotKit wants to know of its runtime."""
+        agent = {"name": self._agent, "className": "Workflow", "description": "a Temporal workflow"}
+        known = {"version": _RUNTIME, "agents": {self._agent: agent}, "mode": "sse"}
+        return JSONResponse(known | {"audioFileTranscriptionEnabled": False}, headers=HEADERS)
 
 
-def _text(change: Change) -> Frame:
-    match change.op:
-        case "open":
-            return {"type": "TEXT_MESSAGE_START", "messageId": change.id, "role": "assistant"}
-        case "grow":
-            return {"type": "TEXT_MESSAGE_CONTENT", "messageId": change.id, "delta": change.data}
-        case _:
-            return {"type": "TEXT_MESSAGE_END", "messageId": change.id}
+def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the client's messages.
+
+    Raises:
+        Problem: 400, they are none.
+    """
+    messages = body.get("messages", [])
+    if not isinstance(messages, list) or not all(isinstance(one, dict) and "id" in one for one in messages):
+        raise Problem(400, "messages is a list of objects, each with its id")
+    return messages
 
 
-def _reasoning(change: Change) -> list[Frame]:
-    name = {"messageId": change.id}
-    match change.op:
-        case "open":
-            return [
-                {"type": "REASONING_START", **name},
-                {"type": "REASONING_MESSAGE_START", **name, "role": "reasoning"},
-            ]
-        case "grow":
-            return [{"type": "REASONING_MESSAGE_CONTENT", **name, "delta": change.data}]
-        case _:
-            return [{"type": "REASONING_MESSAGE_END", **name}, {"type": "REASONING_END", **name}]
+def _encoder(
+    body: Mapping[str, Any], target: Target, messages: Sequence[dict[str, Any]], *, are_new: bool = False
+) -> AgUiEncoder:
+    thread, run = body.get("threadId", target.workflow_id), body.get("runId", target.workflow_id)
+    place = quote(target.workflow_id, safe="") + "/"
+    return AgUiEncoder(str(thread), str(run), messages, place=place, are_new=are_new)
 
 
-def _message_of(tool_call: str) -> str:
-    return f"message:{tool_call}"
-
-
-def _unsure(messages: Sequence[Frame]) -> Iterator[str]:
-    """Yield the ids of what a gateway has sent since the user's last message: it may be taken back since."""
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            return
-        if str(message.get("id", "")).startswith(("m:", "t:", "message:m:")):
-            yield message["id"]
-
-
-def _content(call: Item, tool: Item) -> Frame:
-    found: Any = tool.facts.get("output", tool.facts.get("error", ""))
-    content = found if isinstance(found, str) else json.dumps(found)
-    return {"role": "tool", "toolCallId": call.id, "content": content}
-
-
-def _custom(note: Mapping[str, Any]) -> Iterator[Frame]:
-    if "gap" in note:
-        yield {"type": "CUSTOM", "name": "gap", "value": note["gap"]}
-    elif "custom" in note:
-        custom = note["custom"]
-        yield {"type": "CUSTOM", "name": custom["name"], "value": custom.get("data")}
+def _asked(request: Request, target: Target, encoder: Encoder, *, waits: bool = True) -> StreamRequest:
+    return StreamRequest(request=request, target=target, encoder=encoder, waits=waits)

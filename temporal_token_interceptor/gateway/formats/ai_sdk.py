@@ -1,160 +1,92 @@
-"""Changes as chunks of the AI SDK's UI message stream, versions 7 and 6: what `useChat` reads.
-
-A whole workflow is one message and one step. What a retry takes back goes with `reset-step`, which drops all
-parts of the step; what stands is sent again. Version 6 does not know `reset-step`: it is read with
-`on_retry="hold"`, where nothing is taken back but by a reset of the workflow.
-
-The client may count chunks and resume by their number (`WorkflowChatTransport`), so each change is encoded by
-itself, from the start of the stream.
-"""
+"""The routes of the AI SDK: `useChat` with its own transport, and with `WorkflowChatTransport`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from temporal_token_interceptor.gateway.formats.frames import (
-    PARTS,
-    Frame,
-    FrameEncoder,
-    call_of,
-    name_of,
-    tools_of,
-)
-from temporal_token_interceptor.views.changes import Change, Item, View
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
-_LOST = "text that was shown has been taken back, which AI SDK 6 cannot do: load the messages again"
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.gateway.access import Target
+from temporal_token_interceptor.gateway.bodies import json_body
+from temporal_token_interceptor.gateway.formats.ai_sdk_chunks import AiSdkEncoder
+from temporal_token_interceptor.gateway.formats.routing import checked_prefix, number, workflow_of
+from temporal_token_interceptor.gateway.problem import HEADERS, Problem
+from temporal_token_interceptor.gateway.query import target_of
+from temporal_token_interceptor.gateway.streaming import Format, StreamRequest, Streams
 
 
-class AiSdkEncoder(FrameEncoder):
-    """Encodes for `ai`, the AI SDK.
+def ai_sdk(prefix: str = "/ai", *, version: Literal[6, 7] = 7) -> Format:
+    """Return the format of the AI SDK: `useChat({ transport: new DefaultChatTransport({ api: prefix }) })`.
+
+    A `POST` starts a workflow by the gateway's `start`, which is given the chat's `id` and `messages`; where
+    there is none, the chat's id is that of a workflow. `GET {prefix}/{id}/stream` shows it from its start, or
+    from a chunk on (`?startIndex=`), and answers 204 where none is found. A page that is reloaded finds its
+    answer, if `start` gives a workflow the id of its chat.
+
+    Each client has a subscription of its own, because it may count what it gets.
 
     Args:
-        message_id: The id of the message; the same for every client and after every reload, because the
-            client replaces a message of the same id.
-        version: The major version of the client's `ai` package.
-        skip: How many chunks the client has.
+        prefix: What the paths begin with: the client's `api`.
+        version: The major version of the client's `ai`. What 6 was shown cannot be taken back, so it is shown
+            nothing of an attempt before that has succeeded.
+
+    Raises:
+        ConfigurationError: an argument cannot be used.
     """
+    checked_prefix(prefix)
+    if version not in (6, 7):
+        raise ConfigurationError(f"version is 6 or 7, not {version!r}")
 
-    name = "ai-sdk"
+    def made(streams: Streams) -> Sequence[BaseRoute]:
+        routes = _Routes(streams, version)
+        return [
+            Route(prefix, routes.post, methods=["POST"]),
+            Route(prefix + "/{workflow_id:path}/stream", routes.resume, methods=["GET"]),
+        ]
 
-    def __init__(self, message_id: str, *, version: Literal[6, 7] = 7, skip: int = 0) -> None:
-        super().__init__()
-        self._message_id = message_id
-        self._version = version
-        self._skip = skip
-
-    def first(self) -> Iterable[Frame]:
-        """Return the beginning of a message and of its only step."""
-        return [{"type": "start", "messageId": self._message_id}, {"type": "start-step"}]
-
-    def frames(self, change: Change) -> Iterable[Frame]:
-        """Fold a change and return its chunks."""
-        if change.op == "remove":
-            return self._remove(change)
-        self.view.fold(change)
-        if change.op == "end":
-            return _end(change.data)
-        return self._of(change)
-
-    def failed(self, status: int, detail: str) -> Iterable[Frame]:  # noqa: ARG002 - it has no place for it
-        """Return an error, which ends a message."""
-        return [{"type": "error", "errorText": detail}]
-
-    def event(self, frame: Frame, cursor: str) -> bytes:
-        """Return a chunk, unless the client has it; after the last one, the protocol's own end."""
-        if self._skip:
-            self._skip -= 1
-            return b""
-        done = b"data: [DONE]\n\n" if frame["type"] in {"finish", "error"} else b""
-        return super().event(frame, cursor) + done
-
-    def _remove(self, change: Change) -> Iterable[Frame]:
-        if self.taken_back(change).isdisjoint(PARTS | {"block"}):
-            return []
-        if self._version < 7:
-            return [{"type": "error", "errorText": _LOST}]
-        return self._again()
-
-    def _again(self) -> Iterator[Frame]:
-        yield {"type": "reset-step"}
-        stands, self.view = self.view.reopen(), View()
-        for change in stands:
-            yield from self.frames(change)
-
-    def _of(self, change: Change) -> Iterable[Frame]:
-        match change.kind:
-            case "text" | "reasoning":
-                return [_text(change)]
-            case "tool_call":
-                return self._tool_call(change)
-            case "tool" if change.op == "close":
-                asked = call_of(self.view, self.view.items[change.id])
-                return [] if asked is None or asked.open else self._output(asked)
-            case "block" if change.op == "open":
-                return _file(change.data)
-            case "" if change.op == "note" and "gap" in change.data:
-                return [{"type": "data-gap", "id": f"gap:{change.at}", "data": change.data["gap"]}]
-            case _:
-                return []  # attempts, messages and nodes have no part of their own
-
-    def _tool_call(self, change: Change) -> Iterator[Frame]:
-        call = self.view.items[change.id]
-        match change.op:
-            case "open":
-                yield {"type": "tool-input-start", **_named(call)}
-            case "grow":
-                yield {"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": change.data}
-            case _:
-                yield _input(call)
-                # Of what is sent again, tools are closed before the calls that asked for them.
-                yield from self._output(call)
-
-    def _output(self, call: Item) -> Iterator[Frame]:
-        """Return the result of a tool call: where its tool ran more than once, of the last run."""
-        for tool in tools_of(self.view, call)[-1:]:
-            ended: Frame = {"toolCallId": call.id, "dynamic": True}
-            if (error := tool.facts.get("error")) or "output" not in tool.facts:
-                yield {"type": "tool-output-error", **ended, "errorText": error or "the tool did not end"}
-            else:
-                yield {"type": "tool-output-available", **ended, "output": tool.facts["output"]}
+    return made
 
 
-def _text(change: Change) -> Frame:
-    match change.op:
-        case "open":
-            return {"type": f"{change.kind}-start", "id": change.id}
-        case "grow":
-            return {"type": f"{change.kind}-delta", "id": change.id, "delta": change.data}
-        case _:
-            return {"type": f"{change.kind}-end", "id": change.id}
+class _Routes:
+    def __init__(self, streams: Streams, version: Literal[6, 7]) -> None:
+        self._streams = streams
+        self._version: Literal[6, 7] = version
 
+    async def post(self, request: Request) -> Response:
+        """Start a workflow, or find one, and stream it."""
+        # `WorkflowChatTransport` does not name the type of its body.
+        body = await json_body(
+            request, self._streams.limits.body_bytes, types=("application/json", "text/plain")
+        )
+        return await self._serve(request, await workflow_of(self._streams, request, body, "id"), 0)
 
-def _named(call: Item) -> Frame:
-    # The id is ours: those of providers come again in other attempts.
-    return {"toolCallId": call.id, "toolName": name_of(call), "dynamic": True}
+    async def resume(self, request: Request) -> Response:
+        """Stream a workflow from its beginning, or from a chunk on; 204 if there is none."""
+        target = target_of(request.path_params["workflow_id"], request.query_params.get("run"))
+        skip = max(0, number(request.query_params.get("startIndex"), "startIndex"))
+        try:
+            return await self._serve(request, target, skip, waits=False)
+        except Problem as problem:
+            if problem.status == 404:
+                return Response(status_code=204, headers=HEADERS)
+            raise
 
-
-def _input(call: Item) -> Frame:
-    try:
-        arguments = json.loads(call.text or "{}")
-    except ValueError:
-        wrong = {"input": call.text, "errorText": "the arguments are not whole"}
-        return {"type": "tool-input-error", **_named(call), **wrong}
-    return {"type": "tool-input-available", **_named(call), "input": arguments}
-
-
-def _file(block: Mapping[str, Any]) -> Iterator[Frame]:
-    """Return a content block as a file, if it is one; other kinds have no part in this protocol."""
-    media_type = block.get("mime_type", "application/octet-stream")
-    if url := block.get("url"):
-        yield {"type": "file", "url": url, "mediaType": media_type}
-    elif data := block.get("base64"):
-        yield {"type": "file", "url": f"data:{media_type};base64,{data}", "mediaType": media_type}
-
-
-def _end(status: str) -> list[Frame]:
-    if status == "completed":
-        return [{"type": "finish-step"}, {"type": "finish", "finishReason": "stop"}]
-    return [{"type": "error", "errorText": f"the workflow ended: {status}"}]
+    async def _serve(self, request: Request, target: Target, skip: int, *, waits: bool = True) -> Response:
+        response = await self._streams.serve(
+            StreamRequest(
+                request=request,
+                target=target,
+                encoder=AiSdkEncoder(version=self._version, skip=skip),
+                on_retry="reset" if self._version >= 7 else "hold",
+                begin="start",
+                waits=waits,
+            )
+        )
+        response.headers["x-vercel-ai-ui-message-stream"] = "v1"
+        if target.workflow_id.isascii():  # as headers are; the client puts it into the path of `resume`
+            response.headers["x-workflow-run-id"] = target.workflow_id
+        return response

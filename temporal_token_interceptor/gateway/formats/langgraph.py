@@ -1,227 +1,133 @@
-"""Changes as events of LangGraph's agent protocol, v3: what `useStream` of `@langchain/react` reads.
-
-Two rules of its clients are kept here. The browser's puts deltas together by namespace and node, not by
-message, so each message has a node of its own, `<node>#<message>`; the true name is in its metadata. And it
-removes a message only if a state had it and the next one has not: what a retry takes back goes with two
-states, before and after.
-
-A client comes again for all events and leaves out those whose ids it knows, or it names the number of the
-last one that it has. So each change is encoded by itself, from the start of the stream.
-"""
+"""The routes of LangGraph's agent protocol: `useStream` and `threads.stream` read a workflow as a thread."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, FrameEncoder, call_of, name_of
-from temporal_token_interceptor.views.changes import Change, Item, View
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from temporal_token_interceptor.gateway.access import Target
+from temporal_token_interceptor.gateway.bodies import json_body
+from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder, values_of
+from temporal_token_interceptor.gateway.formats.routing import History, checked_prefix
+from temporal_token_interceptor.gateway.problem import HEADERS, Problem
+from temporal_token_interceptor.gateway.query import target_of
+from temporal_token_interceptor.gateway.streaming import Format, StreamRequest, Streams
 
 
-class LangGraphEncoder(FrameEncoder):
-    """Encodes for `threads.stream` and `useStream`.
+def langgraph(prefix: str = "/langgraph", *, history: History | None = None) -> Format:
+    """Return the format of LangGraph's clients: `useStream({ apiUrl: prefix, threadId })`.
 
-    Args:
-        channels: What the client asked for, such as `messages` or `custom:progress`.
-        messages: What stands in the thread before: what the user wrote.
-        started: When the run began, in milliseconds since 1970.
-        since: The number of the last event that the client has.
-    """
-
-    name = "langgraph"
-
-    def __init__(
-        self,
-        channels: Collection[str],
-        *,
-        messages: Sequence[Frame] = (),
-        started: int = 0,
-        since: int = -1,
-    ) -> None:
-        super().__init__()
-        self._channels = frozenset(channels)
-        self._messages = list(messages)
-        self._started = started
-        self._since = since
-        self._last = 0
-        self._blocks: dict[str, int] = {}  # the place of a part in its message
-        self._sizes: dict[str, int] = {}  # how many parts a message has had
-        self._tools: dict[str, str] = {}  # under which id a run of a tool is shown
-
-    def encode(self, changes: Sequence[Change]) -> bytes:
-        """Return the events of changes, with numbers that are at least theirs."""
-        written: list[bytes] = []
-        for change in changes:
-            self._last = max(self._last, change.seq - 1)
-            written.append(super().encode([change]))
-        return b"".join(written)
-
-    def first(self) -> Iterable[Frame]:
-        """Return that the run goes on, and what stood before it."""
-        return [_frame("lifecycle", {"event": "running"}), self._values(View())]
-
-    def frames(self, change: Change) -> Iterable[Frame]:
-        """Fold a change and return its events, without their numbers."""
-        if change.op == "remove":
-            return self._remove(change)
-        self.view.fold(change)
-        match change.kind:
-            case "message":
-                return self._message(change)
-            case "tool":
-                return self._tool(change)
-            case kind if kind in PARTS:
-                return [self._part(self.view.items[change.id], change)]
-            case "" if change.op == "end":
-                return self._end(change.data)
-            case "" if "custom" in change.data:
-                custom = change.data["custom"]
-                return [_frame("custom", {"name": custom["name"], "payload": custom.get("data")})]
-            case _:
-                return []  # attempts, nodes and blocks have no event of their own
-
-    def failed(self, status: int, detail: str) -> Iterable[Frame]:  # noqa: ARG002 - it has no place for it
-        """Return that the run failed."""
-        return [_frame("lifecycle", {"event": "failed", "error": detail})]
-
-    def event(self, frame: Frame, cursor: str) -> bytes:
-        """Return an event with its number, unless the client has it or did not ask for its channel."""
-        self._last += 1
-        name = frame["method"]
-        channels = {name, f"custom:{frame['params']['data']['name']}"} if name == "custom" else {name}
-        if self._last <= self._since or self._channels.isdisjoint(channels):
-            return b""
-        frame["params"]["timestamp"] = self._started + (self._last >> 20)
-        numbered = {"type": "event", "event_id": str(self._last), "seq": self._last, **frame}
-        return f"event: {name}\n".encode() + super().event(numbered, cursor)
-
-    def _message(self, change: Change) -> list[Frame]:
-        named = {"id": change.id, "role": "ai"}
-        if change.op == "open":
-            self._sizes[change.id] = 0
-            node = self.view.items[change.id].data.get("node", "")
-            about = {"langgraph_node": node, "run_id": change.id}
-            return [self._of_message(change.id, {"event": "message-start", **named, "metadata": about})]
-        if "superseded" in change.data or "error" in change.data:
-            return [self._of_message(change.id, {"event": "error", "id": change.id, "message": "taken back"})]
-        usage = {"usage": change.data["usage"]} if "usage" in change.data else {}
-        return [self._of_message(change.id, {"event": "message-finish", "id": change.id, **usage})]
-
-    def _part(self, item: Item, change: Change) -> Frame:
-        message = item.parent
-        if change.op == "open":
-            self._blocks[item.id] = self._sizes[message]
-            self._sizes[message] += 1
-        where = {"id": message, "index": self._blocks[item.id]}
-        match change.op:
-            case "open":
-                return self._of_message(
-                    message, {"event": "content-block-start", **where, "content": _begun(item, "")}
-                )
-            case "grow":
-                more = _more(item, change.data)
-                return self._of_message(message, {"event": "content-block-delta", **where, "delta": more})
-            case _:
-                return self._of_message(
-                    message, {"event": "content-block-finish", **where, "content": _whole(item)}
-                )
-
-    def _of_message(self, message: str, data: Frame) -> Frame:
-        node = self.view.items[message].data.get("node", "")
-        return _frame("messages", data, node=f"{node}#{message}")
-
-    def _tool(self, change: Change) -> list[Frame]:
-        tool = self.view.items[change.id]
-        if change.op == "open":
-            asked = call_of(self.view, tool)
-            taken = asked is None or asked.id in self._tools.values()
-            self._tools[tool.id] = tool.id if asked is None or taken else asked.id
-            started = {"tool_name": tool.data.get("name", "unknown"), "input": tool.data.get("input")}
-            return [_frame("tools", {"event": "tool-started", **self._of_tool(tool), **started})]
-        if "output" in change.data and "superseded" not in change.data:
-            output = {"output": change.data["output"]}
-            return [_frame("tools", {"event": "tool-finished", **self._of_tool(tool), **output})]
-        message = change.data.get("error") or "the tool did not end"
-        return [_frame("tools", {"event": "tool-error", **self._of_tool(tool), "message": message})]
-
-    def _of_tool(self, tool: Item) -> Frame:
-        return {"tool_call_id": self._tools[tool.id]}
-
-    def _remove(self, change: Change) -> list[Frame]:
-        before = self._values(self.view)
-        return [before, self._values(self.view)] if "message" in self.taken_back(change) else []
-
-    def _end(self, status: str) -> Iterator[Frame]:
-        yield self._values(self.view)
-        if status == "completed":
-            yield _frame("lifecycle", {"event": "completed"})
-        else:
-            yield _frame("lifecycle", {"event": "failed", "error": f"the workflow ended: {status}"})
-
-    def _values(self, view: View) -> Frame:
-        return _frame("values", values_of(view, self._messages))
-
-
-def values_of(view: View, messages: Sequence[Frame] = ()) -> dict[str, Any]:
-    """Return the state of a thread: its messages.
+    A thread is a workflow, of the same id. `submit` starts it by the gateway's `start`, which is given
+    `thread_id`, `assistant_id` and `input`, and has to start a workflow of that id; without `start`, clients
+    only read. Interrupts, checkpoints and other commands are not supported.
 
     Args:
-        view: What stands.
-        messages: What stood before.
+        prefix: What the paths begin with.
+        history: Returns the messages before the workflow's: what the user wrote.
+
+    Raises:
+        ConfigurationError: an argument cannot be used.
     """
-    parts: dict[str, list[Item]] = {}
-    for item in view.items.values():
-        parts.setdefault(item.parent, []).append(item)
-    made = [_ai(item, parts.get(item.id, ())) for item in view.items.values() if item.kind == "message"]
-    return {"messages": [*messages, *made]}
+    checked_prefix(prefix)
+
+    def made(streams: Streams) -> Sequence[BaseRoute]:
+        routes = _Routes(streams, history)
+        thread = prefix + "/threads/{thread:path}"
+        return [
+            Route(thread + "/commands", routes.command, methods=["POST"]),
+            Route(thread + "/stream/events", routes.events, methods=["POST"]),
+            Route(thread + "/state", routes.state, methods=["GET"]),
+            Route(thread + "/history", routes.states, methods=["POST"]),
+        ]
+
+    return made
 
 
-def _frame(method: str, data: Frame, *, node: str = "") -> Frame:
-    named = {"node": node} if node else {}
-    return {"method": method, "params": {"namespace": [], **named, "data": data}}
+class _Routes:
+    def __init__(self, streams: Streams, history: History | None) -> None:
+        self._streams = streams
+        self._history = history
+
+    async def command(self, request: Request) -> Response:
+        """Start a workflow; of all commands there is no other."""
+        body = await json_body(request, self._streams.limits.body_bytes)
+        target = _target(request)
+        if body.get("method") != "run.start" or self._streams.actions.start_hook is None:
+            return _refused(body, "not_supported", "this server cannot do that")
+        given = body.get("params")
+        arguments = {"thread_id": target.workflow_id, **(given if isinstance(given, dict) else {})}
+        started = await self._streams.actions.start(request, arguments)
+        if started != target.workflow_id:
+            return _refused(body, "not_supported", "start has to give the workflow the id of the thread")
+        result = {"run_id": started}
+        return JSONResponse(
+            {"type": "success", "id": body.get("id"), "result": result, "meta": {}}, headers=HEADERS
+        )
+
+    async def events(self, request: Request) -> Response:
+        """Stream a thread: the channels that the client asks for, from an event on if it has some."""
+        body = await json_body(request, self._streams.limits.body_bytes)
+        channels, since = body.get("channels"), body.get("since", -1)
+        if not isinstance(channels, list) or not all(isinstance(one, str) for one in channels):
+            raise Problem(400, "channels is a list of names")
+        if not isinstance(since, int):
+            raise Problem(400, "since is the `seq` of an event")
+        target = _target(request)
+        await self._streams.allowed(request, target)
+        messages = await self._before(request, target)
+        encoder = LangGraphEncoder(channels, messages=messages, since=since)
+        return await self._streams.serve(
+            StreamRequest(request=request, target=target, encoder=encoder, begin="start")
+        )
+
+    async def state(self, request: Request) -> Response:
+        """Return what stands of a thread; of one that is not there, nothing."""
+        return JSONResponse(await self._state(request), headers=HEADERS)
+
+    async def states(self, request: Request) -> Response:
+        """Return the states of a thread: the one that stands."""
+        state = await self._state(request)
+        return JSONResponse([state] if state["values"] else [], headers=HEADERS)
+
+    async def _state(self, request: Request) -> dict[str, Any]:
+        target = _target(request)
+        asked = StreamRequest(request=request, target=target, encoder=LangGraphEncoder(()))
+        try:
+            view, _ = await self._streams.snapshot(asked)
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            return _state_of({}, is_running=False)
+        values = values_of(view, await self._before(request, target))
+        return _state_of(values, is_running=view.status is None)
+
+    async def _before(self, request: Request, target: Target) -> Sequence[dict[str, Any]]:
+        if self._history is None:
+            return ()
+        return await self._history(request, target.workflow_id)
 
 
-def _ai(message: Item, parts: Iterable[Item]) -> Frame:
-    content: list[Frame] = []
-    calls: dict[str, list[Frame]] = {"tool_call": [], "invalid_tool_call": []}
-    for part in parts:
-        if part.kind in {"text", "reasoning"}:
-            content.append(_begun(part, part.text))
-        elif part.kind == "tool_call":
-            call = _whole(part)
-            calls[call["type"]].append(call)
-    called = {"tool_calls": calls["tool_call"], "invalid_tool_calls": calls["invalid_tool_call"]}
-    return {"type": "ai", "id": message.id, "content": content, **called}
+def _target(request: Request) -> Target:
+    return target_of(request.path_params["thread"])
 
 
-def _begun(item: Item, text: str) -> Frame:
-    match item.kind:
-        case "text":
-            return {"type": "text", "text": text}
-        case "reasoning":
-            return {"type": "reasoning", "reasoning": text}
-        case _:
-            return {"type": "tool_call_chunk", "id": item.id, "name": name_of(item), "args": text}
+def _state_of(values: Mapping[str, Any], *, is_running: bool) -> dict[str, Any]:
+    # Clients open streams of a thread that they find only while something is `next` in it.
+    return {
+        "values": values,
+        "next": ["workflow"] if is_running else [],
+        "tasks": [],
+        "metadata": {},
+        "checkpoint": None,
+        "parent_checkpoint": None,
+        "created_at": None,
+    }
 
 
-def _more(item: Item, text: str) -> Frame:
-    match item.kind:
-        case "text":
-            return {"type": "text-delta", "text": text}
-        case "reasoning":
-            return {"type": "reasoning-delta", "reasoning": text}
-        case _:
-            # Of arguments the protocol wants all so far, each time.
-            return {"type": "block-delta", "fields": _begun(item, item.text)}
-
-
-def _whole(item: Item) -> Frame:
-    if item.kind != "tool_call":
-        return _begun(item, item.text)
-    named: Mapping[str, Any] = {"id": item.id, "name": name_of(item)}
-    try:
-        return {"type": "tool_call", **named, "args": json.loads(item.text or "{}")}
-    except ValueError:
-        wrong = {"args": item.text, "error": "the arguments are not whole"}
-        return {"type": "invalid_tool_call", **named, **wrong}
+def _refused(body: Mapping[str, Any], error: str, message: str) -> Response:
+    refusal = {"type": "error", "id": body.get("id"), "error": error, "message": message}
+    return JSONResponse(refusal, headers=HEADERS)

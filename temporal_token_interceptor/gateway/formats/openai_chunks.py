@@ -30,7 +30,7 @@ class ChatCompletionsEncoder(FrameEncoder):
 
     def __init__(self, completion_id: str, *, model: str, created: int, with_usage: bool = False) -> None:
         super().__init__()
-        self._facts = {
+        self.facts = {
             "id": completion_id,
             "object": "chat.completion.chunk",
             "created": created,
@@ -125,10 +125,10 @@ class ChatCompletionsEncoder(FrameEncoder):
         yield self._chunk({}, finish_reason="stop")
         if self._with_usage:
             used = usage_of(self.view)
-            yield {**self._facts, "choices": [], "usage": used.as_chat() if used is not None else None}
+            yield {**self.facts, "choices": [], "usage": used.as_chat() if used is not None else None}
 
     def _chunk(self, delta: Frame, *, finish_reason: str | None = None) -> Frame:
-        return {**self._facts, "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+        return {**self.facts, "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
 
 
 def _error(message: str) -> Frame:

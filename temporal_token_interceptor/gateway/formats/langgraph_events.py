@@ -1,0 +1,229 @@
+"""Changes as events of LangGraph's agent protocol, v3: what `useStream` of `@langchain/react` reads.
+
+Two rules of its clients are kept here. The browser's puts deltas together by namespace and node, not by
+message, so each message has a node of its own, `<node>#<message>`; the true name is in its metadata. And it
+removes a message only if a state had it and the next one has not: what a retry takes back goes with two
+states, before and after.
+
+A client comes again for all events and leaves out those whose ids it knows, or it names the number of the
+last one that it has. So each change is encoded by itself, from the start of the stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, FrameEncoder, call_of, name_of
+from temporal_token_interceptor.views.changes import Change, Item, View
+
+
+class LangGraphEncoder(FrameEncoder):
+    """Encodes for `threads.stream` and `useStream`.
+
+    Args:
+        channels: What the client asked for, such as `messages` or `custom:progress`.
+        messages: What stands in the thread before: what the user wrote.
+        since: The number of the last event that the client has.
+    """
+
+    name = "langgraph"
+
+    def __init__(
+        self,
+        channels: Collection[str],
+        *,
+        messages: Sequence[Frame] = (),
+        since: int = -1,
+    ) -> None:
+        super().__init__()
+        self._channels = frozenset(channels)
+        self._messages = list(messages)
+        self._time = 0  # when the newest attempt began, in milliseconds since 1970
+        self._since = since
+        self._last = 0
+        self._blocks: dict[str, int] = {}  # the place of a part in its message
+        self._sizes: dict[str, int] = {}  # how many parts a message has had
+        self._tools: dict[str, str] = {}  # under which id a run of a tool is shown
+
+    def encode(self, changes: Sequence[Change]) -> bytes:
+        """Return the events of changes, with numbers that are at least theirs."""
+        written: list[bytes] = []
+        for change in changes:
+            self._last = max(self._last, change.seq - 1)
+            written.append(super().encode([change]))
+        return b"".join(written)
+
+    def first(self) -> Iterable[Frame]:
+        """Return that the run goes on, and what stood before it."""
+        return [_frame("lifecycle", {"event": "running"}), self._values(View())]
+
+    def frames(self, change: Change) -> Iterable[Frame]:
+        """Fold a change and return its events, without their numbers."""
+        if change.op == "remove":
+            return self._remove(change)
+        self.view.fold(change)
+        match change.kind:
+            case "attempt" if change.op == "open" and "started" in change.data:
+                self._time = int(datetime.fromisoformat(change.data["started"]).timestamp() * 1_000)
+                return []
+            case "message":
+                return self._message(change)
+            case "tool":
+                return self._tool(change)
+            case kind if kind in PARTS:
+                return [self._part(self.view.items[change.id], change)]
+            case "" if change.op == "end":
+                return self._end(change.data)
+            case "" if "custom" in change.data:
+                custom = change.data["custom"]
+                return [_frame("custom", {"name": custom["name"], "payload": custom.get("data")})]
+            case _:
+                return []  # attempts, nodes and blocks have no event of their own
+
+    def failed(self, status: int, detail: str) -> Iterable[Frame]:  # noqa: ARG002 - it has no place for it
+        """Return that the run failed."""
+        return [_frame("lifecycle", {"event": "failed", "error": detail})]
+
+    def event(self, frame: Frame, cursor: str) -> bytes:
+        """Return an event with its number, unless the client has it or did not ask for its channel."""
+        self._last += 1
+        name = frame["method"]
+        channels = {name, f"custom:{frame['params']['data']['name']}"} if name == "custom" else {name}
+        if self._last <= self._since or self._channels.isdisjoint(channels):
+            return b""
+        frame["params"]["timestamp"] = self._time
+        numbered = {"type": "event", "event_id": str(self._last), "seq": self._last, **frame}
+        return f"event: {name}\n".encode() + super().event(numbered, cursor)
+
+    def _message(self, change: Change) -> list[Frame]:
+        named = {"id": change.id, "role": "ai"}
+        if change.op == "open":
+            self._sizes[change.id] = 0
+            node = self.view.items[change.id].data.get("node", "")
+            about = {"langgraph_node": node, "run_id": change.id}
+            return [self._of_message(change.id, {"event": "message-start", **named, "metadata": about})]
+        if "superseded" in change.data or "error" in change.data:
+            return [self._of_message(change.id, {"event": "error", "id": change.id, "message": "taken back"})]
+        usage = {"usage": change.data["usage"]} if "usage" in change.data else {}
+        return [self._of_message(change.id, {"event": "message-finish", "id": change.id, **usage})]
+
+    def _part(self, item: Item, change: Change) -> Frame:
+        message = item.parent
+        if change.op == "open":
+            self._blocks[item.id] = self._sizes[message]
+            self._sizes[message] += 1
+        where = {"id": message, "index": self._blocks[item.id]}
+        match change.op:
+            case "open":
+                return self._of_message(
+                    message, {"event": "content-block-start", **where, "content": _begun(item, "")}
+                )
+            case "grow":
+                more = _more(item, change.data)
+                return self._of_message(message, {"event": "content-block-delta", **where, "delta": more})
+            case _:
+                return self._of_message(
+                    message, {"event": "content-block-finish", **where, "content": _whole(item)}
+                )
+
+    def _of_message(self, message: str, data: Frame) -> Frame:
+        node = self.view.items[message].data.get("node", "")
+        return _frame("messages", data, node=f"{node}#{message}")
+
+    def _tool(self, change: Change) -> list[Frame]:
+        tool = self.view.items[change.id]
+        if change.op == "open":
+            asked = call_of(self.view, tool)
+            taken = asked is None or asked.id in self._tools.values()
+            self._tools[tool.id] = tool.id if asked is None or taken else asked.id
+            started = {"tool_name": tool.data.get("name", "unknown"), "input": tool.data.get("input")}
+            return [_frame("tools", {"event": "tool-started", **self._of_tool(tool), **started})]
+        if "output" in change.data and "superseded" not in change.data:
+            output = {"output": change.data["output"]}
+            return [_frame("tools", {"event": "tool-finished", **self._of_tool(tool), **output})]
+        message = change.data.get("error") or "the tool did not end"
+        return [_frame("tools", {"event": "tool-error", **self._of_tool(tool), "message": message})]
+
+    def _of_tool(self, tool: Item) -> Frame:
+        return {"tool_call_id": self._tools[tool.id]}
+
+    def _remove(self, change: Change) -> list[Frame]:
+        before = self._values(self.view)
+        return [before, self._values(self.view)] if "message" in self.taken_back(change) else []
+
+    def _end(self, status: str) -> Iterator[Frame]:
+        yield self._values(self.view)
+        if status == "completed":
+            yield _frame("lifecycle", {"event": "completed"})
+        else:
+            yield _frame("lifecycle", {"event": "failed", "error": f"the workflow ended: {status}"})
+
+    def _values(self, view: View) -> Frame:
+        return _frame("values", values_of(view, self._messages))
+
+
+def values_of(view: View, messages: Sequence[Frame] = ()) -> dict[str, Any]:
+    """Return the state of a thread: its messages.
+
+    Args:
+        view: What stands.
+        messages: What stood before.
+    """
+    parts: dict[str, list[Item]] = {}
+    for item in view.items.values():
+        parts.setdefault(item.parent, []).append(item)
+    made = [_ai(item, parts.get(item.id, ())) for item in view.items.values() if item.kind == "message"]
+    return {"messages": [*messages, *made]}
+
+
+def _frame(method: str, data: Frame, *, node: str = "") -> Frame:
+    named = {"node": node} if node else {}
+    return {"method": method, "params": {"namespace": [], **named, "data": data}}
+
+
+def _ai(message: Item, parts: Iterable[Item]) -> Frame:
+    content: list[Frame] = []
+    calls: dict[str, list[Frame]] = {"tool_call": [], "invalid_tool_call": []}
+    for part in parts:
+        if part.kind in {"text", "reasoning"}:
+            content.append(_begun(part, part.text))
+        elif part.kind == "tool_call":
+            call = _whole(part)
+            calls[call["type"]].append(call)
+    called = {"tool_calls": calls["tool_call"], "invalid_tool_calls": calls["invalid_tool_call"]}
+    return {"type": "ai", "id": message.id, "content": content, **called}
+
+
+def _begun(item: Item, text: str) -> Frame:
+    match item.kind:
+        case "text":
+            return {"type": "text", "text": text}
+        case "reasoning":
+            return {"type": "reasoning", "reasoning": text}
+        case _:
+            return {"type": "tool_call_chunk", "id": item.id, "name": name_of(item), "args": text}
+
+
+def _more(item: Item, text: str) -> Frame:
+    match item.kind:
+        case "text":
+            return {"type": "text-delta", "text": text}
+        case "reasoning":
+            return {"type": "reasoning-delta", "reasoning": text}
+        case _:
+            # Of arguments the protocol wants all so far, each time.
+            return {"type": "block-delta", "fields": _begun(item, item.text)}
+
+
+def _whole(item: Item) -> Frame:
+    if item.kind != "tool_call":
+        return _begun(item, item.text)
+    named: Mapping[str, Any] = {"id": item.id, "name": name_of(item)}
+    try:
+        return {"type": "tool_call", **named, "args": json.loads(item.text or "{}")}
+    except ValueError:
+        wrong = {"args": item.text, "error": "the arguments are not whole"}
+        return {"type": "invalid_tool_call", **named, **wrong}
