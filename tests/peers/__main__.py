@@ -103,6 +103,7 @@ def check(suite: Suite) -> tuple[str, list[str]]:
     if unknown:  # once more, alone: a loaded machine makes some of them time out
         again = run(suite, folder, captured=True, tests=tuple(unknown))
         unknown = [test for test in unknown if again.outcomes.get(test) != "passed"]
+    named = [found for found in captured.mismatches if suite.why_different(found[0])]
     known = {test: why for test in sorted(new) if (why := suite.why(test)) is not None}
     missing = bare.outcomes.keys() - captured.outcomes.keys()
     cells = (
@@ -113,13 +114,19 @@ def check(suite: Suite) -> tuple[str, list[str]]:
         captured.counts["calls"],
         captured.counts["texts"],
         captured.counts["views"],
-        len(captured.mismatches),
+        f"{len(captured.mismatches)} ({len(named)} named)",
         f"{time.monotonic() - begun:.0f} s",
     )
     wrong = [f"{suite.package}: fails with us: {test}\n{captured.texts[test]}" for test in unknown]
-    wrong += [f"{suite.package}: {test}: {mismatch}" for test, mismatch in captured.mismatches]
+    wrong += [
+        f"{suite.package}: {test}: {mismatch}"
+        for test, mismatch in captured.mismatches
+        if (test, mismatch) not in named
+    ]
     if missing:
         wrong.append(f"{suite.package}: {len(missing)} tests did not run with us, such as {min(missing)}")
+    for test, _ in named:
+        print(f"{suite.package}: {test} differs, because {suite.why_different(test)}", flush=True)
     for why in sorted(set(known.values())):
         print(
             f"{suite.package}: {sum(value == why for value in known.values())} fail, because {why}",

@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.filterwarnings("ignore:::(?!temporal_token_interceptor)"))
-            item.add_marker(pytest.mark.timeout(60))
+            # LiteLLM takes a minute to be imported, and boto3 seconds for a client, on a loaded machine.
+            item.add_marker(pytest.mark.timeout(180))
 
 
 def pytest_generate_tests(metafunc):

@@ -42,6 +42,10 @@ async def _ainvoke(model: BaseChatModel) -> Any:
     return await model.ainvoke(QUESTION)
 
 
+async def _stream(model: BaseChatModel) -> Any:
+    return await asyncio.to_thread(lambda: list(model.stream(QUESTION)))
+
+
 async def _astream(model: BaseChatModel) -> Any:
     return [chunk async for chunk in model.astream(QUESTION)]
 
@@ -56,7 +60,8 @@ async def _agent(model: BaseChatModel) -> Any:
 
 Way = Callable[[BaseChatModel], Awaitable[Any]]
 
-PLAIN: Mapping[str, Way] = {"invoke": _invoke, "ainvoke": _ainvoke, "astream": _astream}
+STREAMS: Mapping[str, Way] = {"stream": _stream, "astream": _astream}
+PLAIN: Mapping[str, Way] = {"invoke": _invoke, "ainvoke": _ainvoke, **STREAMS}
 WAYS: Mapping[str, Way] = {**PLAIN, "structured output": _structured, "tools agent": _agent}
 
 

@@ -34,6 +34,7 @@ _ORIGIN = Origin(
     attempt_id="0123456789abcdef",
     started_time=datetime.now(UTC),
 )
+_NO_TOKENS = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 _NO_STREAM = frozenset({"nostream", "langsmith:nostream"})
 
 
@@ -98,7 +99,9 @@ class Audit:
             return
         [end] = ends
         if run.answer is None:
-            self._differ("error", run.error, end.error)
+            # A call that is cancelled has no error: it is unfinished.
+            is_cancelled = run.error == "CancelledError" and end.unfinished
+            self._differ("error", None if is_cancelled else run.error, end.error)
             if not run.has_events:
                 self._differ("text before an error", "".join(run.texts), text)
             return
@@ -126,7 +129,8 @@ class Audit:
         self._differ("`.messages()`: text", answer.text, str(view.text))
         self._differ("`.messages()`: tool calls", answer.tools, tools_of(view))
         if answer.usage:
-            self._differ("`.messages()`: usage", answer.usage, view.usage_metadata)
+            # Of a cache hit LangChain says nothing but the cost, and a chunk must have all counts.
+            self._differ("`.messages()`: usage", {**_NO_TOKENS, **answer.usage}, view.usage_metadata)
         if answer.kinds is not None:
             kinds = Counter(block["type"] for block in view.content_blocks)
             self._differ("`.messages()`: blocks", dict(answer.kinds), dict(kinds))

@@ -50,6 +50,10 @@ class Run:
     ends: int = 0
 
 
+_INSIDE = ("observer", "handler")
+"""Where those who take our observer's place in a call have it."""
+
+
 class Reference:
     """The model calls of one test, by their run ids."""
 
@@ -61,7 +65,7 @@ class Reference:
     def start(self, started: list[Any]) -> None:
         for manager in started:
             observed = any(
-                handler is self._observer or getattr(handler, "observer", None) is self._observer
+                self._observer in (handler, *(getattr(handler, name, None) for name in _INSIDE))
                 for handler in manager.handlers
             )
             with self._lock:
@@ -111,7 +115,8 @@ def _answer(response: Any) -> Answer | None:
     answer.reasoning = "".join(
         str(block.get("reasoning") or "") for block in blocks if block["type"] == "reasoning"
     )
-    answer.kinds = Counter(block["type"] for block in blocks)
+    # A v3 stream and a chunk say of a call that is whole that it is a fragment.
+    answer.kinds = Counter(block["type"].removesuffix("_chunk") for block in blocks)
     return answer
 
 
