@@ -94,6 +94,7 @@ INTERCEPTOR: Mapping[str, Variable] = {
     "TTI_HEARTBEAT": Variable("heartbeat", "`auto`, `off`, or seconds above 0", _beats),
     "TTI_STALL_TIMEOUT_SECONDS": Variable("stall_timeout", "seconds above 0", _seconds),
     "TTI_LIVE": Variable("live", "`auto`, `off`, or seconds above 0", _beats),
+    "TTI_FALLBACK": Variable("fallback", "`off` or `heartbeats`", str.lower),
     "TTI_SUMMARY": Variable("summary", "`auto` or `off`", str.lower),
     "TTI_FLUSH_TIMEOUT_SECONDS": Variable("flush_timeout", "seconds, 0 or more", _seconds),
     "TTI_GENAI_SPANS": Variable("genai_spans", "`auto`, `on` or `off`", str.lower),
@@ -105,6 +106,7 @@ SUBSCRIBER: Mapping[str, Variable] = {
     "TEMPORAL_NAMESPACE": Variable("namespace", "a name", str),
     "TTI_START_TIMEOUT_SECONDS": Variable("start_timeout", "seconds, 0 or more", _seconds),
     "TTI_PATIENCE_SECONDS": Variable("patience", "seconds above 0", _seconds),
+    "TTI_FALLBACK": Variable("fallback", "`off` or `heartbeats`", str.lower),
     "TTI_ACCEPT_PLAIN_FRAMES": Variable("accept_plain_frames", "`true` or `false`", _switch),
 }
 """What `TokenSubscriber` takes."""

@@ -14,6 +14,9 @@ from typing import Any
 HISTORY = "h"
 """Begins the ids of entries that were read from Temporal's history; no transport's begins so."""
 
+LIVE = "L"
+"""Begins those of entries that were read from heartbeats: before those of the history, in their order."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Origin:

@@ -83,6 +83,8 @@ class Attempts:
 
     Attributes:
         prefix: What the cursors begin with.
+        again: As of the argument.
+        resumed: When an attempt began of which it is known what was shown: `again` is of the others.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Attempts:
         self.statistics = AttemptStatistics()
         self.prefix = Cursor.prefix(run_id)
         self.again = again
+        self.resumed: datetime | None = None
         self._fencing = fencing
         self._before = before
         self._attempts: dict[str, _Attempt] = {}
@@ -234,12 +237,9 @@ class Attempts:
         """Return the newest attempts that have not said how they ended, or are not those that completed."""
         return {**dict.fromkeys(self.unended(), "unended"), **self._others}
 
-    def has_begun(self, time: int) -> bool:
-        """Whether one of the attempts began at a time, in microseconds since 1970."""
-        return any(
-            round(attempt.origin.started_time.timestamp() * 1_000_000) == time
-            for attempt in self._attempts.values()
-        )
+    def has_begun(self, time: datetime) -> bool:
+        """Whether one of the attempts began at a time."""
+        return any(attempt.origin.started_time == time for attempt in self._attempts.values())
 
     def unsettled(self) -> bool:
         """Whether an activity's newest attempt has not said that it completed: another may have followed."""
@@ -281,9 +281,10 @@ class Attempts:
             origin=origin,
             cursor=f"{prefix}{Position.STARTED}",
         )
-        if self.again:
+        again = self.again and origin.started_time != self.resumed
+        if again:
             added.append(replace(started, supersedes=origin))
-        if not self.again or superseded is not None:
+        if not again or superseded is not None:
             added.append(started)
         return attempt
 

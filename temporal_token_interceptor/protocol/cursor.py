@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from temporal_token_interceptor.errors import InvalidCursor
-from temporal_token_interceptor.events.origin import HISTORY
+from temporal_token_interceptor.events.origin import HISTORY, LIVE
 
 CURSOR_VERSION = 1
 """The version of the form of cursors; frames have their own (`FRAME_VERSION`)."""
@@ -41,7 +41,8 @@ class Cursor(NamedTuple):
 
     A run is read in two places, a transport and Temporal's history, and a reader stands in both. `entry` has
     the id of the entry that was read last, behind that of the other place, if something was read there:
-    `b`, `h7`, `b.h7`, `h7.b`; empty is before the first. `position` counts the events that it unfolds into.
+    `b`, `h7`, `b.h7`, `h7.b`; empty is before the first. Heartbeats are a place, too: `L5`, `b.L5`.
+    `position` counts the events that it unfolds into.
     """
 
     run_id: str
@@ -51,7 +52,13 @@ class Cursor(NamedTuple):
     @property
     def transport(self) -> str:
         """The entry of the transport that was read last; empty for none."""
-        return next((part for part in self.entry.split(SEPARATOR) if not part.startswith(HISTORY)), "")
+        parts = self.entry.split(SEPARATOR)
+        return next((part for part in parts if not part.startswith((HISTORY, LIVE))), "")
+
+    @property
+    def live(self) -> str:
+        """The frame that was read last in a heartbeat; empty for none, and for what came after them."""
+        return next((part for part in self.entry.split(SEPARATOR) if part.startswith(LIVE)), "")
 
     @property
     def history(self) -> str:
@@ -62,6 +69,11 @@ class Cursor(NamedTuple):
     def is_from_history(self) -> bool:
         """Whether the event came from the history."""
         return self.entry.rpartition(SEPARATOR)[2].startswith(HISTORY)
+
+    @property
+    def is_from_live(self) -> bool:
+        """Whether the event came from a heartbeat."""
+        return self.entry.rpartition(SEPARATOR)[2].startswith(LIVE)
 
     def __str__(self) -> str:
         """Return the opaque form that events carry and `subscribe(cursor=...)` accepts."""
@@ -95,9 +107,11 @@ def position_of(cursor: str) -> int:
 
 
 # Only what stands in a URL as it is: ids of entries, and of runs, are letters, digits, `-` and `_`. Those of
-# the history have a form of their own, which no transport's have; there is at most one of each.
+# the history and of heartbeats have forms of their own, as no transport has; of each there is at most one.
 _ID = "[A-Za-z0-9_-]"
 _HELD = rf"{HISTORY}[0-9]{{15}}(?:-[0-9]{{4,9}})?"
-_STORED = rf"(?!{HISTORY}){_ID}+"
-_ENTRY = rf"(?:{_STORED}(?:\.{_HELD})?|{_HELD}(?:\.(?:{_STORED})?)?)?"
+_SEEN = rf"{LIVE}[0-9]{{24}}"  # in a heartbeat: when its attempt began, and its number
+_STORED = rf"(?![{HISTORY}{LIVE}]){_ID}+"
+_BESIDE = rf"{_STORED}(?:\.(?:{_HELD}|{_SEEN}))?"
+_ENTRY = rf"(?:{_BESIDE}|{_HELD}(?:\.(?:{_STORED}|{_SEEN})?)?|{_SEEN}(?:\.(?:{_STORED}|{_HELD}))?)?"
 _CURSOR = re.compile(rf"{CURSOR_VERSION}~(?P<run>{_ID}+)~(?P<entry>{_ENTRY})~(?P<position>[0-9]{{1,9}})")

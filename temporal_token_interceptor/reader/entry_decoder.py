@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from temporal_token_interceptor.errors import CodecMismatch, ProtocolError
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.cursor import SEPARATOR, Position, position_of
+from temporal_token_interceptor.protocol.cursor import Position, position_of
 from temporal_token_interceptor.protocol.frames import Packet, check_time
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import Decoded
 from temporal_token_interceptor.reader.hold_policy import Held
+from temporal_token_interceptor.reader.live_mark import LiveMark
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import OnRetry
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
@@ -63,6 +64,7 @@ class EntryDecoder:
         self._held = Held(stream.run_id) if on_retry == "hold" else None
         self._stream = stream
         self._where = where
+        self._resumed: LiveMark | None = None
         self._statistics = statistics
         self._telemetry = telemetry
         self._stored_time = stored_time
@@ -75,7 +77,7 @@ class EntryDecoder:
         """Return the events that entries add, after the cursor.
 
         Args:
-            reach: The place that they come from: `where.transport`, or `where.history`.
+            reach: The place that they come from: one of those of `where`.
             batch: The entries.
             decoded: What they hold, by `EntryCache`.
 
@@ -83,8 +85,8 @@ class EntryDecoder:
             CodecMismatch: not one of the first frames can be read.
         """
         where, statistics = self._where, self._statistics
-        other = where.history if reach is where.transport else where.transport
-        front = f"{other.furthest}{SEPARATOR}" if other.furthest else ""
+        is_alone = reach is where.transport and not (where.history.furthest or where.live.furthest)
+        front = "" if is_alone else where.front(reach)
         events: list[Event] = []
         statistics.entries += len(batch)
         for entry, packet in zip(batch, decoded, strict=True):
@@ -95,6 +97,8 @@ class EntryDecoder:
                 known = reach.enter(entry.id)
             place = front + entry.id
             if isinstance(packet, Packet):
+                if self._resumed is not None:
+                    known = max(known, self._resumed.known(packet))
                 # What is held is shown later than it was read: it has to be made.
                 is_known = known == Position.END and self._held is None
                 is_ours = reach is where.transport
@@ -109,10 +113,15 @@ class EntryDecoder:
             events += found
         return events
 
+    def resume(self, mark: LiveMark) -> None:
+        """Go on from a frame that was read in a heartbeat: what of its attempt came before it is known."""
+        self._resumed = mark
+        self.attempts.again, self.attempts.resumed = True, mark.started_time
+
     @property
     def skims(self) -> bool:
         """Whether what comes before the cursor need not be made into events: what is held is shown later."""
-        return self._held is None
+        return self._held is None and self._resumed is None
 
     def skim(self, batch: Sequence[Entry]) -> int:
         """Read entries of the transport that come before the cursor, undecoded, as far as that is possible.

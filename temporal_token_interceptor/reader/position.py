@@ -51,6 +51,7 @@ class ReadPosition:
 
     Attributes:
         transport: How far it came in the transport.
+        live: How far it came in heartbeats.
         history: How far it came in the history.
 
     Args:
@@ -60,18 +61,20 @@ class ReadPosition:
 
     def __init__(self, run_id: str, place: Cursor | None) -> None:
         self.transport = Reach()
+        self.live = Reach()
         self.history = Reach()
         self._run_id = run_id
         self._place = place
         if place is not None:
             from_history = place.is_from_history
-            self.transport.resume(place.transport, Position.END if from_history else place.position)
+            from_elsewhere = from_history or place.is_from_live
+            self.transport.resume(place.transport, Position.END if from_elsewhere else place.position)
             self.history.resume(place.history, place.position if from_history else Position.END)
 
     @property
     def has_read_transport(self) -> bool:
-        """Whether the transport was read before, up to the cursor."""
-        return self._place is not None and bool(self._place.transport)
+        """Whether the transport, or heartbeats, were read before, up to the cursor."""
+        return self._place is not None and bool(self._place.transport or self._place.live)
 
     @property
     def has_read_history(self) -> bool:
@@ -83,22 +86,23 @@ class ReadPosition:
         """The cursor of what a reader reports before the first entry that it reads."""
         return self._cursor(self.in_transport(""), Position.GAP) if self._place is None else str(self._place)
 
+    def front(self, reach: Reach) -> str:
+        """Return what stands before an entry of one of the places, in a cursor: how far it came elsewhere."""
+        if reach is self.transport:
+            other = self.history.furthest or self.live.furthest
+        else:
+            other = self.transport.furthest or (self.live if reach is self.history else self.history).furthest
+        return f"{other}{SEPARATOR}" if other else ""
+
     def in_transport(self, entry: str) -> str:
         """Name an entry of the transport, for a cursor."""
-        history = self.history.furthest
-        return f"{history}{SEPARATOR}{entry}" if history else entry
-
-    def in_history(self, entry: str) -> str:
-        """Name an entry of the history, for a cursor."""
-        transport = self.transport.furthest
-        return f"{transport}{SEPARATOR}{entry}" if transport else entry
+        return f"{self.front(self.transport)}{entry}"
 
     @property
     def entry(self) -> str:
         """The name of the entry that was read last."""
-        if self.history.at:
-            return self.in_history(self.history.furthest)
-        return self.in_transport(self.transport.furthest)
+        reach = self.history if self.history.at else self.live if self.live.at else self.transport
+        return f"{self.front(reach)}{reach.furthest}"
 
     def here(self, position: int) -> str:
         """Return a cursor in the entry that was read last."""
@@ -111,10 +115,8 @@ class ReadPosition:
     def is_known(self, cursor: str) -> bool:
         """Whether what was added at the end, with a cursor by `here`, was read before."""
         place = self._place
-        if place is None or (self.transport.furthest, self.history.furthest) != (
-            place.transport,
-            place.history,
-        ):
+        reached = (self.transport.furthest, self.live.furthest, self.history.furthest)
+        if place is None or reached != (place.transport, place.live, place.history):
             return False
         return position_of(cursor) <= place.position
 

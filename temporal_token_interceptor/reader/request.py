@@ -17,6 +17,9 @@ OnRetry = Literal["reset", "hold", "annotate"]
 Start = Literal["beginning", "now"]
 """Where a reader without a cursor begins."""
 
+Fallback = Literal["off", "heartbeats"]
+"""What a reader looks at while its transport delivers nothing; see `TokenSubscriber`."""
+
 FirstRun = Literal["newest", "all"]
 """Where a reader begins that names neither a run nor a cursor: with the newest run, or with the first one of
 its chain (continued as new, retried, reset) that Temporal still knows."""

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError, TransportUnavailable
@@ -25,12 +27,14 @@ from temporal_token_interceptor.reader.entry_cache import EntryCache, SilentCode
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
 from temporal_token_interceptor.reader.entry_parts import parts, skimmed
 from temporal_token_interceptor.reader.healing import Healing
+from temporal_token_interceptor.reader.live_mark import LiveMark, started_time_in
 from temporal_token_interceptor.reader.lost_entries import LostEntries
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.asking import Closed
-from temporal_token_interceptor.reader.temporal.heartbeats import BEHIND_LIVE, LIVE, RunHeartbeats, began_in
+from temporal_token_interceptor.reader.temporal.fallback_entries import FallbackEntries
+from temporal_token_interceptor.reader.temporal.heartbeats import BEHIND_LIVE, RunHeartbeats
 from temporal_token_interceptor.reader.temporal.live_entries import LiveEntries, is_live
 from temporal_token_interceptor.reader.until_closed import Cut, Entries, UntilClosed, has_closed
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
@@ -53,7 +57,7 @@ class RunStream:
         request: How it is to be read.
         source: The transport; None if there is none.
         history: Read at the end for what no transport has, or all along where there is none.
-        heartbeats: Read while the run lives where there is no transport.
+        heartbeats: Read while the run lives: with a transport, while that delivers nothing.
         cache: Opens and decodes entries, for all readers of the run.
         statistics: Counted into.
         before: What stood at the end of a run that this one does again.
@@ -77,11 +81,14 @@ class RunStream:
         self._stream = stream
         self._source = source
         self._history = history
-        self._heartbeats = heartbeats if source is None and history is not None else None
+        self._heartbeats = heartbeats if history is not None else None
         self._cache = cache
         self._statistics = statistics
         self._reads_all = not (request.skips if place is None else place.entry or place.position)
-        self._where = ReadPosition(stream.run_id, place)
+        was_live = place is not None and bool(place.live)
+        begins = was_live and source is not None and request.on_retry == "hold"
+        self._reads_all |= begins
+        self._where = ReadPosition(stream.run_id, None if begins else place)
         self._decoder = EntryDecoder(
             stream,
             self._where,
@@ -92,11 +99,15 @@ class RunStream:
             stored_time=source.stored_time if isinstance(source, TimedSource) else None,
         )
         self._is_away = self._is_gone = False
-        self._left: int | None = None  # when the cursor's attempt began, of which something is to come again
-        if self._heartbeats is not None and place is not None and place.transport.startswith(LIVE):
+        self._left: datetime | None = None  # when the attempt began of which something is to come again
+        if place is not None and was_live:
+            if source is not None and not begins:
+                mark = LiveMark(place.live, place.position if place.is_from_live else Position.END)
+                self._decoder.resume(mark)
+                self._where.live.furthest = mark.whole  # in all cursors from now on
+                return
             # Heartbeats keep no order among activities, and not for long: what the cursor is in comes again.
-            self._left = began_in(place.transport) if place.position < Position.TAIL else None
-            self._where.transport = Reach()
+            self._left = started_time_in(place.live) if place.position < Position.TAIL else None
             self._decoder.attempts.again = True
 
     @property
@@ -113,7 +124,7 @@ class RunStream:
     def is_silent(self) -> bool:
         """Whether nothing was found, in either place, and nothing was out of reach."""
         transport, history = self._where.transport, self._where.history
-        found = transport.furthest or history.furthest
+        found = transport.furthest or history.furthest or self._where.live.furthest
         return not (found or self._is_away or self._is_gone or transport.is_short or history.is_short)
 
     @property
@@ -165,10 +176,10 @@ class RunStream:
         Raises:
             TransportUnavailable: the transport was away for too long, and there is no history.
         """
-        if self._heartbeats is not None:
-            self._where.transport.resume(BEHIND_LIVE)
-            await self._read(self._where.transport, await self._heartbeats.now())
-            self._where.transport = Reach()
+        if self._heartbeats is not None and self._source is None:
+            self._where.live.resume(BEHIND_LIVE)
+            await self._read(self._where.live, await self._heartbeats.now())
+            self._where.live = Reach()
         if self._history is not None:
             self._where.history.resume(await self._history.now())
         if self._source is not None:
@@ -187,7 +198,7 @@ class RunStream:
         """Yield what is to be read, one after the other: each choice depends on what was read before."""
         if self._source is not None and not self._is_away:
             yield self._follow(self._source, closing, history)
-        if self._is_away:
+        if self._is_away and self._heartbeats is None:
             yield self._missing_transport()  # what it has, and cannot deliver now, is not in history
         if history is None:
             return
@@ -197,6 +208,8 @@ class RunStream:
                 counts=counts, on_scheduled=None if beats is None else beats.activity_scheduled
             )
             yield self._follow_history(live if beats is None else LiveEntries(beats, live), closing)
+            if self._is_away and beats is not None:
+                yield self._healing(history).check_all_settled()
         elif has_closed(closing) or not self._where.transport.last or self._decoder.attempts.unsettled():
             yield self._healing(history).all(self._stream.name)
 
@@ -223,25 +236,28 @@ class RunStream:
         """Iterate over what workers sent."""
         reach = self._where.transport
         recalls = self._history if self._where.has_read_history else None
+        entries = _with(source, self._heartbeats)
         lost = LostEntries(source, self._stream, reach, self._cache, reads_all=self._reads_all)
         try:
             yield await self._placed(lost)
             before = ""
-            async with UntilClosed(source, self._stream, reach, closing) as reading:
+            async with UntilClosed(entries, self._stream, reach, closing) as reading:
                 while (batch := await reading.next()) is not None:
+                    if entries is not source and is_live(batch):
+                        yield await self._read(self._where.live, batch)
+                        continue
                     if not before or reading.doubt:
                         yield await self._cut(lost, before, batch[0], reading.doubt)
                     before = batch[-1].id
                     if recalls is not None and before > reach.mark:
-                        old = [entry for entry in batch if entry.id <= reach.mark]
-                        async with aclosing(self._recalled(recalls, old)) as recalled:
+                        count = bisect_right(batch, reach.mark, key=lambda entry: entry.id)
+                        async with aclosing(self._recalled(recalls, batch[:count])) as recalled:
                             async for events in recalled:
                                 yield events
-                        recalls, batch = None, batch[len(old) :]
+                        recalls, batch = None, batch[count:]
                     for part in self._parts(batch):
                         decoded = self._cache.decoded(part) or await self._cache.opened(part)
-                        if events := self._decoder.read(reach, part, decoded):
-                            yield events
+                        yield self._decoder.read(reach, part, decoded)
             if not before:
                 yield await self._gone(lost)
         except TokenStreamError as error:
@@ -284,7 +300,7 @@ class RunStream:
         return (batch,) if len(batch) == 1 else parts(batch)
 
     async def _read(self, reach: Reach, batch: Sequence[Entry]) -> list[Event]:
-        if reach is self._where.history or self._heartbeats is not None:
+        if reach is not self._where.transport:
             decoded = self._cache.from_history(batch)
         else:
             decoded = self._cache.decoded(batch) or await self._cache.opened(batch)
@@ -299,15 +315,9 @@ class RunStream:
         """
         reach = self._where.history
         async with UntilClosed(entries, self._stream, reach, closing) as reading:
-            last = reach.last
             while (batch := await reading.next()) is not None:
-                # The end of the run is an entry of the history.
-                last = reach.last = last if is_live(batch) else reach.last
-                if events := await self._read(self._where.transport if is_live(batch) else reach, batch):
+                if events := await self._read(self._where.live if is_live(batch) else reach, batch):
                     yield events
-        for batch in entries.leftover() if isinstance(entries, LiveEntries) else ():
-            if events := await self._read(self._where.transport, batch):
-                yield events
 
     def _healing(self, history: RunHistory) -> Healing:
         return Healing(history, self._where, self._decoder, self._cache)
@@ -332,3 +342,7 @@ class RunStream:
     def _gap(self, reason: Cut, cursor: str) -> Gap:
         self._statistics.gaps += 1
         return Gap(missing=None, reason=reason, cursor=cursor)
+
+
+def _with(source: TokenSource, heartbeats: RunHeartbeats | None) -> Entries:
+    return source if heartbeats is None else FallbackEntries(source, heartbeats)

@@ -8,17 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from temporal_token_interceptor import environment
-from temporal_token_interceptor._arguments import duration, positive_duration
+from temporal_token_interceptor._arguments import duration, one_of, positive_duration
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.reader.feed import given
 from temporal_token_interceptor.reader.many import ManyWorkflows
 from temporal_token_interceptor.reader.namespaces import Namespaces
-from temporal_token_interceptor.reader.request import FirstRun, OnRetry, ReadRequest, Start
+from temporal_token_interceptor.reader.request import Fallback, FirstRun, OnRetry, ReadRequest, Start
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
-from temporal_token_interceptor.reader.temporal.heartbeats import LIVE, began_in
 from temporal_token_interceptor.reader.tree import WorkflowTree
 from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
@@ -45,6 +44,8 @@ class TokenSubscriber(WorkflowViews):
         patience: How long Temporal may be away before `TransportUnavailable`; the backend has its own.
         accept_plain_frames: Whether a client with a payload codec also reads unsealed frames: while
             some workers have the codec and some do not. Any writer to the backend can forge those.
+        fallback: With a backend: `"heartbeats"`: while it delivers nothing of a run, the run is described
+            once a second, and what workers with the same option put into heartbeats is read. `"off"`: not.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
@@ -59,6 +60,7 @@ class TokenSubscriber(WorkflowViews):
         start_timeout: timedelta = timedelta(seconds=60),
         patience: timedelta = timedelta(seconds=60),
         accept_plain_frames: bool = False,
+        fallback: Fallback = "off",
     ) -> None:
         if client is None and backend is None:
             raise ConfigurationError("without a client and a backend there is nothing to read from")
@@ -73,6 +75,7 @@ class TokenSubscriber(WorkflowViews):
             )
         duration("start_timeout", start_timeout)
         duration("patience", patience)
+        one_of("fallback", fallback, ("off", "heartbeats"))
         self._client = client
         self._source = backend
         self._namespace = client.namespace if client is not None else namespace
@@ -83,6 +86,7 @@ class TokenSubscriber(WorkflowViews):
             patience=patience,
             accepts_plain=accept_plain_frames,
             statistics=ReaderStatistics(),
+            fallback=fallback,
         )
         self._runs = make(client, namespace=self._namespace)
         self._namespaces = Namespaces(self._runs, lambda other: make(other, namespace=other.namespace))
@@ -334,12 +338,10 @@ class TokenSubscriber(WorkflowViews):
             raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
         if self._client is None and request.runs == "all":
             raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
-        if request.place is not None and (entry := request.place.transport):
+        entry = request.place.transport if request.place is not None else ""
+        if entry and isinstance(self._source, TimedSource):
             # A cursor of another transport is refused here; without one, what was read in any is left out.
-            if isinstance(self._source, TimedSource):
-                self._source.stored_time(entry)
-            elif self._source is None and entry.startswith(LIVE):
-                began_in(entry)
+            self._source.stored_time(entry)
 
 
 def _place(cursor: str | None) -> Cursor | None:

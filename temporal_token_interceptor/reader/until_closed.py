@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from temporal_token_interceptor._tasks import ProgressTimeout
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.position import Reach
+from temporal_token_interceptor.reader.temporal.live_entries import is_live
 from temporal_token_interceptor.transport.base import Entry, TimedSource
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,15 @@ class Entries(Protocol):
 
     async def last_id(self, stream: StreamKey) -> str:
         """Return the id of the newest entry, or an empty string."""
+        ...
+
+
+@runtime_checkable
+class Lingering(Protocol):
+    """What entries may offer beside: batches that came before the run closed, and belong to no order."""
+
+    def leftover(self) -> Iterator[Sequence[Entry]]:
+        """Yield, once the run has closed, those that were not read."""
         ...
 
 
@@ -78,6 +88,7 @@ class UntilClosed:
         self._now = asyncio.get_running_loop().time
         self._taken = self._now()
         self._timed = entries if isinstance(entries, TimedSource) else None
+        self._leftover = entries.leftover() if isinstance(entries, Lingering) else None
         self._failures = 0 if self._timed is None else self._timed.read_failures
 
     async def __aenter__(self) -> Self:
@@ -150,14 +161,16 @@ class UntilClosed:
                 raise _closed_backend() from None
             else:
                 return self._take(batch)
-        return None
+        return None if self._leftover is None else next(self._leftover, None)
 
     def _take(self, batch: Sequence[Entry]) -> Sequence[Entry]:
         self._taken = self._now()
         if self._timed is not None and self._timed.read_failures != self._failures:
             self._failures = self._timed.read_failures
             self.doubt = "transport"
-        self._reach.last = batch[-1].id
+        # Heartbeats keep no order, and are no part of where the stream ends.
+        if self._leftover is None or not is_live(batch):
+            self._reach.last = batch[-1].id
         return batch
 
     def _last_progress(self) -> float:

@@ -19,7 +19,7 @@ from temporal_token_interceptor.events import Event, Origin, RunContinued, Statu
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.feed import Feed
-from temporal_token_interceptor.reader.request import OnRetry, ReadRequest
+from temporal_token_interceptor.reader.request import Fallback, OnRetry, ReadRequest
 from temporal_token_interceptor.reader.run_stream import Batches, RunStream
 from temporal_token_interceptor.reader.silence import SilenceHint
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
@@ -114,6 +114,7 @@ class Runs:
         patience: How long Temporal may be away.
         accepts_plain: Whether frames that are not sealed are read although the client has a codec.
         statistics: Counted into; by default, its own.
+        fallback: What to read while the transport delivers nothing.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Runs:
         patience: timedelta,
         accepts_plain: bool = False,
         statistics: ReaderStatistics | None = None,
+        fallback: Fallback = "off",
     ) -> None:
         self.statistics = statistics or ReaderStatistics()
         self.client = client
@@ -134,7 +136,10 @@ class Runs:
         self._start_timeout = start_timeout
         self.workflows = Completion(client, patience=patience) if client is not None else None
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
-        self._shared = SharedParts(client, self.workflows, source, accepts_plain=accepts_plain)
+        beats = source is None or fallback == "heartbeats"
+        self._shared = SharedParts(
+            client, self.workflows, reads_heartbeats=beats, accepts_plain=accepts_plain
+        )
         self._silence = SilenceHint(self.workflows, has_transport=source is not None)
 
     async def batches(self, request: ReadRequest) -> Batches:

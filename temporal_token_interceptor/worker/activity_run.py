@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 from temporalio import activity
@@ -12,6 +13,7 @@ from temporalio.worker import ActivityInboundInterceptor, ActivityOutboundInterc
 from temporal_token_interceptor.events import Origin, Outcome
 from temporal_token_interceptor.worker.attempt_info import origin_of_activity, outcome_of, will_retry
 from temporal_token_interceptor.worker.attempt_run import AttemptRun, StreamingSetup
+from temporal_token_interceptor.worker.fallback_session import FallbackSession
 from temporal_token_interceptor.worker.heartbeat import (
     AutomaticHeartbeats,
     DetailsHidden,
@@ -67,7 +69,8 @@ class StreamingActivity(ActivityInboundInterceptor):
             info, options = activity.info(), self._setup.options
             if not options.captures(info.activity_type):
                 return None
-            is_live = self._setup.backend is None and streams_live(info, options.live, options.heartbeat)
+            may_be_live = self._setup.backend is None or options.fallback == "heartbeats"
+            is_live = may_be_live and streams_live(info, options.live, options.heartbeat)
             beats = is_live or automatic_interval(info, options.heartbeat) is not None
             return HeartbeatRecorder(outbound, is_live=is_live) if beats else None
         except Exception:  # ours: the activity must not fail because of it
@@ -95,7 +98,7 @@ class ActivityRun(AttemptRun):
         outbound: ActivityOutboundInterceptor | None,
     ) -> None:
         origin = origin_of_activity(info)
-        super().__init__(setup, _session(setup, info, origin, outbound))
+        super().__init__(setup, _session(setup, origin, outbound))
         self._info = info
         self._next = next
         self._input = input
@@ -132,9 +135,9 @@ class ActivityRun(AttemptRun):
         """Begin to send heartbeats: until now Temporal could time the activity out, as it does without us."""
         if self._heartbeats is not None:
             self._heartbeats.begin()
-        if isinstance(self.session, LiveSession):
+        if isinstance(self.session, LiveSession | FallbackSession):
             self.session.begin()
-        elif self._heartbeats is None:
+        if self._heartbeats is None and not isinstance(self.session, LiveSession):
             self.setup.warnings.model_called(self._info)
 
     async def with_summary(self, result: Any) -> Any:
@@ -144,18 +147,23 @@ class ActivityRun(AttemptRun):
 
 def _session(
     setup: StreamingSetup,
-    info: activity.Info,
     origin: Origin,
     outbound: ActivityOutboundInterceptor | None,
 ) -> Session | OfflineSession:
-    """Return the session of an activity attempt: to the backend; without one, to its own heartbeats."""
-    options = setup.options
-    if setup.backend is None and isinstance(outbound, HeartbeatRecorder):
-        interval = live_interval(options.live, options.heartbeat)
-        if interval is not None and streams_live(info, options.live, options.heartbeat):
-            sink, flush_timeout = HeartbeatSink(outbound), options.flush_timeout
-            return LiveSession(
-                origin, sink, interval=interval, budget=setup.budget, flush_timeout=flush_timeout
-            )
-    converter = None if setup.backend is None else setup.converter.of_activity(outbound)
-    return setup.session(origin, activity.metric_meter, converter)
+    """Return the session of an activity attempt: to the backend, to its own heartbeats, or to both."""
+    options, backend = setup.options, setup.backend
+    converter = None if backend is None else setup.converter.of_activity(outbound)
+    interval = live_interval(options.live, options.heartbeat)
+    if interval is None or not isinstance(outbound, HeartbeatRecorder) or not outbound.is_live:
+        return setup.session(origin, activity.metric_meter, converter)
+    heartbeats = HeartbeatSink(outbound)
+    if backend is None:
+        return LiveSession(
+            origin,
+            heartbeats,
+            interval=interval,
+            budget=setup.budget,
+            flush_timeout=options.flush_timeout,
+        )
+    make = partial(FallbackSession, heartbeats=heartbeats, interval=interval)
+    return setup.session(origin, activity.metric_meter, converter, make)

@@ -64,7 +64,11 @@ class StreamingSetup:
         await self.summaries.close(self.options.flush_timeout.total_seconds())
 
     def session(
-        self, origin: Origin, current_meter: Callable[[], MetricMeter], converter: DataConverter | None
+        self,
+        origin: Origin,
+        current_meter: Callable[[], MetricMeter],
+        converter: DataConverter | None,
+        make: Callable[..., Session] = Session,
     ) -> Session | OfflineSession:
         """Return the session of an attempt.
 
@@ -72,11 +76,12 @@ class StreamingSetup:
             origin: The attempt.
             current_meter: Returns Temporal's meter, within the attempt.
             converter: Seals its frames. None: it is not known, and nothing may be sent.
+            make: Makes it, of what a `Session` takes.
         """
         if self.backend is None or converter is None:
             return OfflineSession(origin)
         meter = runtime_meter(current_meter)
-        return Session(
+        return make(
             origin,
             self.backend,
             budget=self.budget,

@@ -103,6 +103,15 @@ class FrameMaker:
         self.tally.add(checked)
         return frame
 
+    def with_header(self, frame: Frame) -> Frame:
+        """Return the frame that was made last with a header: a reader can begin there."""
+        if frame.header:
+            return frame
+        began = {record.call.ordinal for record in frame.records if isinstance(record, CallStarted)}
+        ended = [record.call for record in frame.records if isinstance(record, CallEnded)]
+        calls = {call.ordinal: call for call in (*self._calls.open, *ended) if call.ordinal not in began}
+        return replace(frame, header=True, open_calls=tuple(calls[ordinal] for ordinal in sorted(calls)))
+
     def last_records(self, end: AttemptEnded) -> tuple[Record, ...]:
         """Return the records of the last frame: the ends of calls that are still open, and of the attempt.
 
@@ -152,7 +161,7 @@ class Leftover:
             return ()
         self.end_is_stored = True  # or its frame is handed out now
         # How long a frame waited is not measured by its delivery in a result or later.
-        first = () if unstored is None else (replace(unstored, header=True, waiting_since=None),)
+        first = () if unstored is None else (replace(maker.with_header(unstored), waiting_since=None),)
         if first and end in first[0].records:
             return first
         is_incomplete = buffer.received != self._received  # after a failure nothing more is kept

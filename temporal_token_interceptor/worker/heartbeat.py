@@ -63,14 +63,16 @@ class HeartbeatRecorder(DetailsHidden):
 
     Args:
         next: The next interceptor towards the server.
-        is_live: Whether the attempt streams through its heartbeats.
+        is_live: Whether the attempt streams, or may stream, through its heartbeats.
 
     Attributes:
+        is_live: Whether the attempt streams, or may stream, through its heartbeats.
         before: Names the attempts before this one that have streamed so.
     """
 
     def __init__(self, next: ActivityOutboundInterceptor, *, is_live: bool = False) -> None:  # noqa: A002
         super().__init__(next)
+        self.is_live = is_live
         self._wire = next
         self._converter = activity.payload_converter()
         info = activity.info()
@@ -89,12 +91,12 @@ class HeartbeatRecorder(DetailsHidden):
         self._wire.heartbeat(*details, *self._carried)
 
     def carry(self, detail: Any) -> None:
-        """Append this detail to all heartbeats from now on, behind the user's own.
+        """Append this detail to all heartbeats from now on, behind the user's own; None: nothing.
 
         Raises:
             Exception: the user's payload converter cannot encode it; the heartbeats stay as they were.
         """
-        self._carried = _encoded(self._converter, (detail,))
+        self._carried = () if detail is None else _encoded(self._converter, (detail,))
 
     def due_in(self, interval: float) -> float:
         """Return the seconds until the last heartbeat is `interval` old; zero or less if it is older."""

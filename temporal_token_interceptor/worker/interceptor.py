@@ -22,7 +22,7 @@ from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.activity_run import StreamingActivity
 from temporal_token_interceptor.worker.attempt_run import StreamingSetup
 from temporal_token_interceptor.worker.heartbeat import Heartbeat
-from temporal_token_interceptor.worker.live_session import Live
+from temporal_token_interceptor.worker.live_session import Fallback, Live
 from temporal_token_interceptor.worker.nexus import StreamingOperation
 from temporal_token_interceptor.worker.options import StreamingOptions
 
@@ -81,6 +81,9 @@ class TokenStreamingInterceptor(Interceptor):
             `max_heartbeat_throttle_interval` and `default_heartbeat_throttle_interval` to the interval, as
             `TokenStreamingPlugin` does. At its end an activity waits up to two intervals, at most
             `flush_timeout`. `"off"`, or `heartbeat="off"`: tokens come with the result only.
+        fallback: With a backend: `"heartbeats"`: while it is away, the tokens travel in heartbeats as `live`
+            says, and go to the backend, too, once it is back. Readers need the same option. The worker has
+            to let the heartbeats through, as `live` says. `"off"`: tokens wait for the backend.
         summary: `"auto"`: a result that has a field `custom_data`, None or a list, gets an item there: counts
             of what was said (at most 4 KiB), or, of what no backend took, the tokens (at most 128 KiB).
             It is left alone where the item would not survive decoding by the activity's return type, or
@@ -115,6 +118,7 @@ class TokenStreamingInterceptor(Interceptor):
         heartbeat: Heartbeat = "auto",
         stall_timeout: timedelta | None = None,
         live: Live = "auto",
+        fallback: Fallback = "off",
         summary: Literal["auto", "off"] = "auto",
         flush_timeout: timedelta = timedelta(seconds=2),
         genai_spans: GenAISpans = "auto",
@@ -141,6 +145,7 @@ class TokenStreamingInterceptor(Interceptor):
             heartbeat=heartbeat,
             stall_timeout=stall_timeout,
             live=live,
+            fallback=fallback,
             summary=summary,
             flush_timeout=flush_timeout,
             genai_spans=genai_spans,

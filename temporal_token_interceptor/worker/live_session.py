@@ -12,6 +12,7 @@ from typing import Final, Literal
 from temporalio import activity
 
 from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Frame, Origin, Record, TextRun
 from temporal_token_interceptor.protocol.frames import encode
@@ -24,6 +25,9 @@ from temporal_token_interceptor.worker.summary import hollow
 Live = Literal["auto", "off"] | timedelta
 """Whether frames travel in heartbeats where there is no backend; see `TokenStreamingInterceptor`."""
 
+Fallback = Literal["off", "heartbeats"]
+"""What carries frames while a transport is away; see `TokenStreamingInterceptor`."""
+
 LIVE_INTERVAL: Final = timedelta(seconds=0.2)
 """Between two heartbeats that carry frames, by default."""
 
@@ -34,7 +38,7 @@ _FRAME_BYTES = 16 * 1024
 _NEW_BYTES = 24 * 1024
 
 # Of memory that is taken out of the buffer at a time; in a heartbeat, short tokens take an eighth of that.
-_TAKEN_BYTES = 64 * 1024
+TAKEN_BYTES: Final = 64 * 1024
 
 # Of frames that are kept for the result, as JSON: enough for a full summary.
 _KEPT_BYTES = 256 * 1024
@@ -79,6 +83,16 @@ class HeartbeatSink:
         if self._ring.put(data):
             self.new_bytes += len(data)
 
+    def beat_if_due(self, buffer: Buffer) -> bool:
+        """Send a heartbeat once a buffer holds no more for it, or it is full; return whether one was sent."""
+        return (self.new_bytes >= _NEW_BYTES or not len(buffer)) and self.beat()
+
+    def clear(self) -> None:
+        """Leave the frames so far out of the heartbeats that follow: readers have them from elsewhere."""
+        self.new_bytes = 0
+        self._ring = Ring(before=self.before)
+        self._recorder.carry(self._ring.detail() if self.before else None)
+
     def beat(self) -> bool:
         """Send a heartbeat with the newest frames; return False where none may be sent, or nothing is new."""
         if not (self._has_begun and self.new_bytes):
@@ -116,7 +130,7 @@ class LiveSession(Session):
         flush_timeout: How long `finish` may wait for the last heartbeats.
     """
 
-    frame_bytes = _TAKEN_BYTES
+    frame_bytes = TAKEN_BYTES
     has_all_headers = True  # any frame can become the oldest of a heartbeat
 
     def __init__(
@@ -137,10 +151,9 @@ class LiveSession(Session):
 
     async def send(self, records: tuple[Record, ...]) -> None:
         """Put records into the heartbeats; beat, and wait for the interval, once no more is to join them."""
-        for part in _parts(records):
+        for part in divided(records):
             await super().send(part)
-        is_full = self._heartbeats.new_bytes >= _NEW_BYTES
-        if (is_full or not len(self.buffer)) and self._heartbeats.beat():
+        if self._heartbeats.beat_if_due(self.buffer):
             await asyncio.sleep(self._interval)
 
     def note_sent(self, frame: Frame) -> None:
@@ -160,7 +173,7 @@ class LiveSession(Session):
         return (*kept, *left) if len(kept) > len(self._heartbeats.before) or left else ()
 
 
-def _parts(records: tuple[Record, ...]) -> Iterator[tuple[Record, ...]]:
+def divided(records: tuple[Record, ...]) -> Iterator[tuple[Record, ...]]:
     """Divide records among frames that have room in a heartbeat, as far as text can be divided."""
     part: list[Record] = []
     size = 0

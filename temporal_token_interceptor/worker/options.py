@@ -15,7 +15,7 @@ from temporal_token_interceptor.capture.filters import Content, Kind, Selection,
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.telemetry.model_calls import GenAISpans
 from temporal_token_interceptor.worker.heartbeat import Heartbeat
-from temporal_token_interceptor.worker.live_session import Live
+from temporal_token_interceptor.worker.live_session import Fallback, Live
 
 
 class StreamingKeywords(TypedDict, total=False):
@@ -35,6 +35,7 @@ class StreamingKeywords(TypedDict, total=False):
     heartbeat: Heartbeat
     stall_timeout: timedelta | None
     live: Live
+    fallback: Fallback
     summary: Literal["auto", "off"]
     flush_timeout: timedelta
     genai_spans: GenAISpans
@@ -66,6 +67,7 @@ class StreamingOptions:
     heartbeat: Heartbeat = "auto"
     stall_timeout: timedelta | None = None
     live: Live = "auto"
+    fallback: Fallback = "off"
     summary: Literal["auto", "off"] = "auto"
     flush_timeout: timedelta = timedelta(seconds=2)
     genai_spans: GenAISpans = "auto"
@@ -99,6 +101,11 @@ class StreamingOptions:
             raise ConfigurationError(f'live must be "auto", "off" or a positive timedelta, not {self.live!r}')
         if self.stall_timeout is not None:
             positive_duration("stall_timeout", self.stall_timeout)
+        one_of("fallback", self.fallback, ("off", "heartbeats"))
+        if self.fallback == "heartbeats" and "off" in (self.live, self.heartbeat):
+            raise ConfigurationError(
+                'fallback="heartbeats" needs heartbeats: live and heartbeat must not be "off"'
+            )
         one_of("summary", self.summary, ("auto", "off"))
         duration("flush_timeout", self.flush_timeout)
         one_of("genai_spans", self.genai_spans, ("auto", "on", "off"))

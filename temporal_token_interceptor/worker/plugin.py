@@ -135,7 +135,8 @@ class TokenStreamingPlugin(temporalio.client.Plugin, temporalio.worker.Plugin):
         """Let the SDK send heartbeats as often as live streaming needs it; more often stays as it is."""
         options = self._interceptor().options
         interval = live_interval(options.live, options.heartbeat)
-        if self._backend is None and interval is not None:
+        uses_them = self._backend is None or options.fallback == "heartbeats"
+        if uses_them and interval is not None:
             longest, default = timedelta(seconds=60), timedelta(seconds=30)  # the SDK's
             config["max_heartbeat_throttle_interval"] = min(
                 config.get("max_heartbeat_throttle_interval", longest), interval

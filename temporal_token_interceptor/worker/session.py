@@ -219,13 +219,17 @@ class Session:
             if sealed is None:
                 return
             data = sealed
-        await self._sink.write(self._stream, data)
+        await self._store(frame, data)
         self._leftover.unstored = None
         self.statistics.undelivered -= 1
         self.statistics.frames += 1
         self.note_sent(frame)
         if self.telemetry.is_on:
             self.telemetry.stored(frame.records)
+
+    async def _store(self, frame: Frame, data: bytes) -> None:  # noqa: ARG002 - for other ways out
+        """Hand a frame, encoded and sealed, to the sink; return once that has it."""
+        await self._sink.write(self._stream, data)
 
     def note_sent(self, frame: Frame) -> None:
         """Note a frame that the sink has taken."""

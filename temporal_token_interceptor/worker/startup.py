@@ -115,16 +115,17 @@ class Startup:
             )
 
     def _destination(self) -> str:
+        interval = live_interval(self._options.live, self._options.heartbeat)
+        every = f"every {interval.total_seconds():g} s" if interval is not None else ""
         if self._backend is None:
-            interval = live_interval(self._options.live, self._options.heartbeat)
-            if interval is None:
+            if not every:
                 return "the results of activities (custom_data), when they complete"
-            return (
-                f"heartbeats, every {interval.total_seconds():g} s while tokens come, and the results of "
-                "activities (custom_data)"
-            )
+            return f"heartbeats, {every} while tokens come, and the results of activities (custom_data)"
         location = getattr(self._backend, "location", "")
-        return f"{system_of(self._backend)}{f' at {location}' if location else ''}"
+        name = f"{system_of(self._backend)}{f' at {location}' if location else ''}"
+        if self._options.fallback == "heartbeats":
+            return f"{name}, and through heartbeats, {every}, while that is away"
+        return name
 
 
 def _version() -> str:

@@ -335,6 +335,8 @@ FAULTS = [
     Fault("Redis: BUSY with a script", redis_faults.busy),
     Fault("Redis: 15 MB over 2 MB/s", redis_faults.slow_link),
     Fault("Redis: away during an activity", redis_faults.away_during_an_activity),
+    Fault("Redis: away, heartbeats stand in", redis_faults.away_with_fallback),
+    Fault("Redis: away, who resumes", partial(redis_faults.away_with_fallback, killed_every=40)),
     *(
         Fault(f"Redis: evicts by {policy}", partial(redis_faults.evicted, policy=policy))
         for policy in (

@@ -199,6 +199,22 @@ async def away_during_an_activity(stage: Stage) -> None:
         await stage.all_finished()
 
 
+async def away_with_fallback(stage: Stage, *, killed_every: int = 0) -> None:
+    """Redis is away from before an activity starts until viewers have seen some of it, by its heartbeats."""
+    async with stage.worker(flush_timeout=timedelta(seconds=1), fallback="heartbeats"):
+        await stage.redis.kill()
+        runs = await stage.start_all(
+            lambda: Script(Speech(tokens=300), activities=2, pause=2.0),
+            fallback="heartbeats",
+            killed_every=killed_every,
+        )
+        await asyncio.gather(*(run.viewer.heard(1) for run in runs))
+        await asyncio.sleep(stage.rng.uniform(0.0, 1.0))
+        await stage.redis.start()
+        stage.lifted()
+        await stage.all_finished()
+
+
 async def workers_without(stage: Stage) -> None:
     """Half of the workers run without the interceptor: what runs on the others is whole."""
     async with stage.worker(), stage.unseen_worker():

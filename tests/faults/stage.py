@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from redis.crc import key_slot
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
@@ -44,6 +44,7 @@ class Viewer:
         backend: The viewer's own: it shares nothing with the worker.
         pause: Seconds that it takes over each event until `hurry` is called: a slow reader.
         killed_every: It is killed after so many events, and resumed from its last cursor; 0 for never.
+        fallback: What it looks at while Redis delivers nothing.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class Viewer:
         *,
         pause: float = 0.0,
         killed_every: int = 0,
+        fallback: Literal["off", "heartbeats"] = "off",
     ) -> None:
         self.events: list[Event] = []
         self.heard_at: list[float] = []
-        self._subscriber = TokenSubscriber(client, backend)
+        self._subscriber = TokenSubscriber(client, backend, fallback=fallback)
         self._workflow_id = workflow_id
         self._pause = pause
         self._killed_every = killed_every

@@ -86,9 +86,10 @@ async def serving(
 ) -> AsyncIterator[TokenStreamingInterceptor]:
     """Run a worker as long as the block lasts; it has 0.3 s for a graceful end.
 
-    Without a backend, its tokens go through heartbeats, which it lets through as the plugin would.
+    Where tokens may go through heartbeats, it lets those through as the plugin would.
     """
-    often = timedelta(seconds=60 if backend is not None else 0.2)
+    uses_heartbeats = backend is None or options.get("fallback") == "heartbeats"
+    often = timedelta(seconds=0.2 if uses_heartbeats else 60)
     interceptor = TokenStreamingInterceptor(backend, **options)
     async with Worker(
         client,

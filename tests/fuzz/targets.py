@@ -34,10 +34,11 @@ from temporal_token_interceptor.protocol.positions import key_of, name_in, packe
 from temporal_token_interceptor.protocol.result_items import counts_in, frames_in, summary_events
 from temporal_token_interceptor.reader.entry_cache import EntryCache
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
+from temporal_token_interceptor.reader.live_mark import started_time_in
 from temporal_token_interceptor.reader.position import ReadPosition
 from temporal_token_interceptor.reader.request import OnRetry
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
-from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats, began_in
+from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.heartbeat import attempts_in
 from temporal_token_interceptor.transport.redis.connection import stored_time
@@ -224,10 +225,9 @@ class Fuzz:
         decoder = EntryDecoder(STREAM, where, statistics, on_retry=random.choice(POLICIES))
         events: list[Event] = []
         for batch in batches:
-            events += decoder.read(where.transport, batch, cache.from_history(batch))
+            events += decoder.read(where.live, batch, cache.from_history(batch))
         for event in events:
-            if place := Cursor.parse(event.cursor).transport:
-                assert began_in(place) >= 0
+            assert started_time_in(Cursor.parse(event.cursor).live).year >= 1970
         self._show(events)
         self.events += len(events)
         self.refused += not batches

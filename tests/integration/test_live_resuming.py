@@ -178,5 +178,5 @@ async def test_what_the_result_repeats_is_no_duplicate(client):
 @pytest.mark.parametrize("entry", ["L", "Lx", f"L{'9' * 23}", f"L{'9' * 25}", f"L-{'9' * 23}"])
 async def test_an_edited_place_in_heartbeats_is_refused_at_the_call(client, entry):
     """A client changes the cursor that I gave it: the call says so, and no foreign error comes later."""
-    with pytest.raises(InvalidCursor, match="not of heartbeats"):
+    with pytest.raises(InvalidCursor, match="not one of ours"):
         TokenSubscriber(client).subscribe("any", cursor=f"1~run~{entry}~2")

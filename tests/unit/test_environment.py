@@ -86,9 +86,9 @@ def test_every_option_that_text_can_say_has_a_variable(takes, variables):
 
 def test_one_variable_sets_options_of_one_name():
     """A variable that two of them take means the same to both."""
-    for name in REDIS.keys() & SUBSCRIBER.keys():
-        assert REDIS[name] == SUBSCRIBER[name]
-    assert not INTERCEPTOR.keys() & (REDIS.keys() | SUBSCRIBER.keys())
+    for one, other in ((REDIS, SUBSCRIBER), (INTERCEPTOR, SUBSCRIBER)):
+        assert [one[name] for name in one.keys() & other] == [other[name] for name in one.keys() & other]
+    assert not INTERCEPTOR.keys() & REDIS.keys()
 
 
 def test_values_are_read_by_their_kind():
@@ -143,6 +143,7 @@ def test_every_variable_reaches_its_constructor():
         "TTI_GENAI_SPANS": "on",
         "TTI_ACCEPT_PLAIN_FRAMES": "true",
         "TTI_RETRIEVERS": "true",
+        "TTI_FALLBACK": "heartbeats",
     }
     for of, variables in OF.items():
         environ = {name: values.get(name, "7") for name in variables}
@@ -185,6 +186,7 @@ UNUSABLE = {
     "TTI_HEARTBEAT": [*SECONDS, "0", "on"],
     "TTI_STALL_TIMEOUT_SECONDS": [*SECONDS, "0"],
     "TTI_LIVE": [*SECONDS, "0", "on"],
+    "TTI_FALLBACK": ["s3cret", "on"],
     "TTI_SUMMARY": ["s3cret", "on"],
     "TTI_FLUSH_TIMEOUT_SECONDS": SECONDS,
     "TTI_GENAI_SPANS": ["s3cret", "true"],

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from temporal_token_interceptor.events import AttemptEnded, Gap, Record, TextRun
-from temporal_token_interceptor.worker.live_session import _FRAME_BYTES, _parts
+from temporal_token_interceptor.worker.live_session import _FRAME_BYTES, divided
 
 TEXTS = st.lists(st.text(min_size=1, max_size=3000), min_size=1, max_size=60)
 
@@ -41,7 +41,7 @@ def whole(records: tuple[Record, ...]) -> list[object]:
 @given(records=RECORDS)
 def test_frames_of_heartbeats_have_all_text_once_in_order_and_keep_to_their_size(records):
     """Nothing is lost by dividing, each piece knows its place, and only one chunk alone may be too large."""
-    parts = list(_parts(tuple(records)))
+    parts = list(divided(tuple(records)))
 
     assert whole(tuple(piece for part in parts for piece in part)) == whole(tuple(records))
     for part in parts:
@@ -59,5 +59,5 @@ def test_frames_of_heartbeats_have_all_text_once_in_order_and_keep_to_their_size
 
 def test_no_records_are_one_frame():
     """The frame with which a retry announces itself has none."""
-    assert list(_parts(())) == [()]
-    assert list(_parts((AttemptEnded(outcome="failed"),))) == [(AttemptEnded(outcome="failed"),)]
+    assert list(divided(())) == [()]
+    assert list(divided((AttemptEnded(outcome="failed"),))) == [(AttemptEnded(outcome="failed"),)]

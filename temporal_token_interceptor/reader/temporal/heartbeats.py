@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,23 +25,19 @@ from temporalio.client import Client
 from temporalio.converter import ActivitySerializationContext
 
 from temporal_token_interceptor._tasks import joined, started
-from temporal_token_interceptor.errors import InvalidCursor, ProtocolError, TokenStreamError
+from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
+from temporal_token_interceptor.events.origin import LIVE
 from temporal_token_interceptor.protocol.frames import check_time, decode
-from temporal_token_interceptor.protocol.origin_json import time_to_wire
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.reader.live_mark import is_live_id, live_id
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.heartbeat import frames_in
 
 logger = logging.getLogger(__name__)
 
-LIVE = "L"
-"""What the ids of entries from heartbeats begin with. They sort before those of the history."""
-
 BEHIND_LIVE = f"{LIVE}~"
 """Behind all of them."""
-
-_ID = re.compile(rf"{LIVE}(?P<began>[0-9]{{16}})[0-9]{{8}}")
 
 # Seconds between two polls.
 _QUICK = 0.1  # while tokens come, and once an activity was scheduled
@@ -52,20 +47,6 @@ _SLOWER = 1.25  # by this much longer is each pause than the one before, while n
 
 # Seconds for which an attempt is new: one that has called no model by then may be a long one without models.
 _NEW = 30.0
-
-
-def began_in(entry: str) -> int:
-    """Return when the attempt of an entry from heartbeats began, in microseconds since 1970.
-
-    Raises:
-        InvalidCursor: it is none.
-    """
-    if (match := _ID.fullmatch(entry)) is None:
-        raise InvalidCursor(
-            f"entry id {entry!r} is not of heartbeats: a cursor is only good for the transport that it came "
-            "from; pass the backend that it was made with, or no cursor to read from the start"
-        )
-    return int(match["began"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +115,11 @@ class RunHeartbeats:
         self._running: frozenset[bytes] = frozenset()  # the attempts that ran at the last look
         self._new_until = 0.0  # by the loop's clock
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def hold_frames(self) -> bool:
+        """Whether the last look has found frames."""
+        return bool(self._attempts)
 
     @contextmanager
     def listening(self, inbox: Inbox) -> Iterator[None]:
@@ -236,7 +222,7 @@ class RunHeartbeats:
     async def _entries(self, pending: PendingActivityInfo) -> dict[str, list[tuple[int, Entry]]]:
         """Return the frames in an activity's details with their numbers, by attempt."""
         entries: dict[str, list[tuple[int, Entry]]] = {}
-        begun: dict[str, int] = {}
+        begun: dict[str, datetime] = {}
         for frame in frames_in(await self._opened(pending)):
             try:
                 packet = decode(frame, self._stream)
@@ -250,11 +236,11 @@ class RunHeartbeats:
                 )
                 continue
             if packet.origin is not None and packet.origin.activity_id == pending.activity_id:
-                begun[packet.attempt_id] = time_to_wire(packet.origin.started_time)
+                begun[packet.attempt_id] = packet.origin.started_time
             if packet.attempt_id in begun:
                 name = f"{_prefix(pending)}{packet.attempt_id}"
-                place = f"{LIVE}{begun[packet.attempt_id]:016d}{packet.seq:08d}"
-                if _ID.fullmatch(place):  # not, of a time or a number that no worker has
+                place = live_id(begun[packet.attempt_id], packet.seq)
+                if is_live_id(place):  # not, of a time or a number that no worker has
                     entries.setdefault(name, []).append((packet.seq, Entry(place, frame)))
         return entries
 

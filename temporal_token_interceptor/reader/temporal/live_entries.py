@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
 from temporal_token_interceptor._tasks import joined, started
+from temporal_token_interceptor.events.origin import LIVE
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.reader.temporal.heartbeats import LIVE, Inbox, RunHeartbeats
+from temporal_token_interceptor.reader.temporal.heartbeats import Inbox, RunHeartbeats
 from temporal_token_interceptor.reader.temporal.history import LiveHistory
 from temporal_token_interceptor.transport.base import Entry
 

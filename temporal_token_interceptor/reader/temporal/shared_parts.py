@@ -12,7 +12,6 @@ from temporal_token_interceptor.reader.entry_cache import EntryCache
 from temporal_token_interceptor.reader.temporal.heartbeats import RunHeartbeats, shared_heartbeats
 from temporal_token_interceptor.reader.temporal.history import RunHistory
 from temporal_token_interceptor.reader.temporal.workflow_end import Completion
-from temporal_token_interceptor.transport.base import TokenSource
 
 
 class SharedParts:
@@ -21,7 +20,7 @@ class SharedParts:
     Args:
         client: None: there is no history, and there are no heartbeats.
         workflows: Asks Temporal about workflows; None without a client.
-        source: The transport. Only where there is none, heartbeats are read.
+        reads_heartbeats: Whether heartbeats are read.
         accepts_plain: Whether frames that are not sealed are read although the client has a codec.
     """
 
@@ -29,13 +28,13 @@ class SharedParts:
         self,
         client: Client | None,
         workflows: Completion | None,
-        source: TokenSource | None,
         *,
+        reads_heartbeats: bool,
         accepts_plain: bool,
     ) -> None:
         self._client = client
         self._workflows = workflows
-        self._source = source
+        self._reads_heartbeats = reads_heartbeats
         self._accepts_plain = accepts_plain
         self._data_converter = client.data_converter if client is not None else None
         self._caches: WeakValueDictionary[StreamKey, EntryCache] = WeakValueDictionary()
@@ -51,8 +50,8 @@ class SharedParts:
         return history
 
     def heartbeats(self, stream: StreamKey) -> RunHeartbeats | None:
-        """Return the heartbeats of a run, where there is no transport: the same for all of the process."""
-        if self._source is not None or self._client is None or self._workflows is None:
+        """Return the heartbeats of a run, where they are read: the same for all of the process."""
+        if not self._reads_heartbeats or self._client is None or self._workflows is None:
             return None
         return shared_heartbeats(self._client, self._workflows, stream)
 
