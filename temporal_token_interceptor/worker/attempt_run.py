@@ -125,7 +125,11 @@ class AttemptRun(ABC):
                 self.setup.summaries.leave(self.session)
                 raise
             await self.session.finish("completed_provisional")
-            self.setup.warnings.attempt_completed(self.session.origin.activity_type, self.observer)
+            self.setup.warnings.attempt_completed(
+                self.session.origin.activity_type,
+                self.observer,
+                has_only_calls=0 < self.session.buffer.received == 2 * self.session.tally.call_count,
+            )
             return await self.with_summary(result)
 
     @abstractmethod

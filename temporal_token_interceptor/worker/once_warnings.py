@@ -40,13 +40,21 @@ class OnceWarnings:
             info.activity_type,
         )
 
-    def attempt_completed(self, activity_type: str, observer: Observer) -> None:
-        """Warn, once, if models were called and the filters captured none, or name what was not there."""
+    def attempt_completed(self, activity_type: str, observer: Observer, *, has_only_calls: bool) -> None:
+        """Warn, once, if models were called and the filters captured none, or name what was not there.
+
+        Args:
+            activity_type: That of the attempt.
+            observer: That of the attempt.
+            has_only_calls: Whether nothing was captured but the starts and ends of model calls.
+        """
         if self._is_checked or not observer.called_nodes:
             return
         self._is_checked = True
         if observer.has_captured:
             self._warn_of_names(activity_type, observer)
+            if has_only_calls and self._options.kinds is not None:
+                self._warn_of_kinds(activity_type)
             return
         logger.warning(
             "no model call was captured: activity %r called models in %s, and the filters are %s; "
@@ -54,6 +62,14 @@ class OnceWarnings:
             activity_type,
             ", ".join(sorted(observer.called_nodes)),
             ", ".join(f"{name}={selected}" for name, selected in self._options.filters().items()),
+        )
+
+    def _warn_of_kinds(self, activity_type: str) -> None:
+        logger.warning(
+            "nothing of kinds=%s was captured in activity %r: readers get the starts and ends of its model "
+            "calls alone; add a kind, or ignore this if they are of another activity (logged once)",
+            sorted(self._options.kinds or ()),
+            activity_type,
         )
 
     def _warn_of_names(self, activity_type: str, observer: Observer) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from temporal_token_interceptor import (
@@ -14,6 +16,7 @@ from temporal_token_interceptor import (
     Event,
     Gap,
     InvalidCursor,
+    RunContinued,
     StreamEnded,
     TokenEvent,
     TokenStreamingPlugin,
@@ -173,6 +176,36 @@ async def test_what_the_result_repeats_is_no_duplicate(client):
     assert standing_text(events) == play.text
     assert subscriber.statistics.duplicates == 0
     assert subscriber.statistics.gaps == 0
+
+
+@pytest.mark.parametrize("back", ["while it runs", "after its end"])
+async def test_who_was_away_during_a_reset_of_the_workflow_takes_back_what_it_had(client, back):
+    """An operator resets the workflow while I am away: what its new run says replaces what I have."""
+    play = Play(attempts=1)
+    async with a_worker(client, play) as worker, asyncio.timeout(DEADLINE):
+        workflow_id = await start(client, worker, 1)
+        seen = await until_call_ended(client, workflow_id)
+        reset = await client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=seen[0].origin.run_id),
+                reason="test",
+                workflow_task_finish_event_id=3,
+                request_id=workflow_id,
+            )
+        )
+        if back == "after its end":
+            play.may_end.set()
+            await client.get_workflow_handle(workflow_id, run_id=reset.run_id).result()
+        rest: list[Event] = []
+        async for event in TokenSubscriber(client).subscribe(workflow_id, cursor=seen[-1].cursor):
+            rest.append(event)
+            if isinstance(event, TokenEvent) and event.origin.run_id == reset.run_id:
+                play.may_end.set()
+
+    assert standing_text([*seen, *rest]) == play.text
+    assert [event.run_id for event in rest if isinstance(event, RunContinued)] == [reset.run_id]
+    assert rest[-1].status == "completed"
 
 
 @pytest.mark.parametrize("entry", ["L", "Lx", f"L{'9' * 23}", f"L{'9' * 25}", f"L-{'9' * 23}"])

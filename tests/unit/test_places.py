@@ -289,3 +289,22 @@ async def test_a_close_name_is_suggested(caplog):
         await environment.run(activity)
 
     assert "did you mean model?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_logged"), [(["reasoning", "block"], True), (["reasoning", "text"], False), (None, False)]
+)
+async def test_kinds_that_match_nothing_are_logged_once(kinds, is_logged, caplog):
+    """Calls begin and end, and nothing comes between: I should not have to guess why."""
+    environment = StreamingActivityEnvironment(kinds=kinds)
+
+    async def activity() -> None:
+        await ScriptedChatModel.saying("a ", "b").ainvoke("?")
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            await environment.run(activity)
+
+    found = [one.getMessage() for one in caplog.records if "nothing of kinds=" in one.getMessage()]
+    assert len(found) == is_logged
+    assert all("['block', 'reasoning']" in message for message in found)
