@@ -29,6 +29,7 @@ BENCHMARKS = {
     "resume": ("resuming", "figures"),
     "memory": ("memory", "figures"),
     "history": ("history", "figures"),
+    "heartbeats": ("heartbeats", "figures"),
     "growth": ("growth", "figures"),
     "costs": ("costs", "figures"),
     "peers": ("delivery", "peer_figures"),

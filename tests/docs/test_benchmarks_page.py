@@ -68,3 +68,23 @@ def test_a_missed_budget_shows():
     assert "MISSED" in report.table(missed)
     assert re.search(r"\| `load.p99` \| 120.50 \| ms \| 100 \| MISSED \|", written)
     assert "old" not in written
+
+
+def test_the_table_of_heartbeats_beside_redis_is_that_of_the_kept_run():
+    """docs/durable.md sums it up, by activities at once."""
+    _, figures = report.load()
+    found = {figure.name: figure.value for figure in figures}
+    page = (report.PAGE.parent / "durable.md").read_text(encoding="utf-8")
+
+    for count in (1, 10, 100):
+        without, beside = f"heartbeats.{count}.temporal", f"heartbeats.{count}.redis"
+        cells = [
+            str(count),
+            *(
+                f"{found[f'{road}.p50']:,.0f} ms, {found[f'{road}.p99']:,.0f} ms"
+                for road in (without, beside)
+            ),
+            f"{found[f'{without}.requests']:.0f}, {found[f'{beside}.requests']:.0f}",
+            f"{found[f'{without}.cpu.temporal']:.0f} %, {found[f'{beside}.cpu.temporal']:.0f} % of a core",
+        ]
+        assert f"| {' | '.join(cells)} |" in page

@@ -33,7 +33,7 @@ def servers(monkeypatch, redis_url, client):
     async def running():
         yield SimpleNamespace(client=client)
 
-    for module in ("history", "peers.workflow_streams"):
+    for module in ("history", "heartbeats", "peers.workflow_streams"):
         monkeypatch.setattr(import_module(f"benchmarks.{module}"), "temporal_server", running)
 
 
