@@ -24,6 +24,7 @@ from temporal_token_interceptor.events import AttemptStarted, Gap
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 
+_SELDOM = timedelta(seconds=2)  # live streaming sends a heartbeat every 0.2 s
 _SOON = timedelta(seconds=5)  # in which a worker that streams has reported the start of its attempt
 
 
@@ -145,6 +146,8 @@ async def _workflow(
     yield await _pollers(client, described.task_queue)
     scheduled = await _activities(client, described)
     yield _heartbeats(scheduled)
+    if backend is None and scheduled.last_heartbeat is not None:
+        yield _throttle(scheduled.last_heartbeat)
     yield await _stream(client, backend, described, scheduled)
 
 
@@ -171,6 +174,7 @@ class _Activities:
 
     without_heartbeat: tuple[str, ...]
     longest: timedelta
+    last_heartbeat: timedelta | None
     completed: int
 
 
@@ -191,7 +195,13 @@ async def _activities(client: Client, described: WorkflowExecutionDescription) -
         if pending.HasField("last_started_time")
     ]
     longest = max((now - time for time in started), default=timedelta(0))
-    return _Activities(tuple(sorted(without)), longest, completed)
+    beats: list[Any] = [
+        pending.last_heartbeat_time.ToDatetime(UTC)
+        for pending in described.raw_description.pending_activities
+        if pending.HasField("last_heartbeat_time")
+    ]
+    last_heartbeat = min((now - time for time in beats), default=None)
+    return _Activities(tuple(sorted(without)), longest, last_heartbeat, completed)
 
 
 def _heartbeats(activities: _Activities) -> Finding:
@@ -204,6 +214,20 @@ def _heartbeats(activities: _Activities) -> Finding:
         Verdict.DOUBTFUL,
         f"none on: {', '.join(activities.without_heartbeat)}; cancelling cannot reach their model calls",
         "once every worker has the interceptor, set heartbeat_timeout on them; see docs/operations.md",
+    )
+
+
+def _throttle(last_heartbeat: timedelta) -> Finding:
+    """Without Redis, tokens come as often as the SDK lets heartbeats through."""
+    found = f"the newest heartbeat is {last_heartbeat.total_seconds():.1f} s old"
+    if last_heartbeat < _SELDOM:
+        return Finding("heartbeat throttle", Verdict.FINE, found)
+    return Finding(
+        "heartbeat throttle",
+        Verdict.DOUBTFUL,
+        f"{found}: the model is silent, or the worker lets heartbeats through that seldom",
+        "use TokenStreamingPlugin, or set the worker's max_heartbeat_throttle_interval and "
+        "default_heartbeat_throttle_interval to 0.2 s",
     )
 
 
@@ -221,7 +245,8 @@ async def _stream(
         async with aclosing(events):
             async for event in events:
                 attempts += isinstance(event, AttemptStarted)
-                gaps += isinstance(event, Gap)
+                # An attempt that runs has not said how it ends; at once, that is a gap.
+                gaps += isinstance(event, Gap) and event.reason != "unended"
     except CodecMismatch as error:
         return Finding(
             "stream", Verdict.WRONG, str(error), "pass the workers' converter with --data-converter"
@@ -229,7 +254,7 @@ async def _stream(
     except TokenStreamError as error:
         return Finding("stream", Verdict.WRONG, str(error), "see the rows above")
     if attempts:
-        return Finding("stream", Verdict.FINE, f"{attempts} attempts have streamed, {gaps} gaps")
+        return Finding("stream", Verdict.FINE, f"attempts that have streamed: {attempts}; gaps: {gaps}")
     if activities.completed or activities.longest > _SOON:
         return Finding(
             "stream",

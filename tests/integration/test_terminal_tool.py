@@ -16,6 +16,7 @@ from temporalio.client import WorkflowHandle
 
 from temporal_token_interceptor import RedisStreamBackend, event_from_json
 from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.support import captures
 from tests.support.streams import streaming_worker, unique
 from tests.support.terminal import terminal
 from tests.support.workflows import RunActivity
@@ -62,6 +63,12 @@ def environment(client, redis_url):
         "TERM": "xterm-256color",
         "COLUMNS": "160",
     }
+
+
+@pytest.fixture(scope="module")
+async def printed(client, redis_url):
+    """What the commands print in a terminal."""
+    return await captures.captured(client.service_client.config.target_host, redis_url)
 
 
 @asynccontextmanager
@@ -170,8 +177,14 @@ async def test_the_doctor_finds_nothing_wrong_with_a_workflow_that_streams(clien
         code, output, errors = await tti("doctor", handle.id, environment=environment)
 
     assert code == 0, output + errors
-    assert "1 attempts have streamed" in output
+    assert "attempts that have streamed: 1; gaps: 0" in output
     assert "right to write" in output
+
+
+@pytest.mark.parametrize("command", ["list", "show"])  # what `doctor` finds depends on the machine
+async def test_the_page_shows_what_the_tool_prints(printed, command):
+    """In a real terminal. If this fails: `python -m tests.support.captures`."""
+    assert f"```text\n{printed[command]}```" in PAGE
 
 
 async def test_the_doctor_names_a_wrong_prefix(client, redis_url, environment):

@@ -129,7 +129,8 @@ def page(text: str, captures: Mapping[str, str]) -> str:
 
 def _fixed(line: str) -> str:
     for pattern, stand_in in _VARYING.items():
-        line = re.sub(pattern, lambda found, text=stand_in: text.ljust(len(found[0])), line)
+        if found := re.search(pattern, line):
+            line = line.replace(found[0], stand_in.ljust(len(found[0])))
     return line
 
 
