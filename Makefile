@@ -7,7 +7,7 @@ NPM_INSTALL := npm install --silent --no-package-lock --no-audit --no-fund --omi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz conformance clients clients-newest
+.PHONY: help demo test test-quick providers providers-quick docs docs-test faults fuzz first-steps conformance clients clients-newest
 .PHONY: peers check lowest newest bench leak viewers many frameworks clean
 
 help:  ## Show this list
@@ -92,6 +92,9 @@ newest: .venv/.installed  ## Run unit, contract and docs tests with the newest o
 
 bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks
+
+first-steps: .venv/.installed  ## Time README's first steps: from pip in a fresh environment to the first token
+	@$(PY) -m tests.support.first_steps
 
 leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one process
 	@TTI_TEST_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py

@@ -48,7 +48,7 @@ _COUNTED = "temporal_request"  # the SDK's counter; long polls have one of their
 
 
 class Clock(BaseChatModel):
-    """Says the time, so many times."""
+    """Writes the time, so many times."""
 
     tokens: int
     begin: float
@@ -77,27 +77,27 @@ class Clock(BaseChatModel):
 
 @dataclass(frozen=True)
 class Plan:
-    """What an activity says, and when it begins, by the monotonic clock of the machine."""
+    """What an activity writes, and when it begins, by the monotonic clock of the machine."""
 
     tokens: int
     begin: float
 
 
 @activity.defn
-async def tell(plan: Plan) -> dict[str, Any]:
-    """Let a model say the time; the result has a place for what heartbeats did not show."""
+async def answer(plan: Plan) -> dict[str, Any]:
+    """Let a model write the time; the result has a place for what heartbeats did not show."""
     message = await Clock(tokens=plan.tokens, begin=plan.begin).ainvoke("?")
     return {"length": len(str(message.content)), "custom_data": None}
 
 
 @workflow.defn
-class Telling:
+class Chat:
     """Runs one activity."""
 
     @workflow.run
     async def run(self, plan: Plan) -> None:
         await workflow.execute_activity(
-            tell,
+            answer,
             plan,
             start_to_close_timeout=timedelta(minutes=2),
             heartbeat_timeout=timedelta(seconds=30),
@@ -129,8 +129,8 @@ def serve(address: str, redis_url: str, queue: str, workflow_ids: Sequence[str],
         async with Worker(
             client,
             task_queue=queue,
-            workflows=[Telling],
-            activities=[tell],
+            workflows=[Chat],
+            activities=[answer],
             workflow_runner=UnsandboxedWorkflowRunner(),
             max_concurrent_activities=200,
             plugins=[TokenStreamingPlugin(backend)],
@@ -186,7 +186,7 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
                 ids = [f"{queue}-{place}" for place in range(activities)]
                 plan = Plan(tokens, time.monotonic() + size.lead)
                 for workflow_id in ids:
-                    await temporal.client.start_workflow(Telling.run, plan, id=workflow_id, task_queue=queue)
+                    await temporal.client.start_workflow(Chat.run, plan, id=workflow_id, task_queue=queue)
                 before, since = _server_cpu(address), time.monotonic()
                 served, read = await asyncio.gather(
                     worker.run(serve, address, url, queue, ids, seconds),

@@ -46,6 +46,11 @@ def automatic_interval(info: activity.Info, heartbeat: Heartbeat) -> float | Non
     return (heartbeat if third is None else min(heartbeat, third)).total_seconds()
 
 
+_MOST_BESIDE = 256 * 1024
+"""Bytes of the user's own details, at most, beside which tokens travel: Temporal fails an activity whose
+heartbeat has more than 2 MiB, sealed, and the user's details are sent again with each of ours."""
+
+
 class DetailsHidden(ActivityOutboundInterceptor):
     """Hides from an activity the heartbeat detail that an attempt before it has added for readers."""
 
@@ -77,7 +82,9 @@ class HeartbeatRecorder(DetailsHidden):
         self._converter = activity.payload_converter()
         info = activity.info()
         # A retry that dies before its first checkpoint passes on the details that it received.
-        self._latest = self._frozen(without_ours(info.heartbeat_details))
+        self._latest: Sequence[Any] = ()
+        self._is_crowded = False
+        self._keep(without_ours(info.heartbeat_details))
         self._carried: Sequence[Any] = ()
         self.before: tuple[Frame, ...] = ()
         if is_live and info.workflow_run_id:
@@ -87,8 +94,8 @@ class HeartbeatRecorder(DetailsHidden):
     def heartbeat(self, *details: Any) -> None:
         """Pass the user's heartbeat on; remember its details. Runs on the event loop, for sync ones too."""
         self._last_beat = time.monotonic()
-        self._latest = self._frozen(details)
-        self._wire.heartbeat(*details, *self._carried)
+        self._keep(details)
+        self._wire.heartbeat(*details, *self._beside)
 
     def carry(self, detail: Any) -> None:
         """Append this detail to all heartbeats from now on, behind the user's own; None: nothing.
@@ -105,11 +112,35 @@ class HeartbeatRecorder(DetailsHidden):
     def repeat(self) -> None:
         """Send a heartbeat with the user's latest details."""
         self._last_beat = time.monotonic()
-        self._wire.heartbeat(*self._latest, *self._carried)
+        self._wire.heartbeat(*self._latest, *self._beside)
 
     def skip(self) -> None:
         """Leave one heartbeat out."""
         self._last_beat = time.monotonic()
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the user's own details are so large that nothing can travel beside them."""
+        return self._is_crowded
+
+    @property
+    def _beside(self) -> Sequence[Any]:
+        return () if self._is_crowded else self._carried
+
+    def _keep(self, details: Sequence[Any]) -> None:
+        """Keep details as they are now; note, and log, whether they leave room."""
+        self._latest = self._frozen(details)
+        payloads = [one.payload for one in self._latest if isinstance(one, RawValue)]
+        size = sum(len(payload.data) for payload in payloads)
+        if self.is_live and size > _MOST_BESIDE and not self._is_crowded:
+            logger.warning(
+                "the heartbeat details of activity %r have %d KiB: tokens do not travel beside more than %d "
+                "KiB, they come with the result; keep large checkpoints elsewhere (logged once an attempt)",
+                activity.info().activity_type,
+                size // 1024,
+                _MOST_BESIDE // 1024,
+            )
+        self._is_crowded = size > _MOST_BESIDE
 
     def _name(self, before: tuple[Frame, ...]) -> None:
         if before:

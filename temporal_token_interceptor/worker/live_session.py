@@ -95,7 +95,7 @@ class HeartbeatSink:
 
     def beat(self) -> bool:
         """Send a heartbeat with the newest frames; return False where none may be sent, or nothing is new."""
-        if not (self._has_begun and self.new_bytes):
+        if not (self._has_begun and self.new_bytes) or self._recorder.is_crowded:
             return False
         self.new_bytes = 0
         try:

@@ -69,8 +69,7 @@ class StreamingOperation(NexusOperationInboundInterceptor):
     ) -> StartOperationResultSync[Any] | StartOperationResultAsync:
         """Return or raise what the handler does."""
         setup, kind, origin = self._setup, operation_type(input.ctx), origin_of(input.ctx)
-        # Without a backend there is nowhere to send to: the result of an operation has no `custom_data`.
-        if origin is None or setup.backend is None or not setup.options.captures(kind):
+        if origin is None or not setup.options.captures(kind):
             return await self.next.execute_nexus_operation_start(input)
         try:
             run = OperationRun(setup, origin, self.next, input)
@@ -101,6 +100,11 @@ class OperationRun(AttemptRun):
         super().__init__(setup, setup.session(origin, nexus.metric_meter, setup.converter.of_operation()))
         self._next = next
         self._input = input
+
+    def model_called(self) -> None:
+        """Warn, once, where there is no backend: an operation has neither heartbeats nor a `custom_data`."""
+        if self.setup.backend is None:
+            self.setup.warnings.unstreamed_operation(self.session.origin.activity_type)
 
     async def call(self) -> Any:
         """Run the handler."""

@@ -40,6 +40,18 @@ class OnceWarnings:
             info.activity_type,
         )
 
+    def unstreamed_operation(self, kind: str) -> None:
+        """Warn of a Nexus operation that calls models on a worker without a backend."""
+        if kind in self._unreachable:
+            return
+        self._unreachable.add(kind)
+        logger.warning(
+            "Nexus operation %r calls models, and nothing of it streams: without a backend tokens travel in "
+            "heartbeats and results of activities, which an operation has not; use a backend, or call the "
+            "model in an activity (logged once)",
+            kind,
+        )
+
     def attempt_completed(self, activity_type: str, observer: Observer, *, has_only_calls: bool) -> None:
         """Warn, once, if models were called and the filters captured none, or name what was not there.
 

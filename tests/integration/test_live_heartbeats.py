@@ -297,3 +297,23 @@ async def test_an_activity_without_a_model_does_not_beat(client):
         await client.get_workflow_handle(workflow_id).result()
 
     assert beaten == [False]
+
+
+async def test_my_own_heartbeat_of_two_megabytes_does_not_fail_my_activity(client, caplog):
+    """Temporal takes mine, and would refuse ours beside it: tokens come with the result; the log says so."""
+    large = "x" * 2_097_000
+
+    @activity.defn
+    async def talks(argument: Any) -> Answer:
+        activity.heartbeat(large)
+        text = (await ScriptedChatModel.saying(*WORDS, delay=0.05).ainvoke("?")).text
+        assert activity.info().attempt == 1
+        return Answer(text)
+
+    async with plugin_worker(client, talks) as queue, asyncio.timeout(DEADLINE):
+        workflow_id = await start(client, queue, "talks")
+        events = await read_all(client, None, workflow_id)
+
+    assert standing_text(events) == TEXT
+    assert events[-1].status == "completed"
+    assert "tokens do not travel beside" in caplog.text
