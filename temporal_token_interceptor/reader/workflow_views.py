@@ -6,7 +6,7 @@ Each is made of one subscription; `TokenSubscriber` has the subscription.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Collection
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -21,7 +21,7 @@ from temporal_token_interceptor.views.snapshot import Snapshot
 from temporal_token_interceptor.views.snapshot_fold import Fold
 
 if TYPE_CHECKING:
-    from temporal_token_interceptor.views.langgraph_messages import Messages
+    from temporal_token_interceptor.views.message_stream import Messages
     from temporal_token_interceptor.views.workflow_run import WorkflowRun
 
 _T = TypeVar("_T")
@@ -178,7 +178,7 @@ class WorkflowViews(ABC):
             TokenStreamError: as of `subscribe`.
         """
         # A process that only reads events loads no LangChain.
-        from temporal_token_interceptor.views.langgraph_messages import messages  # noqa: PLC0415
+        from temporal_token_interceptor.views.message_stream import messages  # noqa: PLC0415
 
         shown = _of_views(on_retry)
         events = self.subscribe(
@@ -191,6 +191,67 @@ class WorkflowViews(ABC):
             subgraphs=subgraphs,
         )
         return _View(events, chunks)
+
+    def events_v2(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        include_names: Collection[str] | None = None,
+        include_types: Collection[str] | None = None,
+        include_tags: Collection[str] | None = None,
+        exclude_names: Collection[str] | None = None,
+        exclude_types: Collection[str] | None = None,
+        exclude_tags: Collection[str] | None = None,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Iterate over dicts as of LangChain's `astream_events(version="v2")`; see docs/langgraph.md.
+
+        `on_chat_model_removed` takes a message back: its call failed, or a retry replaces its attempt.
+        `on_gap` says that something is missing. The end and its errors are those of `messages`.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `metadata["cursor"]` of an event: goes on right after it. Only good for the same options.
+            start: As for `subscribe`.
+            on_retry: As for `messages`.
+            include_names: Shows events of these names; the includes add up.
+            include_types: Of `chat_model`, `tool`, `retriever`, `chain`; of a custom event, its name.
+            include_tags: Of models.
+            exclude_names: Leaves events out, whatever is included.
+            exclude_types: As `include_types`.
+            exclude_tags: Of models.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            ConfigurationError: at once: an argument cannot be used.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            TokenStreamError: as of `subscribe`.
+        """
+        from temporal_token_interceptor.views.standard_events import Filter, standard_events  # noqa: PLC0415
+
+        shown = _of_views(on_retry)
+        filter_ = Filter(
+            include_names, include_types, include_tags, exclude_names, exclude_types, exclude_tags
+        )
+        events = self.subscribe(
+            workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs
+        )
+        shaped = standard_events(
+            events,
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            shown=filter_,
+            cursor=cursor,
+        )
+        return _View(events, shaped)
 
     def run(
         self,

@@ -12,8 +12,6 @@ A chunk cannot take text back and LangGraph's stream has no holes, so two things
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from typing import Any, assert_never
 
 from langchain_core.messages import AIMessageChunk, RemoveMessage
@@ -43,7 +41,6 @@ from temporal_token_interceptor.events import (
     ToolEnded,
     ToolStarted,
 )
-from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.usage import usage_metadata
 
@@ -53,49 +50,9 @@ Metadata = dict[str, Any]
 Message = tuple[AIMessageChunk | RemoveMessage, Metadata]
 """A chunk, or the removal of what chunks with its id have said, and where it comes from."""
 
-Messages = AsyncGenerator[Message]
-"""What `TokenSubscriber.messages` returns."""
-
 _TEXT_INDEXES = 1_000  # behind all that providers number
 
 _SAYS = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock
-
-
-async def messages(
-    events: AsyncGenerator[Event],
-    past: Callable[[Origin], AsyncGenerator[list[Event]]],
-    *,
-    cursor: str | None = None,
-    subgraphs: bool = False,
-) -> Messages:
-    """Iterate over the chunks of a subscription.
-
-    Args:
-        events: The subscription; not with `on_retry="annotate"`. Closed at the end.
-        past: Given an attempt, says again what its run said until now. Asked only for an attempt that began
-            before the cursor, to name the messages that its reader already has.
-        cursor: Where the subscription began; None for the start, or for now.
-        subgraphs: Whether calls within subgraphs are shown.
-
-    Raises:
-        WorkflowNotCompleted: at the end: it failed, was canceled or terminated, or timed out.
-        TokensMissing: at the end: the workflow completed, but something that it said did not arrive.
-    """
-    chunks = Chunks(subgraphs=subgraphs, cursor=cursor or "")
-    run_id = Cursor.parse(cursor).run_id if cursor else None
-    async with aclosing(events):
-        async for event in events:
-            before = event.supersedes if isinstance(event, AttemptStarted) else None
-            if before is not None and before.run_id == run_id and not chunks.knows_all(before):
-                # All that it said was shown: up to the cursor to the reader before, and then to us.
-                async with aclosing(past(before)) as batches:
-                    async for batch in batches:
-                        for earlier in batch:
-                            if earlier.origin == before:
-                                chunks.recall(earlier)
-            for message in chunks.read(event):
-                yield message
-    chunks.end()
 
 
 class Chunks:

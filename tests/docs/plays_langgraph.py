@@ -82,3 +82,9 @@ async def the_run_prints_each_call_and_the_result(stage: Stage, block: Block) ->
     out, _ = await printed(block, await names(stage))
 
     assert out == (f"half -- ConnectionError: not part of the answer\nIt is tea. {dict(USAGE)}\nIt is tea.\n")
+
+
+@play(PAGE, "async for event in TokenSubscriber(client, backend).events_v2")
+async def events_print_what_is_said_and_what_is_taken_back(stage: Stage, block: Block) -> None:
+    """The half sentence, that its call failed, and the answer."""
+    assert (await printed(block, await names(stage)))[0] == "half -- taken back: ConnectionError\nIt is tea."

@@ -293,6 +293,12 @@ def without_asyncio(subscriber: BlockingSubscriber) -> None:
             assert_type(workflow_id, str)
 
 
+async def events_of_langchain(subscriber: TokenSubscriber) -> None:
+    events = subscriber.events_v2("workflow", include_types=["tool"], exclude_tags={"private"})
+    assert_type(events, AsyncGenerator[dict[str, Any]])
+    subscriber.events_v2("workflow", on_retry="annotate")  # type: ignore[arg-type]
+
+
 async def what_stands(subscriber: TokenSubscriber) -> str:
     snapshot = await subscriber.snapshot("workflow")
     assert_type(snapshot, Snapshot)

@@ -26,7 +26,8 @@ from temporal_token_interceptor.events import (
     ToolCallChunk,
 )
 from temporal_token_interceptor.protocol.cursor import Cursor
-from temporal_token_interceptor.views.langgraph_messages import Chunks, Message, messages
+from temporal_token_interceptor.views.langgraph_messages import Chunks, Message
+from temporal_token_interceptor.views.message_stream import messages
 from tests.support.answers import read_back, said_at_once, scripts
 from tests.support.frames import a_call, an_origin
 
