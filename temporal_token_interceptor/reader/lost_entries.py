@@ -64,12 +64,15 @@ class LostEntries:
         """
         if before:
             return doubt if doubt and await self._source.first_id(self._stream) > before else None
-        mark = self._reach.mark
-        if mark >= first.id if mark else not self._reads_all:
-            return None
+        mark = "" if self.was_reported(first) else self._reach.mark
         (decoded,) = self._cache.decoded([first]) or await self._cache.opened([first])
         seq = decoded.seq if isinstance(decoded, Packet) else 0
         return cut_before(first.id, seq, mark=mark, begun=await self._begun())
+
+    def was_reported(self, first: Entry) -> bool:
+        """Whether what is missing before the oldest entry comes before the place of the cursor, too."""
+        mark = self._reach.mark
+        return mark >= first.id if mark else not self._reads_all
 
     async def all(self) -> bool:
         """Whether the stream that is empty now had entries: it has expired, or was deleted."""

@@ -292,6 +292,8 @@ class RunStream:
         if reason is None:
             return []
         self._decoder.attempts.cut(reason)
+        if not before and lost.was_reported(first):
+            return []
         return [self._gap(reason, self._where.behind(before, Position.READ if before else Position.GAP))]
 
     def _parts(self, batch: Sequence[Entry]) -> Iterable[Sequence[Entry]]:

@@ -20,7 +20,7 @@ MUTANTS = [
     ("projector", "        if replaced is not None:\n            self._retract(replaced, attempt_id)\n", ""),
     ("projector", "            if item is not None:\n                self._write.close(item, {})\n", ""),
     ("projector", "        if event.token:\n            self._write.grow(item, event.token)", "        self._write.grow(item, event.token)"),
-    ("projector", "if item is None or item.kind != kind:", "if item is None:"),
+    ("projector", "item.kind != kind or message.block != event.block:", "message.block != event.block:"),
     ("projector", "self._write.remove(message.attempt, ids, by)", "pass"),
     ("projector", "for item in reversed(message.parts):\n            more", "for item in ():\n            more"),
     ("projector", "self._write.close(message.item, facts)", "pass"),

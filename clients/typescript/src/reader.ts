@@ -139,11 +139,10 @@ export class RunReader {
 
   /** Report what was before the oldest entry that is there, and is missing. */
   #lostStart(entry: string, frame: Frame | null, begun: string | null): StreamEvent[] {
-    const mark = this.#mark;
     const first = begun !== null && begun.length <= 100 && isId(begun) ? padded(begun) : "";
-    const isMissing = this.readsAll && !this.#attempts.again;
-    const isLost =
-      mark !== "" ? mark < entry : isMissing && ((frame?.number ?? 0) > 0 || (first !== "" && first < entry));
+    const wasReported = this.#mark === "" ? !this.readsAll || this.#attempts.again : this.#mark >= entry;
+    const mark = wasReported ? "" : this.#mark;
+    const isLost = mark !== "" || (frame?.number ?? 0) > 0 || (first !== "" && first < entry);
     if (!isLost) {
       return [];
     }
@@ -151,7 +150,7 @@ export class RunReader {
     const wasTrimmed = first !== "" && (mark !== "" ? first <= mark : first < entry);
     const reason = wasTrimmed ? "trimmed" : "transport";
     this.#attempts.cut(reason);
-    return [this.#gap(reason, prefixOf(this.#stream.run_id, "") + Position.GAP)];
+    return wasReported ? [] : [this.#gap(reason, prefixOf(this.#stream.run_id, "") + Position.GAP)];
   }
 
   /** Return the position up to which all of an entry was read before. */
