@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.message_parts import (
@@ -94,21 +94,29 @@ class CallRecords:
             for tool_call in tool_calls_of(message):
                 self.put_block(live, tool_call)
         if live.parts is None and not (live.thought.count and live.blocks and not live.server_tools):
+            had_blocks = bool(live.blocks)
             for block in blocks_of(message):
-                self.complete_block(live, block)
+                self.complete_block(live, block, had_blocks=had_blocks)
 
-    def complete_block(self, live: LiveCall, block: Mapping[str, Any]) -> None:
+    def complete_block(self, live: LiveCall, block: Mapping[str, Any], *, had_blocks: bool) -> None:
         kind = block["type"]
         if kind == "text" or kind in TOOL_CALLS:
             return
         if kind == "reasoning":
             if not live.thought.count:
-                self.put_block(live, block)
+                self.put_thought(live, block)
         elif kind == "server_tool_call":
             if live.server_tools:
                 self.put_block(live, block)
-        elif not live.blocks:
+        elif not had_blocks:
             self.put_block(live, block)
+
+    def put_thought(self, live: LiveCall, block: Mapping[str, Any], key: object = NEW_BLOCK) -> None:
+        """Put a whole block of reasoning; one without text as a block, with its id or what is encrypted."""
+        if block.get("reasoning"):
+            self.put_block(live, block, key)
+        elif self._takes_reasoning and self._takes_blocks:
+            self.put_other(live, block)
 
     def put_message(self, live: LiveCall, message: BaseMessage) -> None:
         """Put everything that a message, or a chunk of one, holds."""
@@ -124,8 +132,10 @@ class CallRecords:
             blocks = [block for block in blocks if block["type"] != "text"]
         if tool_calls := tool_calls_of(message):
             blocks = [block for block in blocks if block["type"] not in TOOL_CALLS]
+        is_whole = not isinstance(message, AIMessageChunk)
         for block in (*blocks, *tool_calls):
-            self.put_block(live, block, block_key(message, block))
+            put = self.put_thought if is_whole and block["type"] == "reasoning" else self.put_block
+            put(live, block, block_key(message, block))
 
     def put_block(self, live: LiveCall, block: Mapping[str, Any], key: object = NEW_BLOCK) -> None:
         kind = block["type"]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 _NO_SOCKETS = ("--disable-socket", "--allow-unix-socket", "--benchmark-disable")
 _STREAMS = "it asserts that `invoke` does not stream: with us it does"
 _MOCKED = "it replaces the client's method that does not stream by a mock: with us the other one is called"
-_RECORDED = "it replays a recorded request, whose body has no `stream: true`"
 
 
 @dataclass(frozen=True)
@@ -56,27 +55,8 @@ SUITES = (
         },
     ),
     Suite("langchain-tests"),
-    Suite(
-        "langchain",
-        known={
-            "tests/unit_tests/agents/test_response_format_integration.py::": _RECORDED,
-        },
-    ),
-    Suite(
-        "langchain-openai",
-        known={
-            f"tests/unit_tests/chat_models/test_base.py::{name}": _MOCKED
-            for name in (
-                "test_context_overflow_error_",
-                "test_function_calls_with_tool_calls",
-                "test_mcp_tracing",
-                "test_openai_ainvoke",
-                "test_openai_error_classification",
-                "test_openai_invoke",
-                "test_openai_transport_error_classification",
-            )
-        },
-    ),
+    Suite("langchain"),
+    Suite("langchain-openai"),
     Suite(
         "langchain-anthropic",
         known={"tests/unit_tests/test_chat_models.py::test_mcp_tracing": _MOCKED},

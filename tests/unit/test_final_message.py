@@ -343,3 +343,21 @@ async def test_other_blocks_of_the_message_are_sent_if_none_was_streamed():
 
     assert [event.block["type"] for event in of_kind(seen, ContentBlock)] == ["image"]
     assert [event.token for event in of_kind(seen, TokenEvent)] == ["x"]
+
+
+THOUGHT = {"type": "reasoning", "id": "rs_1", "extras": {"encrypted_content": "c2Vj"}}
+FILES: list[Any] = [{"type": "image", "url": f"http://localhost/{name}.png"} for name in "ab"]
+
+
+@pytest.mark.parametrize("tokens", [[], ["so"]])
+@pytest.mark.parametrize("content", [[THOUGHT], [THOUGHT, *FILES], FILES])
+async def test_every_block_that_was_not_streamed_is_sent(tokens, content):
+    """Reasoning without a text was thought all the same: its id, and what is encrypted, are there."""
+    message = AIMessage(
+        [*content, {"type": "text", "text": "so"}], response_metadata={"output_version": "v1"}
+    )
+
+    environment = await capture(Reporting(tokens=tokens, message=message))
+
+    assert [event.block for event in of_kind(environment, ContentBlock)] == content
+    assert environment.text == "so"

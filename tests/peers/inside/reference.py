@@ -123,8 +123,17 @@ def _answer(response: Any) -> Answer | None:
 def tools_of(message: AIMessage) -> list[str]:
     """Name each tool call with its arguments, valid or not, in an order of their own."""
     calls = [[call["name"], call["args"], call["id"]] for call in message.tool_calls]
-    calls += [[call["name"], call["args"], call["id"]] for call in message.invalid_tool_calls]
+    calls += [[call["name"], _unquoted(call["args"]), call["id"]] for call in message.invalid_tool_calls]
     return sorted(json.dumps(call, sort_keys=True, default=str) for call in calls)
+
+
+def _unquoted(args: str | None) -> Any:
+    """Return the arguments of an invalid call: `.messages()` quotes them, so that they are not completed."""
+    try:
+        read = json.loads(args or "")
+    except ValueError:
+        return args
+    return read if isinstance(read, str) else args
 
 
 _current: list[Reference] = []
