@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Event, RunContinued
 from temporal_token_interceptor.gateway.numbering import RunStarted, projector_for
+from temporal_token_interceptor.gateway.recent_changes import RecentChanges
 from temporal_token_interceptor.gateway.seeking import Seeking
 from temporal_token_interceptor.gateway.shared_writes import SharedWrites
 from temporal_token_interceptor.reader.request import OnRetry
@@ -26,7 +26,7 @@ from temporal_token_interceptor.views.projector import Projector
 logger = logging.getLogger(__name__)
 
 WAITING = 256
-"""Changes that wait for a client, at most."""
+"""Changes that a client is given in one write, at most; one that is further behind gets the state."""
 
 WAITING_BYTES = 256 << 10
 """About as many bytes of them, at most."""
@@ -56,27 +56,25 @@ class Key(NamedTuple):
 
 
 class HubClient:
-    """One client's place in a hub.
+    """One client's place in a hub: how far it has come. What waits for it is kept once, by the hub.
 
     Args:
         hub: The hub.
-        tail: What it goes on with; None: with the state, unless a cursor is sought.
+        at: How many changes of the hub the client has; None: it has to be given the state first.
         woken: Set when there is something to take.
-        sought: The cursor that a hub which has just begun to read has yet to come to.
+        sought: The cursor that a hub which has just begun to read has yet to come to; empty for none.
 
     Attributes:
         hub: The hub.
-        is_late: Whether the client has to be given the whole state: at first, and after it fell behind.
+        woken: As passed.
     """
 
-    def __init__(self, hub: Hub, tail: list[Change] | None, woken: asyncio.Event, sought: str = "") -> None:
+    def __init__(self, hub: Hub, at: int | None, woken: asyncio.Event, sought: str = "") -> None:
         self.hub = hub
-        self._waiting: deque[Change] = deque(tail or ())
-        self._bytes = 0
-        self._woken = woken
-        self._seeking = Seeking(sought, lambda: hub.read_at, self._be_late) if sought else None
-        self.is_late = tail is None and not sought
-        if hub.has_ended or self.is_late or self._waiting:
+        self.woken = woken
+        self._at = at
+        self._seeking = Seeking(sought, lambda: hub.read_at, self._give_up) if sought else None
+        if hub.has_ended or (at is None and not sought) or (at is not None and at < hub.end):
             woken.set()
 
     @property
@@ -89,41 +87,43 @@ class HubClient:
         """Why the hub's subscription ended early."""
         return self.hub.error
 
-    def put(self, change: Change, size: int) -> None:
-        """Add a change of about so many bytes, unless the client is late anyhow, or has it."""
-        if self._seeking is not None:
-            match self._seeking.look_at(change.cursor):
-                case "found":
-                    self._seeking = None
-                case "behind":
-                    self._be_late()
-                case "before":
-                    pass
-            return
-        if not self.is_late:
-            self._waiting.append(change)
-            self._bytes += size
-            if len(self._waiting) > WAITING or self._bytes > WAITING_BYTES:
-                self._waiting.clear()
-                self.is_late = True
-        self._woken.set()
+    @property
+    def is_seeking(self) -> bool:
+        """Whether the hub has yet to come to the client's cursor."""
+        return self._seeking is not None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the client has to be given the whole state: at first, and after it fell behind."""
+        return self._seeking is None and (self._at is None or not self.hub.has_since(self._at))
 
     def wake(self) -> None:
-        """Let the client look whether its hub has ended."""
-        if self._seeking is not None:
-            self._be_late()
-        self._woken.set()
+        """Let the client look what there is."""
+        if self._seeking is None:
+            self.woken.set()
+
+    def look_at(self, change: Change, end: int) -> None:
+        """Look whether a change is the one that is sought; `end` is how many there are with it."""
+        if self._seeking is None:
+            return
+        match self._seeking.look_at(change.cursor):
+            case "found":
+                self._seeking, self._at = None, end
+            case "behind":
+                self._give_up()
+            case "before":
+                pass
+
+    def finish(self) -> None:
+        """Let the client see that nothing more comes."""
+        self._give_up()
 
     def take(self) -> tuple[View, str] | list[Change]:
         """Return the state and its cursor if the client is late, or what waits for it."""
-        self._bytes = 0
-        if self.is_late:
-            self.is_late = False
-            self._waiting.clear()
-            return self.hub.view, self.hub.cursor
-        changes = list(self._waiting)
-        self._waiting.clear()
-        return changes
+        if self._seeking is not None:
+            return []
+        is_late, at, self._at = self.is_late, self._at or 0, self.hub.end
+        return (self.hub.view, self.hub.cursor) if is_late else self.hub.since(at)
 
     def close(self) -> None:
         """Seek no more."""
@@ -131,10 +131,9 @@ class HubClient:
             self._seeking.close()
             self._seeking = None
 
-    def _be_late(self) -> None:
+    def _give_up(self) -> None:
         self.close()
-        self.is_late = True
-        self._woken.set()
+        self.woken.set()
 
 
 class Hub:
@@ -154,10 +153,10 @@ class Hub:
 
     def __init__(self, events: AsyncGenerator[Event], run_started: RunStarted | None = None) -> None:
         self._projector = Projector()
-        self._recent: deque[tuple[Change, int]] = deque()
-        self._bytes = 0
+        self._recent = RecentChanges(REMEMBERED, REMEMBERED_BYTES)
         self._run_started = run_started
         self.clients: set[HubClient] = set()
+        self._seekers: list[HubClient] = []
         self.written = SharedWrites()
         self.cursor = ""
         self.read_at = 0.0
@@ -174,6 +173,19 @@ class Hub:
         """Whether nothing more comes."""
         return self._reading.done() or self.error is not None or self.view.status is not None
 
+    @property
+    def end(self) -> int:
+        """How many changes there have been."""
+        return self._recent.end
+
+    def has_since(self, at: int) -> bool:
+        """Whether a client that has so many changes can be given the rest, within the bounds of one write."""
+        return self.end - at <= WAITING and self._recent.bytes_since(at) <= WAITING_BYTES
+
+    def since(self, at: int) -> list[Change]:
+        """Return the changes after so many."""
+        return self._recent.since(at)
+
     def client(self, cursor: str | None, woken: asyncio.Event) -> HubClient:
         """Return a new client, which goes on after a cursor, or begins with the state.
 
@@ -181,15 +193,11 @@ class Hub:
             cursor: What the client has; None or empty for nothing.
             woken: Set whenever there is something for the client.
         """
-        tail: list[Change] | None = None
-        if cursor:
-            recent = [change for change, _ in self._recent]
-            places = [place for place, change in enumerate(recent, 1) if change.cursor == cursor]
-            tail = recent[places[-1] :] if places else None
-            if tail is not None and len(tail) > WAITING:
-                tail = None
-        client = HubClient(self, tail, woken, cursor if cursor and not self.read_at else "")
+        at = self._recent.after(cursor) if cursor else None
+        client = HubClient(self, at, woken, cursor if cursor and not self.read_at else "")
         self.clients.add(client)
+        if client.is_seeking:
+            self._seekers.append(client)
         return client
 
     async def close(self) -> None:
@@ -205,7 +213,9 @@ class Hub:
                         self._projector = await projector_for(event, self._run_started)
                     before = self.view.run
                     for change in self._projector.read(event):
-                        self._hand_out(change)
+                        self._add(change)
+                    for client in self.clients:
+                        client.wake()
                     self.read_at = loop.time()
                     if isinstance(event, RunContinued):
                         self._projector.forget(KEPT_ITEMS, {before, self.view.run})
@@ -217,18 +227,15 @@ class Hub:
             logger.warning("the subscription of a gateway ended early", exc_info=True)
         finally:
             for client in self.clients:
-                client.wake()
+                client.finish()
 
-    def _hand_out(self, change: Change) -> None:
+    def _add(self, change: Change) -> None:
         # Of an event that changes nothing, no client has the cursor: nothing could be resumed by it.
         self.cursor = change.cursor or self.cursor
-        size = weight(change)
-        self._recent.append((change, size))
-        self._bytes += size
-        while len(self._recent) > REMEMBERED or self._bytes > REMEMBERED_BYTES:
-            self._bytes -= self._recent.popleft()[1]
-        for client in self.clients:
-            client.put(change, size)
+        self._recent.add(change)
+        for client in self._seekers:
+            client.look_at(change, self._recent.end)
+        self._seekers = [client for client in self._seekers if client.is_seeking]
 
 
 class Hubs:
@@ -287,8 +294,3 @@ class Hubs:
         closing = started(self._hubs.pop(key).close(), "token-stream hub closing")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
-
-
-def weight(change: Change) -> int:
-    """Return about how many bytes a change is in JSON; of a growth, which most are, without writing it."""
-    return 100 + len(change.data if change.op == "grow" else repr(change.data))
