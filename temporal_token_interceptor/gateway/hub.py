@@ -25,17 +25,14 @@ from temporal_token_interceptor.views.projector import Projector
 
 logger = logging.getLogger(__name__)
 
-WAITING = 256
-"""Changes that a client is given in one write, at most; one that is further behind gets the state."""
+WAITING = 4_096
+"""Changes that a client may be behind, or resume within; one that is further behind gets the state."""
 
 WAITING_BYTES = 256 << 10
-"""About as many bytes of them, at most."""
-
-REMEMBERED = 4_096
-"""Changes that a client can resume within; before them it gets the state."""
+"""About as many bytes of them: more would take a write too long."""
 
 REMEMBERED_BYTES = 8 << 20
-"""About as many bytes of them, at most."""
+"""About as many bytes are kept for all clients, at most."""
 
 KEPT_ITEMS = 20_000
 """Items that a state keeps when its workflow goes on in another run, at most; the oldest are forgotten."""
@@ -153,7 +150,7 @@ class Hub:
 
     def __init__(self, events: AsyncGenerator[Event], run_started: RunStarted | None = None) -> None:
         self._projector = Projector()
-        self._recent = RecentChanges(REMEMBERED, REMEMBERED_BYTES)
+        self._recent = RecentChanges(WAITING, REMEMBERED_BYTES)
         self._run_started = run_started
         self.clients: set[HubClient] = set()
         self._seekers: list[HubClient] = []
