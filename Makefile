@@ -100,7 +100,7 @@ leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one pr
 	@TTI_TEST_LEAK_CALLS=10000 $(PY) -m pytest -s tests/unit/test_nothing_grows.py
 
 many: .venv/.installed  ## Follow a hundred workflows in one stream, cut and resumed 20 times
-	@TTI_TEST_MANY=100 $(PY) -m pytest -s tests/integration/test_many_workflows.py
+	@TTI_TEST_MANY=100 $(PY) -m pytest -s tests/integration/test_many_workflows.py tests/integration/test_trees.py
 
 viewers: .venv/.installed  ## Show that slow clients of the gateway get everything: 320 at once
 	@TTI_TEST_SLOW_CLIENTS=320 $(PY) -m pytest -s tests/integration/test_gateway_load.py

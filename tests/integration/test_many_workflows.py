@@ -31,7 +31,7 @@ from tests.support.workflows import Continuing, RunActivity, Waiting
 MANY = int(os.environ.get("TTI_TEST_MANY", "12"))
 """Workflows that one reader follows; `make many` has a hundred."""
 
-CUTS = 20
+CUTS = 20 if MANY >= 100 else 8
 
 
 @activity.defn

@@ -1,6 +1,7 @@
 """A workflow and all that it starts as one stream, on a real Temporal and a real Redis."""
 
 import asyncio
+import os
 import random
 from collections import Counter, defaultdict
 from contextlib import aclosing
@@ -35,6 +36,9 @@ from temporal_token_interceptor.reader.temporal.children import in_namespace
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.streams import read_all, streaming_worker, unique
 from tests.support.workflows import Branch
+
+IDLE = 3.0 if "TTI_TEST_MANY" in os.environ else 1.0
+"""Seconds that a tree waits for something to start; `make many` has three."""
 
 
 @activity.defn
@@ -309,15 +313,15 @@ async def test_nothing_is_asked_while_nothing_starts(client, backend, queue, mon
             if len(spoke) == 2:
                 break
     waiting = asyncio.ensure_future(anext(tree))
-    await asyncio.sleep(0.5)  # what came last is asked about
+    await asyncio.sleep(0.3)  # what came last is asked about
     asked.clear()
-    await asyncio.sleep(3)
+    await asyncio.sleep(IDLE)
     idle = Counter(asked)
     await client.get_workflow_handle(f"{root}-a").signal("go_on")
     await handle.signal("go_on")
     rest = [await waiting, *[event async for event in tree]]
 
-    print(f"\na tree of two workflows, waiting for 3 s: {dict(idle)}")  # noqa: T201 - a measurement
+    print(f"\na tree of two workflows, waiting for {IDLE:g} s: {dict(idle)}")  # noqa: T201 - a measurement
     assert idle.total() <= 4, "at most one round of long polls ends by chance"
     assert rest[-1].status == "completed"
 
