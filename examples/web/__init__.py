@@ -1,7 +1,8 @@
 """Tokens in a browser: `python -m examples.web`, and open the address that it prints.
 
-`chat` is what you already have, `worker` runs it, `app` is a FastAPI app that streams it to any number of
-tabs, `page.html` draws it. In production, worker and app are processes of their own:
+`chat` is what you already have, `worker` runs it, `app` is a FastAPI app with the gateway, `page.html` draws
+what the gateway's `tti.js` reads. `/streams/live/<id of a chat>` shows the same on the live page. In
+production, worker and app are processes of their own:
 
     python -m examples.web.worker
     python -m uvicorn examples.web.app:app --timeout-graceful-shutdown 3

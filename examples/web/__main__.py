@@ -20,7 +20,7 @@ class Server(uvicorn.Server):
     """A server that ends its streams when it stops; they would hold it up otherwise."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        app.state.stopping.set_result(None)
+        app.state.streams.drain()
         await super().shutdown(sockets)
 
     @contextmanager

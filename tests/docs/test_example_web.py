@@ -9,7 +9,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import fastapi.routing
 import httpx
 import pytest
 import uvicorn
@@ -17,7 +16,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 from examples.web.app import app
 from examples.web.worker import chat_worker
-from tests.support.streams import unique
+from temporal_token_interceptor.views.changes import Change, View
 
 DEADLINE = 20
 
@@ -66,13 +65,11 @@ async def ask(browser, text="When?"):
 
 
 @asynccontextmanager
-async def tab(
-    browser, chat, *, params=None, **headers
-) -> AsyncIterator[AsyncIterator[tuple[str, dict[str, Any]]]]:
-    """A tab of a browser: an iterator over ids and data."""
+async def tab(browser, chat, **headers) -> AsyncIterator[AsyncIterator[tuple[str, str, dict[str, Any]]]]:
+    """A tab of a browser: an iterator over ids, names and data."""
     async with (
         asyncio.timeout(DEADLINE),
-        browser.stream("GET", f"/chats/{chat}/events", params=params, headers=headers) as reply,
+        browser.stream("GET", f"/streams/v1/workflows/{chat}/events", headers=headers) as reply,
     ):
         assert reply.status_code == 200
         assert reply.headers["content-type"].startswith("text/event-stream")
@@ -81,32 +78,47 @@ async def tab(
 
 
 async def events_of(reply):
-    data = identity = None
+    data, name, identity = None, "", ""
     async for line in reply.aiter_lines():
         match line.partition(": "):
             case ("data", _, text):
                 data = json.loads(text)
+            case ("event", _, name):
+                pass
             case ("id", _, identity):
                 pass
             case ("", "", "") if data is not None:
-                yield identity, data
+                yield identity, name, data
                 data = None
 
 
-async def read_all(browser, chat, **headers) -> list[tuple[str, dict[str, Any]]]:
+async def read_all(browser, chat, **headers) -> list[tuple[str, str, dict[str, Any]]]:
     async with tab(browser, chat, **headers) as events:
         return [event async for event in events]
 
 
 def drawn(events) -> str:
-    """The text that stands in a page that obeys what it is told."""
-    attempts: dict[str, str] = {}
-    for _, news in events:
-        if news["kind"] == "take back":
-            attempts.pop(news["attempt"], None)
-        elif news["kind"] == "token":
-            attempts[news["attempt"]] = attempts.get(news["attempt"], "") + news["text"]
-    return "".join(attempts.values())
+    """The text that stands in a page that folds what it gets, placing nothing twice."""
+    view = View()
+    for _, name, data in events:
+        if name == "snapshot":
+            view = View()
+            for item in data["items"]:
+                view.fold(Change("open", item["id"], item["kind"], item["parent"], data=item["data"]))
+                view.fold(Change("grow", item["id"], data=item["text"]))
+        else:
+            view.fold(Change(name, **data))
+    return "".join(item.text for item in view.items.values() if item.kind == "text")
+
+
+async def first_words(events):
+    """Read until a text grows; return what was read."""
+    seen = []
+    async for event in events:
+        seen.append(event)
+        if drawn(seen):
+            return seen
+    raise AssertionError("no text came")
 
 
 async def until(condition) -> None:
@@ -120,56 +132,49 @@ async def test_tokens_come_while_the_model_thinks(site, browser):
     chat = await ask(browser)
 
     async with tab(browser, chat) as events:
-        seen = [await anext(events)]
+        seen = await first_words(events)
         running = await site.temporal.get_workflow_handle(chat).describe()
         seen += [event async for event in events]
 
-    assert seen[0][1]["kind"] == "token"
     assert running.status is WorkflowExecutionStatus.RUNNING
-    assert seen[-1][1] == {"kind": "end", "status": "completed"}
+    assert seen[-1][1:] == ("end", {"data": "completed"})
     assert drawn(seen).endswith(await site.temporal.get_workflow_handle(chat).result())
-    [call] = [news for _, news in seen if news["kind"] == "tool call"]
-    [result] = [news for _, news in seen if news["kind"] == "tool result"]
-    assert (call["name"], call["id"]) == ("timetable", result["id"])
-    assert result["output"] == "Lisbon: 09:40, 14:10, 18:30"
+    [call] = [data for _, name, data in seen if name == "open" and data["kind"] == "tool_call"]
+    [run] = [data for _, name, data in seen if name == "open" and data["kind"] == "tool"]
+    [result] = [data for _, name, data in seen if name == "close" and data["id"] == run["id"]]
+    assert (call["data"]["name"], call["data"]["tool_call_id"]) == ("timetable", run["data"]["tool_call_id"])
+    assert result["data"]["output"] == "Lisbon: 09:40, 14:10, 18:30"
 
 
-async def test_a_reconnecting_browser_gets_exactly_the_rest(browser):
+async def test_a_reconnecting_browser_gets_exactly_the_rest(site, browser):
     """My connection breaks in mid-sentence; the last id is sent back. Nothing is lost, or comes twice."""
     chat = await ask(browser)
 
     async with tab(browser, chat) as events:
-        before = [await anext(events) for _ in range(9)]
+        before = await first_words(events)
+        while not before[-1][0]:
+            before.append(await anext(events))
     after = await read_all(browser, chat, **{"Last-Event-ID": before[-1][0]})
 
-    assert before + after == await read_all(browser, chat)
-
-
-async def test_the_last_id_is_newer_than_a_cursor_in_the_address(browser):
-    """A page that had to connect anew names its cursor in the address; later the browser knows better."""
-    chat = await ask(browser)
-    whole = await read_all(browser, chat)
-
-    assert await read_all(browser, chat, params={"cursor": whole[4][0]}) == whole[5:]
-    header = {"Last-Event-ID": whole[7][0]}
-    assert await read_all(browser, chat, params={"cursor": whole[4][0]}, **header) == whole[8:]
+    assert "snapshot" not in [name for _, name, _ in after]
+    assert drawn(before + after).endswith(await site.temporal.get_workflow_handle(chat).result())
 
 
 async def test_a_retry_takes_its_words_back(site, browser):
-    """The first attempt dies in mid-word. What it said is taken back, and the page has the answer once."""
+    """The first attempt dies in mid-word. What it wrote is taken back, and the page has the answer once."""
     chat = await ask(browser, "Let the first attempt die")
 
     events = await read_all(browser, chat)
 
-    kinds = [news["kind"] for _, news in events]
-    assert kinds.index("attempt failed") < kinds.index("take back")
-    assert "gone alr" in "".join(news.get("text", "") for _, news in events)
+    removed = [data["by"] for _, name, data in events if name == "remove"]
+    assert [set(by) for by in removed] == [{"attempt", "error"}, {"attempt", "superseded_by"}]
+    assert "gone alr" in "".join(data["data"] for _, name, data in events if name == "grow")
     assert "gone alr" not in drawn(events)
     assert drawn(events).endswith(await site.temporal.get_workflow_handle(chat).result())
 
 
 async def test_tabs_share_one_subscriber_and_leave_nothing(site, browser):
-    """Ten tabs of one chat are one stream of one reader; closed in mid-sentence, they are gone at once."""
+    """Ten tabs of one chat are one listener of one stream; closed in mid-sentence, they are soon gone."""
     chat = await ask(browser)
 
     async with asyncio.TaskGroup() as tabs:
@@ -187,62 +192,53 @@ async def test_tabs_share_one_subscriber_and_leave_nothing(site, browser):
         for event in opened:
             await event.wait()
         together = site.listeners
+        left = await site.temporal.get_workflow_handle(chat).describe()
         closing.set()
-    left = await site.temporal.get_workflow_handle(chat).describe()
     await until(lambda: site.listeners == "0 streams, 0 listeners")
 
-    assert together == "1 streams, 10 listeners"
-    assert left.status is WorkflowExecutionStatus.RUNNING, "the tabs were closed too late to prove anything"
+    assert together == "1 streams, 1 listeners"
+    assert left.status is WorkflowExecutionStatus.RUNNING, "it ended too early to prove anything"
 
 
 async def test_a_closed_tab_is_not_a_stop(site, browser):
-    """I close the tab; the agent works on. I press Stop; it does not, and the page says so."""
+    """I close the tab; the agent works on. I press Stop; it does not, and the page shows so."""
     chat = await ask(browser)
     async with tab(browser, chat) as events:
         await anext(events)
 
     async with tab(browser, chat) as events:
         await anext(events)
-        assert (await browser.post(f"/chats/{chat}/stop")).status_code == 202
+        stopped = await browser.post(f"/streams/v1/workflows/{chat}/cancel", json={})
         rest = [event async for event in events]
 
-    assert rest[-1][1] == {"kind": "end", "status": "canceled"}
+    assert stopped.status_code == 202
+    assert rest[-1][1:] == ("end", {"data": "canceled"})
 
 
-async def test_what_cannot_be_streamed_is_said_before(browser):
+async def test_what_cannot_be_streamed_is_answered_before(browser):
     """An unknown chat and a foreign cursor are plain HTTP errors, and not streams that end at once."""
     chat = await ask(browser)
 
-    unknown = await browser.get("/chats/nobody/events")
-    foreign = await browser.get(f"/chats/{chat}/events", headers={"Last-Event-ID": "42"})
+    unknown = await browser.get("/streams/v1/workflows/none/events")
+    foreign = await browser.get(f"/streams/v1/workflows/{chat}/events", headers={"Last-Event-ID": "42"})
 
-    assert (unknown.status_code, unknown.json()) == (404, {"detail": "there is no such chat"})
+    assert (unknown.status_code, unknown.json()["detail"]) == (404, "there is no such chat")
     assert foreign.status_code == 400
     assert "42" in foreign.json()["detail"]
-    assert (await browser.get("/chats/nobody")).status_code == 404
-    assert (await browser.post("/chats/nobody/stop")).status_code == 404
-
-
-async def test_a_silent_stream_is_kept_alive(site, browser, monkeypatch):
-    """While a model is silent, comments keep proxies from closing my stream; and none may buffer it."""
-    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.3)  # 15 s otherwise
-    handle = await site.temporal.start_workflow("Chat", "?", id=unique("silent"), task_queue="nobody")
-
-    async with browser.stream("GET", f"/chats/{handle.id}/events") as reply:
-        first = await anext(reply.aiter_lines())
-    await handle.terminate()
-
-    assert first.startswith(":")
-    assert reply.headers["x-accel-buffering"] == "no"
-    assert reply.headers["cache-control"] == "no-cache"
+    assert (await browser.get("/chats/none")).status_code == 404
+    assert (await browser.post("/streams/v1/workflows/none/cancel", json={})).status_code == 404
+    assert (await browser.get("/streams/live")).status_code == 403
 
 
 async def test_the_page_asks_for_nothing_from_elsewhere(browser):
-    """The page is one file, and the question of a chat survives a reload."""
+    """The page is one file and the gateway's script, and the question of a chat survives a reload."""
     page = await browser.get("/")
     chat = await ask(browser, "When does it leave?")
+    script = await browser.get("/streams/tti.js")
 
     assert page.headers["content-type"].startswith("text/html")
     assert re.findall(r"(?:src|href)=(\S+)", page.text) == ['"data:,">']
+    assert re.findall(r"from \"(\S+)\"", page.text) == ["./streams/tti.js"]
+    assert script.status_code == 200
     assert "://" not in page.text
     assert (await browser.get(f"/chats/{chat}")).json() == {"question": "When does it leave?"}

@@ -107,16 +107,17 @@ async def test_the_web_example_stops_in_mid_sentence(stop):
         [url] = re.findall(r"http://\S+", line)
         async with httpx.AsyncClient(base_url=url, timeout=20) as browser:
             chat = (await browser.post("/chats", json={"text": "When?"})).json()["id"]
-            async with browser.stream("GET", f"/chats/{chat}/events") as stream:
+            async with browser.stream("GET", f"/streams/v1/workflows/{chat}/events") as stream:
                 lines = stream.aiter_lines()
-                while "token" not in await anext(lines):
+                while "grow" not in await anext(lines):
                     pass
                 example.process.send_signal(stop)
                 rest = [line async for line in lines]
         code, _, err = await example.ended(within=20)
 
     assert (code, err) == (0, "")
-    assert not any('"end"' in line for line in rest)
+    assert "event: reconnect" in rest
+    assert "event: end" not in rest
     assert example.left() == []
 
 
