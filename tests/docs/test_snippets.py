@@ -23,6 +23,10 @@ for _file in sorted(Path(__file__).parent.glob("plays_*.py")):
 DRAWINGS = {
     ("docs/reading.md", " worker process"): "a drawing",
     ("docs/design.md", "Worker(client, ..., interceptors="): "the shape of the public surface, in one glance",
+    (
+        "docs/gateway.md",
+        "import { messages, subscribe }",
+    ): "tests/browser/test_tutorial_page.py runs the same",
     ("docs/protocol.md", "workflow run 1"): "a drawing",
     ("docs/telemetry.md", "POST /ask"): "a drawing",
     ("docs/terminal.md", "answer\nParis"): "a screen; test_terminal_tool.py compares it with a real one",

@@ -44,7 +44,7 @@ def test_all_that_is_printed_is_run_here():
         *("pip", "temporal", "redis-server", "export", "python", "python", "uvicorn")
     ]
     for requirement in shlex.split(INSTALL)[2:]:
-        metadata.version(requirement.partition(">=")[0])
+        metadata.version(requirement.partition("[")[0])
     assert set(re.findall(r"(\w+)=", ADDRESSES)) == {"TEMPORAL_ADDRESS", "REDIS_URL"}
     assert len(OUTPUTS) == 2
 
@@ -91,18 +91,28 @@ async def test_tokens_in_the_browser(start):
         url = await address(site)
         async with httpx.AsyncClient(base_url=url, timeout=30) as browser:
             assert (await browser.get("/")).text == FILES["page.html"]
+            assert (await browser.get("/streams/tti.js")).status_code == 200
             question = {"question": "What is a lighthouse?"}
             chat = (await browser.post("/chats", params=question)).json()
-            async with browser.stream("GET", f"/chats/{chat}") as reply:
-                lines = reply.aiter_lines()
-                before = [await anext(lines) for _ in range(5 * 4)]  # event, data, id and an empty line
-            last = before[-2].removeprefix("id: ")
-            after = (await browser.get(f"/chats/{chat}", headers={"Last-Event-ID": last})).text.splitlines()
+            stream = f"/streams/v1/workflows/{chat}/events"
+            before = ""
+            async with browser.stream("GET", stream) as reply:
+                async for piece in reply.aiter_text():
+                    before += piece
+                    if '"grow"' in before or "event: grow" in before:
+                        break
+            last = re.findall(r"^id: (.+)$", before, re.MULTILINE)[-1]
+            after = (await browser.get(stream, headers={"Last-Event-ID": last})).text
+            page = (await browser.get(f"/streams/live/{chat}")).status_code
 
-    said = [json.loads(line.removeprefix("data: ")) for line in before + after if line.startswith("data: ")]
-    assert before[0] == "event: token"
-    assert "".join(said[:-1]) + "\n-- " + said[-1] + " --\n" == OUTPUTS[0]
-    assert [line for line in after if line.startswith("event: ")][-1] == "event: end"
+    grown = "".join(
+        json.loads(data)["data"]
+        for name, data in re.findall(r"^event: (\w+)\n(?:id: .+\n)?data: (.+)$", before + after, re.MULTILINE)
+        if name == "grow"
+    )
+    assert grown + "\n-- completed --\n" == OUTPUTS[0]
+    assert re.search(r'event: end\n(id: .+\n)?data: {"data":"completed"}', after)
+    assert page == 200
 
 
 async def address(site: Program) -> str:
