@@ -16,6 +16,10 @@ help:  ## Show this list
 demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, in this terminal
 	@$(PY) -m examples.demo
 
+.PHONY: live-page
+live-page: .venv/.installed  ## Try the live page with 10,000 items in a real Chromium
+	@TTI_TEST_LIVE_ITEMS=10000 $(PY) -m pytest -n 0 -s tests/browser/test_live_page_limits.py
+
 .PHONY: demo-web
 demo-web: .venv/.installed  ## The same in a browser, until Ctrl-C: prints the address, and opens it where it can
 	@$(PY) -m examples.demo --web

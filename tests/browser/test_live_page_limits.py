@@ -1,6 +1,7 @@
 """The live page with what no honest run has: hostile text, ten thousand items, a model that says nothing."""
 
 import asyncio
+import os
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ HOSTILE = (
 BIDI = "user\u202e\u2066nimda\u2069\u202c\u0007end"
 SHOWN = "document.querySelector('#conversation').textContent"
 MEGABYTES = 10
+ITEMS = int(os.environ.get("TTI_TEST_LIVE_ITEMS", "2000"))
 
 
 def calls(*texts, tool="search", activity="answer", node="agent"):
@@ -120,11 +122,14 @@ async def test_ten_megabytes_are_shown_in_part(tab):
         assert await tab.evaluate(f"{SHOWN}.length") < 200_000
 
 
-async def test_ten_thousand_items_stay_quick(tab):
-    """All are there; a key moves through the tree within a moment, and no frame takes long."""
-    async with shown(tab, calls(*["a short answer"] * 5_000), stays=True):
-        await tab.until("document.querySelectorAll('#tree li').length === 5002")
-        await tab.until("document.querySelectorAll('article').length === 5000")
+async def test_many_items_stay_quick(tab):
+    """All are there; a key moves through the tree within a moment, and no frame takes long.
+
+    `make live-page` has ten thousand: 5,000 calls with a text each.
+    """
+    async with shown(tab, calls(*["a short answer"] * (ITEMS // 2)), stays=True):
+        await tab.until(f"document.querySelectorAll('#tree li').length === {ITEMS // 2 + 2}")
+        await tab.until(f"document.querySelectorAll('article').length === {ITEMS // 2}")
         longest = await tab.evaluate(
             "new Promise(done => { let last = performance.now(), longest = 0, frames = 0;"
             "const view = document.querySelector('#conversation');"
@@ -137,6 +142,7 @@ async def test_ten_thousand_items_stay_quick(tab):
         await tab.press("End")
         await tab.until("document.activeElement === document.querySelector('#tree li:last-child')")
 
+        print(f"{ITEMS} items: the longest frame took {longest:.0f} ms")  # noqa: T201 - `make live-page` shows it
         assert time.monotonic() - begun < 2
         assert longest < 1_000  # milliseconds; about 50 on a machine that has nothing else to do
 

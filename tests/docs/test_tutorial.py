@@ -1,13 +1,11 @@
 """The tutorial, done as it says: its files are written, its commands run, and its output is what it shows."""
 
 import asyncio
-import json
 import re
 import shlex
 from importlib import metadata
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support.processes import Program, program
@@ -83,36 +81,6 @@ async def said_so_far(viewer: Program, text: str) -> str:
         while len(said) < len(text):
             said += (await viewer.process.stdout.read(1)).decode()
     return said
-
-
-async def test_tokens_in_the_browser(start):
-    """Step 4: the page is there, the answer comes as events, and a reconnect goes on where it was."""
-    async with start(WORKER), start(APP, "--port", "0") as site:
-        url = await address(site)
-        async with httpx.AsyncClient(base_url=url, timeout=30) as browser:
-            assert (await browser.get("/")).text == FILES["page.html"]
-            assert (await browser.get("/streams/tti.js")).status_code == 200
-            question = {"question": "What is a lighthouse?"}
-            chat = (await browser.post("/chats", params=question)).json()
-            stream = f"/streams/v1/workflows/{chat}/events"
-            before = ""
-            async with browser.stream("GET", stream) as reply:
-                async for piece in reply.aiter_text():
-                    before += piece
-                    if '"grow"' in before or "event: grow" in before:
-                        break
-            last = re.findall(r"^id: (.+)$", before, re.MULTILINE)[-1]
-            after = (await browser.get(stream, headers={"Last-Event-ID": last})).text
-            page = (await browser.get(f"/streams/live/{chat}")).status_code
-
-    grown = "".join(
-        json.loads(data)["data"]
-        for name, data in re.findall(r"^event: (\w+)\n(?:id: .+\n)?data: (.+)$", before + after, re.MULTILINE)
-        if name == "grow"
-    )
-    assert grown + "\n-- completed --\n" == OUTPUTS[0]
-    assert re.search(r'event: end\n(id: .+\n)?data: {"data":"completed"}', after)
-    assert page == 200
 
 
 async def address(site: Program) -> str:
