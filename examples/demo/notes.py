@@ -28,19 +28,22 @@ class Report:
 
     Attributes:
         delays: Seconds from the model to the screen, one per token, in rising order.
+        delays_without_redis: The same of the answer that came through Temporal alone.
         first_tokens: Seconds from a question to the first token of its answer on the screen.
         taken_back: How many tokens were drawn and then taken back, one number per retraction.
         problems: What should not have happened, in words.
     """
 
     delays: list[float] = field(default_factory=list)
+    delays_without_redis: list[float] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)
     taken_back: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def delay(self, percentile: int) -> float:
-        """Return the delay, in seconds, that this many percent of the tokens did not exceed."""
-        return self.delays[math.ceil(len(self.delays) * percentile / 100) - 1]
+
+def delay(delays: Sequence[float], percentile: int) -> float:
+    """Return the delay, of some in rising order, that this many percent of the tokens did not exceed."""
+    return delays[math.ceil(len(delays) * percentile / 100) - 1]
 
 
 def add_up(file: IO[bytes], questions: Sequence[str]) -> Report:
@@ -49,6 +52,13 @@ def add_up(file: IO[bytes], questions: Sequence[str]) -> Report:
     lines: list[dict[str, Any]] = [json.loads(line) for line in file]
     report = Report()
     made, drawn = _by_attempt(lines, "made"), _by_attempt(lines, "drawn")
+    seen = _by_attempt(lines, "seen")
+    for attempt, came in seen.items():
+        pairs = zip(made.pop(attempt), came, strict=False)
+        report.delays_without_redis += [at - since for (said, since), (token, at) in pairs if said == token]
+    report.delays_without_redis.sort()
+    if not seen:
+        report.problems.append("no token came through Temporal alone")
     for attempt in made | drawn:
         there, here = made.get(attempt, []), drawn.get(attempt, [])
         if [token for token, _ in there] != [token for token, _ in here]:

@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 
 from devservers import ServerUnavailable, redis_server, temporal_server
 from examples.demo import QUESTIONS
-from examples.demo.notes import NOTES_FD, Report, add_up
+from examples.demo.notes import NOTES_FD, Report, add_up, delay
 from examples.demo.page import Brush
 from examples.demo.viewer import READER_LEFT
 from examples.demo.web import ask_again_and_again, live_page, open_in_browser
@@ -223,11 +223,13 @@ def _show_processes(worker: Process, viewer: Process, url: str) -> None:
 def _conclude(report: Report) -> None:
     brush = Brush.suits(sys.stdout)
     first = " and ".join(f"{seconds * 1000:.0f} ms" for seconds in report.first_tokens)
-    p50, p99 = (f"{report.delay(percentile) * 1000:.1f} ms" for percentile in (50, 99))
+    p50, p99 = (f"{delay(report.delays, percentile) * 1000:.1f} ms" for percentile in (50, 99))
+    beats = [f"{delay(report.delays_without_redis, percentile) * 1000:.0f} ms" for percentile in (50, 99)]
     print(f"  {brush('Measured', 'bold')}\n")
     count = len(report.delays)
     print(f"    first token      {brush(first, 'bold')} after the question")
     print(f"    model to screen  p50 {brush(p50, 'bold')}, p99 {brush(p99, 'bold')}, from process to process")
+    print(f"    without Redis    p50 {brush(beats[0], 'bold')}, p99 {beats[1]}, once more, by heartbeats")
     print(f"    tokens           {count} made, {count} drawn, in order; {report.taken_back[0]} taken back")
     print(flush=True)
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from temporalio.client import Client
 
 from devservers import SDK_REST
+from examples.demo import without_redis
 from examples.demo.notes import note
 from examples.demo.page import Page, page_on
 from temporal_token_interceptor import (
@@ -73,6 +74,7 @@ async def main(temporal_address: str, redis_url: str, *questions: str) -> None:
         for question in questions:
             await watch(client, subscriber, page, question)
             await asyncio.sleep(TIME_TO_READ.total_seconds())
+    await without_redis.watch(client, questions[0])
     await asyncio.sleep(SDK_REST.total_seconds())
 
 

@@ -271,13 +271,15 @@ def assert_plausible(told):
     figures = re.search(
         r"first token +(\d+) ms and (\d+) ms after the question +"
         r"model to screen +p50 ([\d.]+) ms, p99 ([\d.]+) ms, from process to process +"
+        r"without Redis +p50 (\d+) ms, p99 (\d+) ms, once more, by heartbeats +"
         r"tokens +(\d+) made, (\d+) drawn, in order; (\d+) taken back",
         " ".join(told.split()),
     )
     assert figures, told
-    first, second, p50, p99, made, drawn, back = map(float, figures.groups())
+    first, second, p50, p99, beat50, beat99, made, drawn, back = map(float, figures.groups())
     assert all(0 < milliseconds < 10_000 for milliseconds in (first, second))
     assert 0 < p50 <= p99 < 2_000
+    assert p50 < beat50 <= beat99 < 5_000
     assert made == drawn > back > 0
 
 

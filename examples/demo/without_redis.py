@@ -1,0 +1,33 @@
+"""The same once more without Redis, for the figures at the end: a worker, and a viewer that draws nothing."""
+
+import time
+import uuid
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from examples.demo.notes import note
+from examples.demo.workflow import Support, answer
+from temporal_token_interceptor import TokenEvent, TokenStreamingPlugin, TokenSubscriber
+
+TASK_QUEUE = "support-without-redis"
+
+
+def worker(client: Client) -> Worker:
+    """Return a worker whose tokens go through Temporal alone."""
+    return Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        workflows=[Support],
+        activities=[answer],
+        plugins=[TokenStreamingPlugin()],
+    )
+
+
+async def watch(client: Client, question: str) -> None:
+    """Ask, and note when each token of the answer came."""
+    workflow_id = f"question-{uuid.uuid4()}"
+    await client.start_workflow("Support", question, id=workflow_id, task_queue=TASK_QUEUE)
+    async for event in TokenSubscriber(client).subscribe(workflow_id):
+        if isinstance(event, TokenEvent):
+            note("seen", workflow_id, event.origin.attempt, token=event.token, at=time.monotonic())
