@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from temporal_token_interceptor import CallStarted
+from temporal_token_interceptor import CallStarted, TokenEvent
 from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 from tests.peers.inside.audit import Audit
 from tests.peers.inside.reference import Answer, Reference, Run, tools_of
@@ -58,6 +58,13 @@ async def test_each_difference_is_found(call, what):
     run.answer = replace(run.answer, **CHANGED[what])
 
     assert any(found.startswith(f"{what}:") for found in Audit(reference, events).mismatches)
+
+
+async def test_a_text_that_is_lost_is_found(call):
+    events, reference, _ = call
+    without = [event for event in events if not isinstance(event, TokenEvent)]
+
+    assert any(found.startswith("text:") for found in Audit(reference, without).mismatches)
 
 
 async def test_a_call_that_only_one_side_has_is_found(call):

@@ -120,9 +120,10 @@ class Audit:
                 self._compare_view(answer, view)
 
     def _is_echo(self, answer: Answer, text: str, ordinal: int) -> bool:
-        """Whether a call repeats the message of a call within it: its text is sent once."""
-        others = (end for number, ends in self._ends.items() if number != ordinal for end in ends)
-        return not text and answer.id is not None and any(end.message_id == answer.id for end in others)
+        """Whether a call repeats the message of a call within it, which began later: it is sent once."""
+        within = (end for number, ends in self._ends.items() if number > ordinal for end in ends)
+        is_lost = bool(answer.text) and not text
+        return is_lost and answer.id is not None and any(end.message_id == answer.id for end in within)
 
     def _compare_view(self, answer: Answer, view: AIMessageChunk) -> None:
         self.counts["views"] += 1
