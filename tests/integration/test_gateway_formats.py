@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from temporal_token_interceptor import ConfigurationError, RedisStreamBackend
-from temporal_token_interceptor.gateway.access import Deny, anyone
+from temporal_token_interceptor.gateway.access import Allow, Deny, anyone
 from temporal_token_interceptor.gateway.formats.ag_ui import ag_ui
 from temporal_token_interceptor.gateway.formats.ai_sdk import ai_sdk
 from temporal_token_interceptor.gateway.formats.langgraph import langgraph
@@ -195,6 +195,7 @@ async def test_what_is_not_there_is_an_end_and_no_hang(http):
         ("POST", "/ai", [], 400),
         ("POST", "/agui", {"threadId": "x", "messages": "hi"}, 400),
         ("POST", "/agui", {"threadId": "x", "messages": [{"role": "user"}]}, 400),
+        ("POST", "/agui", {"threadId": "x", "messages": [{"role": "user", "id": [1]}]}, 400),
         ("POST", "/agui/agent/workflow/stop/x", {}, 404),
         ("POST", "/agui/agent/another/run", {"threadId": "x"}, 404),
         ("POST", "/langgraph/threads/x/stream/events", {}, 400),
@@ -249,6 +250,27 @@ async def test_who_may_not_read_gets_nothing_in_any_format(client, backend, work
 
     assert [answer.status_code for answer in answers] == [403] * len(answers)
     assert not any(TEXT in answer.text for answer in answers)
+
+
+async def test_who_may_see_no_content_sees_none_in_any_format(client, backend, workflow):
+    """Neither what models wrote, nor what the user did before."""
+
+    async def bare(request, target):
+        return Allow(content=False)
+
+    name = response_id(workflow)
+    async with formats(client, backend, bare) as http:
+        answers = [
+            await http.post("/ai", json={"id": workflow}),
+            await http.post("/agui/agent/workflow/connect", json={"threadId": workflow, "messages": []}),
+            await http.get(f"/langgraph/threads/{workflow}/state"),
+            await http.post(f"/langgraph/threads/{workflow}/stream/events", json={"channels": CHANNELS}),
+            await http.get(f"/openai/v1/responses/{name}", params={"stream": "true"}),
+            await http.post("/openai/v1/chat/completions", json={"workflow": workflow}),
+        ]
+
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert not any(word in answer.text for answer in answers for word in ('"hi"', "Paris", "million"))
 
 
 @pytest.mark.parametrize("made", [ai_sdk, ag_ui, langgraph, openai])

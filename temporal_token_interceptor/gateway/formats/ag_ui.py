@@ -14,7 +14,12 @@ from temporal_token_interceptor.gateway.access import Target
 from temporal_token_interceptor.gateway.bodies import json_body
 from temporal_token_interceptor.gateway.encoder import Encoder
 from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
-from temporal_token_interceptor.gateway.formats.routing import History, checked_prefix, workflow_of
+from temporal_token_interceptor.gateway.formats.routing import (
+    History,
+    checked_prefix,
+    stood_before,
+    workflow_of,
+)
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import target_of
 from temporal_token_interceptor.gateway.streaming import Format, StreamRequest, Streams
@@ -74,10 +79,8 @@ class _Routes:
         """Show a thread, to a page that was reloaded; nothing if its workflow is not there."""
         body = await json_body(request, self._streams.limits.body_bytes)
         target = target_of(body.get("threadId"))
-        await self._streams.allowed(request, target)
-        messages = _messages(body)
-        if self._history is not None and not messages:
-            messages = list(await self._history(request, target.workflow_id))
+        before = await stood_before(self._streams, request, target, self._history)
+        messages = _messages(body) or before
         encoder = _encoder(body, target, messages, are_new=True)
         try:
             return await self._streams.serve(_asked(request, target, encoder, waits=False))
@@ -106,9 +109,13 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         Problem: 400, they are none.
     """
     messages = body.get("messages", [])
-    if not isinstance(messages, list) or not all(isinstance(one, dict) and "id" in one for one in messages):
+    if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise Problem(400, "messages is a list of objects, each with its id")
     return messages
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("id"), str)
 
 
 def _encoder(

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from temporal_token_interceptor.gateway.access import Target
 from temporal_token_interceptor.gateway.bodies import json_body
 from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder, values_of
-from temporal_token_interceptor.gateway.formats.routing import History, checked_prefix
+from temporal_token_interceptor.gateway.formats.routing import History, checked_prefix, stood_before
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import target_of
 from temporal_token_interceptor.gateway.streaming import Format, StreamRequest, Streams
@@ -77,8 +77,7 @@ class _Routes:
         if not isinstance(since, int):
             raise Problem(400, "since is the `seq` of an event")
         target = _target(request)
-        await self._streams.allowed(request, target)
-        messages = await self._before(request, target)
+        messages = await stood_before(self._streams, request, target, self._history)
         encoder = LangGraphEncoder(channels, messages=messages, since=since)
         return await self._streams.serve(
             StreamRequest(request=request, target=target, encoder=encoder, begin="start")
@@ -102,13 +101,9 @@ class _Routes:
             if problem.status != 404:
                 raise
             return _state_of({}, is_running=False)
-        values = values_of(view, await self._before(request, target))
+        before = await stood_before(self._streams, request, target, self._history)
+        values = values_of(view, before)
         return _state_of(values, is_running=view.status is None)
-
-    async def _before(self, request: Request, target: Target) -> Sequence[dict[str, Any]]:
-        if self._history is None:
-            return ()
-        return await self._history(request, target.workflow_id)
 
 
 def _target(request: Request) -> Target:

@@ -44,6 +44,20 @@ def number(text: str | None, name: str) -> int:
     return int(text)
 
 
+async def stood_before(
+    streams: Streams, request: Request, target: Target, history: History | None
+) -> list[dict[str, Any]]:
+    """Return what a host knows of the messages before a workflow; none for a client that sees no content.
+
+    Raises:
+        Problem: the client may not read the workflow.
+    """
+    allowed = await streams.allowed(request, target)
+    if history is None or not allowed.content:
+        return []
+    return list(await history(request, target.workflow_id))
+
+
 async def workflow_of(streams: Streams, request: Request, body: Mapping[str, Any], name: str) -> Target:
     """Return the workflow that a client's POST is about: a new one, where the host starts them.
 
