@@ -85,7 +85,7 @@ class ChatCompletionsEncoder(FrameEncoder):
         if self._sent >= 0:
             waiting.discard(self._waiting[0])
         gone = [self.view.items[one] for one in change.data if one in self.view.items]
-        return any(item.kind in PARTS and item.length and item.id not in waiting for item in gone)
+        return any(item.kind in PARTS and item.id not in waiting for item in gone)
 
     def _ready(self) -> Iterator[Frame]:
         """Send what can be sent: of one item at a time."""
