@@ -30,6 +30,10 @@ DRAWINGS = {
     ("docs/protocol.md", "workflow run 1"): "a drawing",
     ("docs/telemetry.md", "POST /ask"): "a drawing",
     ("docs/terminal.md", "answer\nParis"): "a screen; test_terminal_tool.py compares it with a real one",
+    ("docs/terminal.md", "┏━━━━━━━━━━┳━━━━━━┳"): "the same",
+    ("docs/terminal.md", "workflow chat-43"): "the same",
+    ("docs/terminal.md", "┏━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┳"): "the same",
+    ("clients/typescript/README.md", "import { subscribe }"): "tests/clients/test_typescript.py runs it",
 }
 # What docs/protocol.md tells of each frame; tests/contract reads them.
 _TOLD = re.compile(r"(\d+  [A-Z]\w+.*\n)*")

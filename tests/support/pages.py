@@ -78,7 +78,9 @@ def pages() -> list[Path]:
     return sorted(
         page
         for page in ROOT.rglob("*.md")
-        if not any(part.startswith(".") or part == "node_modules" for part in page.relative_to(ROOT).parts)
+        if not any(
+            part.startswith(".") or part in ("node_modules", "build") for part in page.relative_to(ROOT).parts
+        )
     )
 
 
