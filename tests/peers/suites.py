@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_UNIT = "tests/unit_tests"
 _NO_SOCKETS = ("--disable-socket", "--allow-unix-socket", "--benchmark-disable")
 _STREAMS = "it asserts that `invoke` does not stream: with us it does"
 _MOCKED = "it replaces the client's method that does not stream by a mock: with us the other one is called"
@@ -21,7 +22,7 @@ class Suite:
     """
 
     package: str
-    tests: str = "tests/unit_tests"
+    tests: str = _UNIT
     options: tuple[str, ...] = _NO_SOCKETS
     known: Mapping[str, str] = field(default_factory=dict)
     mismatches: Mapping[str, str] = field(default_factory=dict)
@@ -44,12 +45,12 @@ SUITES = (
     Suite(
         "langchain-core",
         known={
-            "tests/unit_tests/language_models/chat_models/test_base.py::test_disable_streaming": _STREAMS,
-            "tests/unit_tests/runnables/test_config.py::test_merge_config_callbacks": "it counts the "
+            f"{_UNIT}/language_models/chat_models/test_base.py::test_disable_streaming": _STREAMS,
+            f"{_UNIT}/runnables/test_config.py::test_merge_config_callbacks": "it counts the "
             "handlers of a call: ours is one more",
         },
         mismatches={
-            "tests/unit_tests/language_models/test_chat_model_v3_stream.py::TestStreamV2::"
+            f"{_UNIT}/language_models/test_chat_model_v3_stream.py::TestStreamV2::"
             "test_stream_events_v3_malformed_tool_args": "a v3 stream says at its end that a tool call whose "
             "arguments are cut off is invalid; LangChain's sum of the same chunks completes them",
         },
@@ -59,7 +60,7 @@ SUITES = (
     Suite("langchain-openai"),
     Suite(
         "langchain-anthropic",
-        known={"tests/unit_tests/test_chat_models.py::test_mcp_tracing": _MOCKED},
+        known={f"{_UNIT}/test_chat_models.py::test_mcp_tracing": _MOCKED},
     ),
     Suite("langgraph", tests="tests", options=("-p", "no:asyncio")),
 )
