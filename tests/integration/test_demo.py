@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
 from examples.demo import WHEN, WHERE
@@ -110,6 +111,27 @@ def test_demo_stopped_in_the_middle_leaves_nothing(directory, stop):
     assert list(directory.rglob("*")) == []
 
 
+def test_the_demo_in_a_browser_goes_on_until_it_is_stopped(directory):
+    """It prints an address, where the live page is; Ctrl-C ends all, and nothing is left."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with demo(directory, "--web", **pipes) as (process, mark):
+        seen = ""
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+/live", seen)):
+            line = process.stdout.readline()
+            if not line:
+                skip_without_servers(process, process.stderr.read())
+                pytest.fail(f"ended early: {seen}")
+            seen += line
+        page = httpx.get(found[0])
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+
+    assert "live.files/live.js" in page.text
+    assert (process.returncode, err) == (130, "")
+    assert out.endswith("\n  Stopped.\n")
+    assert alive(mark, process.pid) == []
+
+
 @pytest.mark.parametrize("columns", [24, 40, 80, 200])
 def test_retraction_is_clean_in_any_window(monkeypatch, columns):
     """Wrapped lines are taken back like short ones, and the next question starts below."""
@@ -196,7 +218,7 @@ def play_on_a_terminal(directory):
 
 
 @contextmanager
-def demo(directory, **streams):
+def demo(directory, *arguments, **streams):
     """The demo as a process with its own session, and the mark that all its descendants inherit."""
     mark = f"TTI_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
@@ -209,8 +231,8 @@ def demo(directory, **streams):
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "examples.demo"],
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own words
+        [sys.executable, "-m", "examples.demo", *arguments],
         cwd=directory,
         env=environment,
         start_new_session=True,
