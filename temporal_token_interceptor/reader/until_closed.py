@@ -13,7 +13,7 @@ from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.position import Reach
 from temporal_token_interceptor.reader.temporal.live_entries import is_live
-from temporal_token_interceptor.transport.base import Entry, TimedSource
+from temporal_token_interceptor.transport.base import Entry, ReplicatedSource, TimedSource
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class UntilClosed:
         self._taken = self._now()
         self._timed = entries if isinstance(entries, TimedSource) else None
         self._leftover = entries.leftover() if isinstance(entries, Lingering) else None
+        self._replicated = entries if isinstance(entries, ReplicatedSource) else None
         self._failures = 0 if self._timed is None else self._timed.read_failures
 
     async def __aenter__(self) -> Self:
@@ -127,8 +128,12 @@ class UntilClosed:
         finally:
             self._waiting = None
         await self._leave_source()
+        has_all = (
+            await self._replicated.caught_up() if self._replicated and has_closed(self._closing) else True
+        )
         self._end = await self._entries.last_id(self._stream)
-        self._reach.is_short = self._end < self._reach.last  # what was read is gone: others may be
+        # Where what was read is gone, others may be; and a copy that is behind has not got them yet.
+        self._reach.is_short = self._end < self._reach.last or not has_all
         return await self._rest()
 
     def _interrupt(self, _: asyncio.Future[Any]) -> None:

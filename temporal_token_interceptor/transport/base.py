@@ -120,6 +120,19 @@ class PositionStore(Protocol):
 
 
 @runtime_checkable
+class ReplicatedSource(Protocol):
+    """What a source may offer beside `TokenSource`: to know that it reads from a copy that is behind."""
+
+    async def caught_up(self) -> bool:
+        """Wait until all that was stored before this call can be read.
+
+        Returns:
+            Whether it can; not, where the copy has received nothing for longer than its bound.
+        """
+        ...
+
+
+@runtime_checkable
 class TokenSource(Protocol):
     """Where readers read. One source serves all subscribers of a process, from one event loop."""
 

@@ -330,6 +330,7 @@ FAULTS = [
     Fault("Redis: restored from an older dump", redis_faults.restored),
     Fault("Redis: restored under who resumes", partial(redis_faults.restored, killed_every=10)),
     Fault("Redis: a replica lags behind", redis_faults.lagging_replica),
+    Fault("Redis: a replica lags at the end", partial(redis_faults.lagging_replica, to_the_end=True)),
     Fault("Redis: ACL reload", redis_faults.acl_reloaded),
     Fault("Redis: quota burst", redis_faults.quota_burst),
     Fault("Redis: a pause beyond the TTL", redis_faults.paused_beyond_ttl),

@@ -34,8 +34,8 @@ async def restored(stage: Stage, **viewer: int) -> None:
         await stage.all_finished(may_lose=True)
 
 
-async def lagging_replica(stage: Stage) -> None:
-    """Viewers read from a replica, which falls behind for a while."""
+async def lagging_replica(stage: Stage, *, to_the_end: bool = False) -> None:
+    """Viewers read from a replica, which falls behind for a while; or until all workflows have closed."""
     replica, proxy = type(stage.redis)(), Proxy(stage.rng)
     await replica.start()
     try:
@@ -50,6 +50,8 @@ async def lagging_replica(stage: Stage) -> None:
             await stage.start_all(lambda: Script(LONG_SPEECH))
             await stage.at_random_points(stage.runs, within=0.3)
             proxy.freeze()
+            if to_the_end:
+                await asyncio.gather(*(run.handle.result() for run in stage.runs))
             await asyncio.sleep(stage.rng.uniform(0.3, 0.8))
             proxy.thaw()
             stage.lifted()

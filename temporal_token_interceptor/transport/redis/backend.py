@@ -181,6 +181,11 @@ class RedisStreamBackend:
         self._loop.check()
         return await self._reader.stored_positions(name)
 
+    async def caught_up(self) -> bool:
+        """Wait until all that was stored before can be read; see `ReplicatedSource`. A cluster: no wait."""
+        self._loop.check()
+        return isinstance(self._client, RedisCluster) or await self._reader.caught_up()
+
     def stored_time(self, entry_id: str) -> datetime:
         """Return when Redis stored an entry, by its own clock; see `TimedSource`."""
         return stored_time(entry_id)

@@ -32,6 +32,7 @@ from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
 from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize, size_of
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, RefusedError, is_final, refused
+from temporal_token_interceptor.transport.redis.replica import Replica
 
 _NOTED_BYTES: Final = 4_096
 """Of the value of a key that is no stream: ours have fewer than 100."""
@@ -71,6 +72,7 @@ class RedisReader:
         self._queries = queries
         self._follower = follower
         self._first_entries = first_entries
+        self._replica = Replica(queries)
         self._asking: set[ProgressTimeout] = set()
         self._closed = False
 
@@ -128,6 +130,10 @@ class RedisReader:
         with suppress(InvalidCursor):
             return entry_id(await self._noted(self._keys.begun(stream)))
         return ""
+
+    async def caught_up(self) -> bool:
+        """Wait until all that was stored before this call can be read, also from a replica."""
+        return await self._replica.caught_up()
 
     @property
     def failures(self) -> int:
