@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class TokenSubscriber(WorkflowViews):
     """Reads what workflows say, live: each token once, in order per model call, or a `Gap`.
 
+    docs/guarantees.md has the limits of that, and the losses that no reader can know of.
+
     A subscription costs a share of the process's two Redis connections, and one long poll to Temporal in 20
     seconds; nothing in the workflow or its history. What no transport has of a run is read from its history.
 

@@ -129,7 +129,7 @@ class WorkflowViews(ABC):
         by call, in the order in which they began; what superseded attempts said is not in it.
 
         Raises:
-            TokensMissing: something is; `snapshot` has the rest.
+            TokensMissing: something is known to be missing; `snapshot` has the rest.
             ConfigurationError: there is no Temporal client to say when it ends; `subscribe` takes `until`.
             TokenStreamError: as of `subscribe`.
         """
@@ -159,7 +159,8 @@ class WorkflowViews(ABC):
         failed, as in LangGraph's own state, before the new attempt sends text under new ids.
 
         The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
-        missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at the end.
+        known to be missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at
+        the end.
 
         Args:
             workflow_id: As for `subscribe`.
