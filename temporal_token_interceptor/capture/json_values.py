@@ -14,7 +14,6 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from math import isfinite
 from pathlib import PurePath
 from types import MappingProxyType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
@@ -22,9 +21,10 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from temporal_token_interceptor.events.json_numbers import json_integer, json_real
+
 MOST_NODES: Final = 10_000
 MOST_CHARACTERS: Final = 256 * 1024
-_MOST_BITS: Final = 10_000  # of an integer that is written out
 
 CUT_MARK: Final = "…"
 """Ends a text that was cut."""
@@ -118,15 +118,14 @@ class _Reading:
             return _named(value)  # not the error's text: it may hold content
 
     def _real(self, value: float) -> float | None:
-        return value if self._is_exact or isfinite(value) else None
+        return value if self._is_exact else json_real(value)
 
     def _integer(self, value: int) -> int | str | dict[str, str]:
         """Keep what JSON readers keep; a larger number as text, because most of them would round it."""
-        if -(2**63) <= value < 2**64:
-            return value
-        if value.bit_length() >= _MOST_BITS:
+        kept = json_integer(value)
+        if kept is None:
             return _named(value)
-        return value if self._is_exact else self._text(str(value))
+        return value if self._is_exact or not isinstance(kept, str) else self._text(kept)
 
     def _container(self, value: Any, kind: type[Any], depth: int) -> Any:
         if issubclass(kind, dict):

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from math import isfinite
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from temporal_token_interceptor.errors import ProtocolError
 from temporal_token_interceptor.events import Call, Frame, Origin
+from temporal_token_interceptor.events.json_numbers import json_integer, json_real
 from temporal_token_interceptor.protocol.event_json import Wire, record_to_wire
 from temporal_token_interceptor.protocol.origin_json import (
     BROKEN,
@@ -30,6 +31,8 @@ from temporal_token_interceptor.protocol.origin_json import (
     origin_to_wire,
 )
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+
+_Part = TypeVar("_Part")
 
 FRAME_VERSION = 1
 """The version of the wire form that is written; cursors have their own."""
@@ -100,7 +103,7 @@ def encode(frame: Frame) -> bytes:
     except orjson.JSONEncodeError:
         # Half an emoji (a lone surrogate), which JSON can escape and orjson does not; or, within a
         # content block, what JSON does not know: an integer beyond 64 bits, a key that is no string, a loop.
-        return json.dumps(_plain(body), separators=(",", ":")).encode()
+        return json.dumps(_Plain().of(body), separators=(",", ":")).encode()
 
 
 def decode(data: bytes, stream: StreamKey | None = None, *, is_opened: bool = False) -> Packet:
@@ -232,25 +235,51 @@ def _why(error: Exception) -> str:
 # ------------------------------------------------------------------ JSON
 
 _DEEPEST = 200  # levels of a content block; orjson's own bound is 254
+_MOST_VALUES = 500_000  # of a frame; values that hold the same ones many times are as many values
+_MOST_CHARACTERS = MAX_BYTES
 
 
-def _plain(value: object, depth: int = 0) -> object:
-    """Return a value that JSON can hold: the same where possible, else what comes closest."""
-    match value:
-        case None | bool() | str():
-            return value
-        case int() if -(2**63) <= value < 2**64:
-            return value
-        case int() if value.bit_length() < 10_000:
-            return str(int(value))  # as a number, most readers of JSON would round it
-        case float():
-            return value if isfinite(value) else None
-        case Mapping() if depth < _DEEPEST:
-            return {str(name): _plain(part, depth + 1) for name, part in value.items()}
-        case list() | tuple() if depth < _DEEPEST:
-            return [_plain(part, depth + 1) for part in value]
-        case _:
-            return _named(value)
+class _Plain:
+    """Makes of a value what JSON can hold: the same where possible, else what comes closest.
+
+    What is deeper, or more, than any frame of ours is named by its type; so a value that holds itself ends.
+    """
+
+    def __init__(self) -> None:
+        self._values = _MOST_VALUES
+        self._characters = _MOST_CHARACTERS
+
+    def of(self, value: object, depth: int = 0) -> object:
+        """Return the value of a part."""
+        self._values -= 1
+        match value:
+            case None | bool():
+                return value
+            case str() if self._takes(value):
+                return value
+            case int() if (kept := json_integer(value)) is not None:
+                return kept
+            case float():
+                return json_real(value)
+            case Mapping() if self._values > 0 and depth < _DEEPEST:
+                return {
+                    self._name(name): self.of(part, depth + 1) for name, part in self._parts(value.items())
+                }
+            case list() | tuple() if self._values > 0 and depth < _DEEPEST:
+                return [self.of(part, depth + 1) for part in self._parts(value)]
+            case _:
+                return _named(value)
+
+    def _parts(self, parts: Iterable[_Part]) -> Iterator[_Part]:
+        return takewhile(lambda _: self._values > 0, parts)
+
+    def _name(self, name: object) -> str:
+        text = str(name)
+        return text if self._takes(text) else type(name).__name__
+
+    def _takes(self, text: str) -> bool:
+        self._characters -= len(text)
+        return self._characters >= 0
 
 
 def _stand_in(value: object) -> object:

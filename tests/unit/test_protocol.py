@@ -1,5 +1,6 @@
 """Frames, stream names and cursors: what is written is what is read, whatever it holds."""
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -27,9 +28,10 @@ from temporal_token_interceptor.events import (
     TokenEvent,
     ToolCallChunk,
 )
+from temporal_token_interceptor.protocol import frames as frames_module
 from temporal_token_interceptor.protocol.cursor import MAX_CURSOR, Cursor, Position
 from temporal_token_interceptor.protocol.event_json import unfold
-from temporal_token_interceptor.protocol.frames import Packet, decode, encode
+from temporal_token_interceptor.protocol.frames import Packet, _Plain, decode, encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 ORIGIN = Origin(
@@ -265,6 +267,19 @@ def test_a_block_that_contains_itself_is_cut_off():
     arrived = str(_through_the_wire(loop))
 
     assert "unserializable" in arrived
+
+
+def test_values_that_hold_each_other_many_times_end(monkeypatch):
+    """Twice itself at each of 200 levels is more than any memory holds; a half emoji takes the slow way."""
+    twice: list[Any] = ["\ud83d"]
+    for _ in range(60):
+        twice = [*twice, twice, twice]
+    around: dict[str, Any] = {"half": "\ud83d"}
+    around["self"] = [around, around]
+
+    monkeypatch.setattr(frames_module, "_MOST_VALUES", 10_000)  # all of them take seconds
+    for value in (twice, around):
+        assert len(json.dumps(_Plain().of(value))) < 1024 * 1024
 
 
 def test_frames_are_plain_json_for_any_reader():
