@@ -26,6 +26,7 @@ class Beats:
     """What an attempt's heartbeats would have carried: the newest detail of each."""
 
     before: tuple[Frame, ...] = ()
+    is_crowded = False
 
     def __init__(self) -> None:
         self.detail: Any = None
