@@ -1,5 +1,6 @@
 """One wire for the session. The suite runs where the extra `providers` is installed: `make providers`."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -53,6 +54,7 @@ async def nothing_is_left_behind(no_leaked_tasks):
 def wire(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("wire"), sorted({p.host for p in PROVIDERS.values()})) as wire:
         yield wire
+    gc.collect()  # here, where packages may warn: google-genai leaves a coroutine behind when it fails
 
 
 @pytest.fixture(scope="session")
