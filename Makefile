@@ -35,8 +35,8 @@ test-quick: .venv/.installed  ## Run the tests that need no server, with fewer g
 providers: .venv-providers/.installed  ## Run real packages of providers against a server on loopback, in .venv-providers
 	@.venv-providers/bin/python -m pytest -n 0 tests/providers
 
-providers-quick: .venv-providers/.installed  ## The same for OpenAI and Anthropic alone
-	@TTI_PROVIDERS=quick .venv-providers/bin/python -m pytest -n 0 tests/providers
+providers-quick: .venv-providers-quick/.installed  ## The same for OpenAI and Anthropic alone, in .venv-providers-quick
+	@TTI_PROVIDERS=quick .venv-providers-quick/bin/python -m pytest -n 0 tests/providers
 
 clients: .venv/.installed build/clients/.installed build/typescript/.built  ## Feed streams to the real npm packages of the gateway's formats; needs node and npm
 	@$(PY) -m pytest -n 0 -s tests/clients
@@ -110,7 +110,7 @@ viewers: .venv/.installed  ## Show that slow clients of the gateway get everythi
 	@TTI_TEST_SLOW_CLIENTS=320 $(PY) -m pytest -s tests/integration/test_gateway_load.py
 
 clean:  ## Remove the environment and every cache
-	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-peers .venv-frameworks .peers .nox .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-providers-quick .venv-peers .venv-frameworks .peers .nox .hypothesis
 	rm -rf .grimp_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -142,6 +142,12 @@ clean:  ## Remove the environment and every cache
 	@echo 'Installing the packages of providers into .venv-providers; this happens once'
 	@$(PY) -m uv venv -q --clear --python $(PY) .venv-providers
 	@$(PY) -m uv pip install -q --python .venv-providers -e '.[test,providers]' -c constraints.txt
+	@touch $@
+
+.venv-providers-quick/.installed: .venv/.installed
+	@echo 'Installing the packages of two providers into .venv-providers-quick; this happens once'
+	@$(PY) -m uv venv -q --clear --python $(PY) .venv-providers-quick
+	@$(PY) -m uv pip install -q --python .venv-providers-quick -e '.[test,providers-quick]' -c constraints.txt
 	@touch $@
 
 .venv-peers/.installed: .venv/.installed
