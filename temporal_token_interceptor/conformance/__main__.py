@@ -20,7 +20,15 @@ _SHOWN = 5  # failures of a group that are printed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code: 1 if a case failed, 2 if nothing could be run."""
     options = _parser().parse_args(arguments)
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # most cases have entries that are skipped, and each would be logged
+    try:
+        return _done(options)
+    finally:
+        logging.disable(disabled)
+
+
+def _done(options: argparse.Namespace) -> int:
     if options.command == "reader":
         serve(sys.stdin, sys.stdout)
         return 0
