@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import uvicorn
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 from temporal_token_interceptor.cli.connections import Connections
 from temporal_token_interceptor.cli.importing import imported
@@ -59,15 +61,16 @@ async def serve(
         list_runs=RunList(with_.client),
     )
     with listening(host, port) as listener:
+        address, bound, *_ = listener.getsockname()
+        is_local = address.startswith(("127.", "::1"))
         config = uvicorn.Config(
-            app,
+            for_this_machine(app) if authorize is anyone and is_local else app,
             log_level="warning",  # no access log: addresses have workflow ids, and may have tokens
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=_GRACE,
         )
-        address, bound, *_ = listener.getsockname()
-        if authorize is anyone and not address.startswith(("127.", "::1")):
+        if authorize is anyone and not is_local:
             sys.stderr.write(f"tti: warning: any program that reaches {address} can read every workflow\n")
         shown = f"[{address}]" if ":" in address else address
         page = f", its page at http://{shown}:{bound}/live" if live else ""
@@ -102,6 +105,17 @@ def authorize_named(name: str | None) -> Authorize:
     except TypeError as error:
         raise ConfigurationError(f"--authorize {name!r} has to take (request, target): {error}") from error
     return cast("Authorize", function)
+
+
+def for_this_machine(app: ASGIApp) -> ASGIApp:
+    """Return an app that answers to this machine's own names alone.
+
+    Another site's page could have its own name lead here once it is loaded (DNS rebinding), and where anyone
+    may read, the browser would let it.
+    """
+    # Older releases of the middleware take "[" for the name of an address in brackets.
+    names = ["localhost", "127.0.0.1", "[::1]", "::1", "["]
+    return TrustedHostMiddleware(app, allowed_hosts=names, www_redirect=False)
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 from temporalio import activity
 
 from temporal_token_interceptor import ConfigurationError, RedisStreamBackend
-from temporal_token_interceptor.cli.serve import authorize_named, listening
+from temporal_token_interceptor.cli.serve import authorize_named, for_this_machine, listening
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.node import SCRIPT, find_node
 from tests.support.pages import ROOT
@@ -149,6 +150,20 @@ async def test_my_own_function_decides(folder, environ):
 
     assert (refused.status_code, script.content) == (401, SCRIPT.read_bytes())
     assert ended == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost:8000", 200), ("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("rebound.example:8000", 400)],
+)
+async def test_where_anyone_may_read_only_this_machines_names_are_answered(host, status):
+    """A page of another site, whose name leads here by now, reads nothing."""
+    app = for_this_machine(PlainTextResponse("tokens"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        answer = await http.get("/", headers={"host": host})
+
+    assert answer.status_code == status
+    assert ("tokens" in answer.text) is (status == 200)
 
 
 async def test_it_does_not_start_without_a_decision():
