@@ -23,6 +23,7 @@ from tests.support.terminal import terminal
 
 PAGE = Path(__file__).parents[2] / "docs/terminal.md"
 COMMANDS = ("list", "show", "doctor")
+_ENDED = "-- ended --"
 WORKFLOW, ENDED = "chat-42", "chat-43"
 
 _MARKED = re.compile(r"(<!-- capture: (\w+) -->\n```text\n).*?(```\n)", re.DOTALL)
@@ -98,10 +99,13 @@ async def captured(address: str, redis_url: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
 
     async def capture(command: str, *arguments: str) -> None:
-        program = [sys.executable, "-m", "temporal_token_interceptor", command, *arguments]
-        async with terminal(program, environment) as screen:
-            lines = (await screen.until("Pane is dead")).splitlines()
-        shown = [_fixed(line.rstrip()) for line in lines if line.strip() and "Pane is dead" not in line]
+        tti = [sys.executable, "-m", "temporal_token_interceptor", command, *arguments]
+        # A shell says that the tool has ended: tmux does not always show that a pane is dead.
+        async with terminal(
+            ["sh", "-c", f'"$@"; echo {_ENDED}; sleep 60', "sh", *tti], environment
+        ) as screen:
+            lines = (await screen.until(_ENDED)).splitlines()
+        shown = [_fixed(line.rstrip()) for line in lines if line.strip() and _ENDED not in line]
         found[command] = "".join(f"{line}\n" for line in shown)
 
     async with chatting(address, redis_url) as play, RedisStreamBackend(redis_url) as backend:
