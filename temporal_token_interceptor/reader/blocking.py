@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from datetime import timedelta
 from types import AsyncGeneratorType, TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import anyio
 
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import Event
+from temporal_token_interceptor.events import Event, TokenEvent
 from temporal_token_interceptor.reader.loop_thread import LoopThread, Make
 from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
+from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
+from temporal_token_interceptor.views.langgraph_messages import Message
+from temporal_token_interceptor.views.snapshot import Snapshot
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 
 
 class BlockingStream(Iterator[_T]):
@@ -158,45 +160,6 @@ class BlockingMany(Iterator[tuple[str, "Event | StreamFailed"]]):
         return self._loop.call(self._many.short_cursor)
 
 
-class LoopThreaded(Generic[_P, _T]):
-    """A method that returns a stream, for plain loops."""
-
-    def __init__(self, method: Callable[Concatenate[Any, _P], AsyncGenerator[_T]]) -> None:
-        self._method = method
-
-    def __get__(self, owner: BlockingSubscriber, kind: type[object]) -> Callable[_P, BlockingStream[_T]]:
-        def subscribe(*args: _P.args, **keywords: _P.kwargs) -> BlockingStream[_T]:
-            return owner.stream(lambda subscriber: _in_ones(self._method(subscriber, *args, **keywords)))
-
-        return subscribe
-
-
-class _Listed(Generic[_P]):
-    """The method that returns events in lists, for plain loops over events."""
-
-    def __init__(self, method: Callable[Concatenate[Any, _P], AsyncGenerator[list[Event]]]) -> None:
-        self._method = method
-
-    def __get__(self, owner: BlockingSubscriber, kind: type[object]) -> Callable[_P, BlockingStream[Event]]:
-        def subscribe(*args: _P.args, **keywords: _P.kwargs) -> BlockingStream[Event]:
-            return owner.stream(lambda subscriber: self._method(subscriber, *args, **keywords))
-
-        return subscribe
-
-
-class _Waited(Generic[_P, _T]):
-    """An async method, for threads that wait."""
-
-    def __init__(self, method: Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]]) -> None:
-        self._method = method
-
-    def __get__(self, owner: BlockingSubscriber, kind: type[object]) -> Callable[_P, _T]:
-        def wait(*args: _P.args, **keywords: _P.kwargs) -> _T:
-            return owner.wait(lambda subscriber: self._method(subscriber, *args, **keywords))
-
-        return wait
-
-
 class BlockingSubscriber:
     """`TokenSubscriber` for programs that are not async: for Django, Flask, Streamlit, Gradio, notebooks.
 
@@ -210,17 +173,93 @@ class BlockingSubscriber:
             manager, `close` leaves it.
     """
 
-    subscribe = _Listed(TokenSubscriber.subscribe_batches)
-    subscribe_activity = LoopThreaded(TokenSubscriber.subscribe_activity)
-    tokens = LoopThreaded(TokenSubscriber.tokens)
-    messages = LoopThreaded(TokenSubscriber.messages)
-    text = _Waited(TokenSubscriber.text)
-    snapshot = _Waited(TokenSubscriber.snapshot)
-
     def __init__(self, make: Make) -> None:
         self._make = make
         self._opening = threading.Lock()
         self._loop: LoopThread | None = None
+
+    def subscribe(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
+    ) -> BlockingStream[Event]:
+        """Return the events of a workflow; see `TokenSubscriber.subscribe`."""
+        return self.stream(
+            lambda subscriber: subscriber.subscribe_batches(
+                workflow_id,
+                run_id,
+                cursor,
+                start=start,
+                on_retry=on_retry,
+                until=until,
+                start_timeout=start_timeout,
+                runs=runs,
+            )
+        )
+
+    def subscribe_activity(
+        self,
+        activity_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        until: Awaitable[object] | None = None,
+    ) -> BlockingStream[Event]:
+        """Return the events of a standalone activity; see `TokenSubscriber.subscribe_activity`."""
+        return self.stream(
+            lambda subscriber: _in_ones(
+                subscriber.subscribe_activity(activity_id, run_id, cursor, until=until)
+            )
+        )
+
+    def tokens(
+        self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
+    ) -> BlockingStream[TokenEvent]:
+        """Return the tokens that stand; see `TokenSubscriber.tokens`."""
+        return self.stream(lambda subscriber: _in_ones(subscriber.tokens(workflow_id, run_id, cursor)))
+
+    def messages(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        subgraphs: bool = False,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> BlockingStream[Message]:
+        """Return what `graph.stream(stream_mode="messages")` yields; see `TokenSubscriber.messages`."""
+        return self.stream(
+            lambda subscriber: _in_ones(
+                subscriber.messages(
+                    workflow_id,
+                    run_id,
+                    cursor,
+                    start=start,
+                    on_retry=on_retry,
+                    subgraphs=subgraphs,
+                    until=until,
+                    runs=runs,
+                )
+            )
+        )
+
+    def text(self, workflow_id: str, run_id: str | None = None, *, runs: FirstRun = "newest") -> str:
+        """Return the text that stands, once the workflow has ended; see `TokenSubscriber.text`."""
+        return self.wait(lambda subscriber: subscriber.text(workflow_id, run_id, runs=runs))
+
+    def snapshot(self, workflow_id: str, run_id: str | None = None) -> Snapshot:
+        """Return what stands now, and the cursor behind it; see `TokenSubscriber.snapshot`."""
+        return self.wait(lambda subscriber: subscriber.snapshot(workflow_id, run_id))
 
     def subscribe_many(self, *args: Any, **keywords: Any) -> BlockingMany:
         """Return many workflows as one stream, for `with`; the arguments are `TokenSubscriber`'s."""

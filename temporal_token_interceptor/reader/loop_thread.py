@@ -30,6 +30,8 @@ class LoopThread:
             target=anyio.run, args=(_live, make, opened), name="token-stream-loop", daemon=True
         )
         self._thread.start()
+        self._portal: BlockingPortal
+        self.subscriber: TokenSubscriber
         try:
             self._portal, self.subscriber = opened.result()
         except Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.reader.request import ReadRequest
@@ -15,6 +15,30 @@ from temporal_token_interceptor.reader.workflow_stream import Runs
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+
+class Readable(Protocol):
+    """What a tree asks of a namespace; `Namespace` has it."""
+
+    async def first_run(self, request: ReadRequest) -> str | None:
+        """Return the run that a request begins with."""
+        ...
+
+    def batches(self, request: ReadRequest) -> Batches:
+        """Iterate over the events of a workflow."""
+        ...
+
+    def children(self, workflow_id: str, run_id: str, stop: asyncio.Future[None]) -> AsyncGenerator[Start]:
+        """Iterate over the children that the runs of a workflow start."""
+        ...
+
+    async def history_length(self, workflow_id: str, run_id: str) -> int:
+        """Return how many events the history of a run has."""
+        ...
+
+
+ReadsIn = Callable[[str], Readable]
+"""Returns the namespace of a name."""
 
 
 class Namespace:

@@ -22,7 +22,7 @@ from temporal_token_interceptor.events import AttemptStarted, Event, Gap, Origin
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.positions import key_of, packed
 from temporal_token_interceptor.reader.merge import Merge, Over
-from temporal_token_interceptor.reader.namespaces import Namespaces
+from temporal_token_interceptor.reader.namespaces import ReadsIn
 from temporal_token_interceptor.reader.request import ReadRequest
 from temporal_token_interceptor.reader.short_cursors import ShortCursors
 from temporal_token_interceptor.reader.temporal.children import ChildEnded, ChildStarted, RunEnded
@@ -99,7 +99,7 @@ class WorkflowTree(AsyncGenerator[Event, None]):
         self,
         request: ReadRequest,
         namespace: str,
-        reads_in: Namespaces,
+        reads_in: ReadsIn,
         source: object,
         cursor: str | None,
     ) -> None:

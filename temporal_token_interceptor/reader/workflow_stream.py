@@ -129,12 +129,12 @@ class Runs:
         statistics: ReaderStatistics | None = None,
         fallback: Fallback = "off",
     ) -> None:
-        self.statistics = statistics or ReaderStatistics()
-        self.client = client
+        self.statistics: ReaderStatistics = statistics or ReaderStatistics()
+        self.client: Client | None = client
         self._source = source
         self._namespace = namespace
         self._start_timeout = start_timeout
-        self.workflows = Completion(client, patience=patience) if client is not None else None
+        self.workflows: Completion | None = None if client is None else Completion(client, patience=patience)
         self._activities = ActivityCompletion(client, patience=patience) if client is not None else None
         beats = source is None or fallback == "heartbeats"
         self._shared = SharedParts(
