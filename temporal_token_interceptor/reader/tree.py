@@ -318,9 +318,12 @@ class WorkflowTree(AsyncGenerator[Event, None]):
         self._merge.wake()
 
     async def _close(self) -> None:
+        # All at once, and first: one that went on would add what its workflow starts.
+        watching = [one.watching for one in self._workflows.values() if one.watching is not None]
+        for task in watching:
+            task.cancel()
         try:
             await self._merge.close()
         finally:
-            for workflow in self._workflows.values():
-                if workflow.watching is not None:
-                    await joined(workflow.watching)
+            for task in watching:
+                await joined(task)
