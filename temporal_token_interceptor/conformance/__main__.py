@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from temporal_token_interceptor.conformance.case import Case, named_cases
-from temporal_token_interceptor.conformance.generated import GENERATED, generated_cases
+from temporal_token_interceptor.conformance.generated import GENERATED, GROUP, generated_cases
 from temporal_token_interceptor.conformance.reference import serve
 from temporal_token_interceptor.conformance.runner import Outcome, outcomes
 
@@ -68,8 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cases(groups: Sequence[str], generated: int) -> list[Case]:
-    cases = [*named_cases(), *asyncio.run(generated_cases(generated))]
-    return [case for case in cases if not groups or case.group in groups]
+    cases = [case for case in named_cases() if not groups or case.group in groups]
+    if not groups or GROUP in groups:
+        cases += asyncio.run(generated_cases(generated))
+    return cases
 
 
 def _run(command: Sequence[str], cases: Sequence[Case]) -> int:

@@ -23,6 +23,9 @@ from temporal_token_interceptor.conformance.reference import answer_to
 GENERATED = 1_000
 """How many there are."""
 
+GROUP = "generated"
+"""The name of their group."""
+
 _SEED = 19
 
 _T = TypeVar("_T")
@@ -138,12 +141,12 @@ async def _case(number: int, chance: _Chance) -> Case:
     begun = stored_id(chance.below(3) - 1) if chance.one_in(3) else None
     closed = chance.one_in(2)
     name = f"stream {number}"
-    request = request_of(f"generated/{name}", entries, begun=begun, closed=closed)
+    request = request_of(f"{GROUP}/{name}", entries, begun=begun, closed=closed)
     if chance.one_in(2) and (seen := (await answer_to(request))["events"]):
         request["cursor"] = chance.of(seen)["cursor"]
         if chance.one_in(3):  # the entries around it are gone
             del entries[: chance.below(len(entries) + 1)]
-    return Case("generated", name, request, await answer_to(request), is_exact=True)
+    return Case(GROUP, name, request, await answer_to(request), is_exact=True)
 
 
 class _Chance:
