@@ -57,9 +57,14 @@ class Fold:
     def add(self, event: Event) -> None:
         """Take in one event."""
         match event:
-            case TokenEvent() | ReasoningEvent() | ToolCallChunk():
-                self._attempt(event.origin).call(event.call).add(event)
-            case ContentBlock() | CallStarted() | CallEnded():
+            case (
+                TokenEvent()
+                | ReasoningEvent()
+                | ToolCallChunk()
+                | ContentBlock()
+                | CallStarted()
+                | CallEnded()
+            ):
                 self._attempt(event.origin).call(event.call).add(event)
             case ToolStarted() | RetrieverStarted() | NodeStarted():
                 self._attempt(event.origin).start(event)
@@ -95,7 +100,10 @@ class Fold:
         )
 
     def _attempt(self, origin: Origin) -> _Attempt:
-        return self._attempts.setdefault(origin.attempt_id, _Attempt(origin))
+        attempt = self._attempts.get(origin.attempt_id)
+        if attempt is None:  # `setdefault` would make an attempt for each event
+            attempt = self._attempts[origin.attempt_id] = _Attempt(origin)
+        return attempt
 
 
 @dataclass(slots=True)
