@@ -202,7 +202,7 @@ class Chunks:
         if gap.origin is None:
             return [(AIMessageChunk(content=""), facts)]
         if gap.call is None:
-            return [(AIMessageChunk(content=""), {**facts, **_of_attempt(gap.origin)})]
+            return [(AIMessageChunk(content=""), {**facts, **of_attempt(gap.origin)})]
         drawn = self._drawn(gap.origin, gap.call)
         return [(AIMessageChunk(content="", id=drawn.id), {**facts, **drawn.metadata})]
 
@@ -259,7 +259,7 @@ class _Drawn:
         self.tool_indexes: dict[str, int] = {}  # of tool calls whose index is a text
         self.metadata: Metadata = {
             **(call.metadata or {}),
-            **_of_attempt(origin),
+            **of_attempt(origin),
             "langgraph_node": call.node_name,
             **_present(
                 {
@@ -282,7 +282,8 @@ def message_id(origin: Origin, call: Call) -> str:
     return f"lc_run--{call.run_id or f'{origin.attempt_id}-{call.ordinal}'}"
 
 
-def _of_attempt(origin: Origin) -> Metadata:
+def of_attempt(origin: Origin) -> Metadata:
+    """Return the metadata of all that an attempt says; the node is its activity where there is no graph."""
     return {
         "langgraph_node": origin.activity_type,
         "workflow_id": origin.workflow_id,

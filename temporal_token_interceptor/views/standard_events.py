@@ -24,7 +24,6 @@ from temporal_token_interceptor.events import (
     Gap,
     NodeEnded,
     NodeStarted,
-    Origin,
     RetrieverEnded,
     RetrieverStarted,
     ToolEnded,
@@ -32,7 +31,7 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.events.graph import PlacedEvent
 from temporal_token_interceptor.protocol.cursor import Cursor
-from temporal_token_interceptor.views.langgraph_messages import Chunks, Metadata
+from temporal_token_interceptor.views.langgraph_messages import Chunks, Metadata, of_attempt
 from temporal_token_interceptor.views.message_stream import Past, recall_from
 
 StandardEvent = dict[str, Any]
@@ -206,11 +205,11 @@ class _Shapes:
 
     def _placed(self, event: str, kind: str, placed: PlacedEvent, name: str, data: Any) -> _Shaped:
         metadata = {
+            **of_attempt(placed.origin),
             "langgraph_node": placed.node_name,
             "langgraph_step": placed.step,
             "path": placed.path,
             "task_id": placed.task_id,
-            **_of(placed.origin),
             "cursor": placed.cursor,
         }
         run_id = getattr(placed, "run_id", "")
@@ -224,15 +223,6 @@ class _Shapes:
             parents.insert(0, node)
             node = self._around.get(node)
         return parents
-
-
-def _of(origin: Origin) -> Metadata:
-    return {
-        "workflow_id": origin.workflow_id,
-        "workflow_run_id": origin.run_id,
-        "activity_id": origin.activity_id,
-        "attempt": origin.attempt,
-    }
 
 
 def _shaped(event: str, kind: str, name: str, metadata: Metadata, data: Any, **facts: Any) -> _Shaped:
