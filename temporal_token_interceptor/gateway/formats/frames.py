@@ -84,6 +84,33 @@ class FrameEncoder(ABC):
         return b"".join([self.event(frame, cursor) for frame in frames])
 
 
+class NumberedEncoder(FrameEncoder):
+    """A `FrameEncoder` whose events have numbers, and which leaves out those that its client has.
+
+    Args:
+        since: The number of the last event that the client has.
+        first: The number that the first of all events has.
+    """
+
+    def __init__(self, since: int, *, first: int) -> None:
+        super().__init__()
+        self._since = since
+        self._last = first - 1
+
+    def encode(self, changes: Sequence[Change]) -> bytes:
+        """Return the events of changes, with numbers that are at least theirs."""
+        written: list[bytes] = []
+        for change in changes:
+            self._last = max(self._last, change.seq - 1)
+            written.append(super().encode([change]))
+        return b"".join(written)
+
+    def next_number(self) -> int | None:
+        """Return the number of the next event; None if the client has that event."""
+        self._last += 1
+        return self._last if self._last > self._since else None
+
+
 def name_of(call: Item) -> str:
     """Return the name of a tool call; every protocol wants one."""
     name: str = call.data.get("name") or "unknown"

@@ -16,11 +16,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, FrameEncoder, call_of, name_of
+from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, NumberedEncoder, call_of, name_of
 from temporal_token_interceptor.views.changes import Change, Item, View
 
 
-class LangGraphEncoder(FrameEncoder):
+class LangGraphEncoder(NumberedEncoder):
     """Encodes for `threads.stream` and `useStream`.
 
     Args:
@@ -38,23 +38,13 @@ class LangGraphEncoder(FrameEncoder):
         messages: Sequence[Frame] = (),
         since: int = -1,
     ) -> None:
-        super().__init__()
+        super().__init__(since, first=1)
         self._channels = frozenset(channels)
         self._messages = list(messages)
         self._time = 0  # when the newest attempt began, in milliseconds since 1970
-        self._since = since
-        self._last = 0
         self._blocks: dict[str, int] = {}  # the place of a part in its message
         self._sizes: dict[str, int] = {}  # how many parts a message has had
         self._tools: dict[str, str] = {}  # under which id a run of a tool is shown
-
-    def encode(self, changes: Sequence[Change]) -> bytes:
-        """Return the events of changes, with numbers that are at least theirs."""
-        written: list[bytes] = []
-        for change in changes:
-            self._last = max(self._last, change.seq - 1)
-            written.append(super().encode([change]))
-        return b"".join(written)
 
     def first(self) -> Iterable[Frame]:
         """Return that the run goes on, and what stood before it."""
@@ -89,13 +79,13 @@ class LangGraphEncoder(FrameEncoder):
 
     def event(self, frame: Frame, cursor: str) -> bytes:
         """Return an event with its number, unless the client has it or did not ask for its channel."""
-        self._last += 1
+        number = self.next_number()
         name = frame["method"]
         channels = {name, f"custom:{frame['params']['data']['name']}"} if name == "custom" else {name}
-        if self._last <= self._since or self._channels.isdisjoint(channels):
+        if number is None or self._channels.isdisjoint(channels):
             return b""
         frame["params"]["timestamp"] = self._time
-        numbered = {"type": "event", "event_id": str(self._last), "seq": self._last, **frame}
+        numbered = {"type": "event", "event_id": str(number), "seq": number, **frame}
         return f"event: {name}\n".encode() + super().event(numbered, cursor)
 
     def _message(self, change: Change) -> list[Frame]:

@@ -10,15 +10,15 @@ The numbers are those of changes (`views.sequence`), so they survive that the st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, FrameEncoder, name_of
+from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, NumberedEncoder, name_of
 from temporal_token_interceptor.gateway.formats.openai_usage import usage_of
 from temporal_token_interceptor.views.changes import Change, Item, View
 
 
-class ResponsesEncoder(FrameEncoder):
+class ResponsesEncoder(NumberedEncoder):
     """Encodes for `responses.retrieve(..., stream=True)` and its like.
 
     Args:
@@ -29,19 +29,9 @@ class ResponsesEncoder(FrameEncoder):
     name = "responses"
 
     def __init__(self, facts: Mapping[str, Any], *, starting_after: int = -1) -> None:
-        super().__init__()
+        super().__init__(starting_after, first=0)
         self._facts = facts
-        self._starting_after = starting_after
         self._indexes: dict[str, int] = {}
-        self._last = -1
-
-    def encode(self, changes: Sequence[Change]) -> bytes:
-        """Return the events of changes, with numbers that are at least theirs."""
-        written: list[bytes] = []
-        for change in changes:
-            self._last = max(self._last, change.seq - 1)
-            written.append(super().encode([change]))
-        return b"".join(written)
 
     def first(self) -> Iterable[Frame]:
         """Return the beginning of a response, twice: waiting, and begun."""
@@ -75,10 +65,9 @@ class ResponsesEncoder(FrameEncoder):
 
     def event(self, frame: Frame, cursor: str) -> bytes:
         """Return an event with its number, unless the client has it."""
-        self._last += 1
-        if self._last <= self._starting_after:
+        if (number := self.next_number()) is None:
             return b""
-        numbered = super().event({**frame, "sequence_number": self._last}, cursor)
+        numbered = super().event({**frame, "sequence_number": number}, cursor)
         return f"event: {frame['type']}\n".encode() + numbered
 
     def _remove(self, change: Change) -> list[Frame]:
