@@ -32,8 +32,9 @@ class Digest {
     this.#hash.update(Buffer.from(said, "utf16le"));
   }
 
+  /** Return the check of all that was added; the last use of this object. */
   hex(): string {
-    return this.#hash.copy().digest("hex").slice(0, 16);
+    return this.#hash.digest("hex").slice(0, 16);
   }
 }
 

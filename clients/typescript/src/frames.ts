@@ -59,15 +59,16 @@ export function readFrame(
     if (data.length > MOST_EVENTS * 2 && countOf(forms) > MOST_EVENTS) {
       throw new Broken("too many events");
     }
-    const header = member(body, "o");
-    const origin = header === undefined ? null : originOf(object(header), attempt);
+    const found = member(body, "o");
+    const header = found === undefined ? null : headerOf(object(found), attempt);
+    const origin = header?.origin ?? null;
     if (origin !== null && !isOf(origin, stream)) {
       throw new Broken("a header of another stream");
     }
     if (wasSealed && member(body, "s") !== nameOf(stream)) {
       throw new Broken("sealed for another stream");
     }
-    const started = origin === null ? 0 : integer(member(object(header), "t"));
+    const started = header?.started ?? 0;
     const soonest = Math.min((stored ?? Infinity) * 1000 + FUTURE, now * 1000 + FAR_FUTURE);
     if (origin !== null && started > soonest) {
       throw new Broken("an attempt of the future");
@@ -80,7 +81,7 @@ export function readFrame(
       calls: origin === null || open === undefined ? [] : array(open).map((call) => callOf(call, origin)),
       forms,
       started,
-      scheduled: origin === null ? null : given(integer, member(object(header), "sch"), null as number | null),
+      scheduled: header?.scheduled ?? null,
     };
   } catch (error) {
     if (error instanceof Broken) {
@@ -194,9 +195,10 @@ function countOf(forms: readonly unknown[]): number {
   );
 }
 
-function originOf(facts: Facts, attempt: string): Origin {
+function headerOf(facts: Facts, attempt: string): { origin: Origin; started: number; scheduled: number | null } {
+  const started = integer(member(facts, "t"));
   const scheduled = given(integer, member(facts, "sch"), null as number | null);
-  return {
+  const origin: Origin = {
     namespace: text(member(facts, "ns")),
     workflow_id: text(member(facts, "wf")),
     workflow_type: text(member(facts, "wft")),
@@ -205,10 +207,11 @@ function originOf(facts: Facts, attempt: string): Origin {
     activity_type: text(member(facts, "actt")),
     attempt: natural(member(facts, "try")),
     attempt_id: attempt,
-    started_time: timeOf(integer(member(facts, "t"))),
+    started_time: timeOf(started),
     scheduled_time: scheduled === null ? null : timeOf(scheduled),
     parent: null,
   };
+  return { origin, started, scheduled };
 }
 
 /** Return a time as events have it: ISO 8601 to the microsecond, without a fraction where that is zero. */

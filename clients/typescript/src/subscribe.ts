@@ -124,7 +124,7 @@ async function* follow(
     yield* reader.begin(await insist.on(() => edge(commands, keys.stream, "newest")));
     const begun = await insist.on(() => get(commands, keys.begun));
     let last: string | null = null; // the id at which a closed run's stream ends
-    let hasRead = reader.lastId !== "";
+    let hasRead = false;
     for (;;) {
       if (signal.aborted) {
         return null;
