@@ -138,22 +138,11 @@ clean:  ## Remove the environment and every cache
 	@$(PY) -m uv pip install -q --python .venv-frameworks -e '.[test,frameworks]' -c .venv-frameworks/constraints.txt
 	@touch $@
 
-.venv-providers/.installed: .venv/.installed
-	@echo 'Installing the packages of providers into .venv-providers; this happens once'
-	@$(PY) -m uv venv -q --clear --python $(PY) .venv-providers
-	@$(PY) -m uv pip install -q --python .venv-providers -e '.[test,providers]' -c constraints.txt
-	@touch $@
-
-.venv-providers-quick/.installed: .venv/.installed
-	@echo 'Installing the packages of two providers into .venv-providers-quick; this happens once'
-	@$(PY) -m uv venv -q --clear --python $(PY) .venv-providers-quick
-	@$(PY) -m uv pip install -q --python .venv-providers-quick -e '.[test,providers-quick]' -c constraints.txt
-	@touch $@
-
-.venv-peers/.installed: .venv/.installed
-	@echo 'Installing what the suites of LangChain and LangGraph need into .venv-peers; this happens once'
-	@$(PY) -m uv venv -q --clear --python $(PY) .venv-peers
-	@$(PY) -m uv pip install -q --python .venv-peers -e '.[test,peers]' -c constraints.txt
+# The extra of the same name. One with a rule of its own, above, takes that.
+.venv-%/.installed: .venv/.installed
+	@echo 'Installing the packages of the extra `$*` into .venv-$*; this happens once'
+	@$(PY) -m uv venv -q --clear --python $(PY) .venv-$*
+	@$(PY) -m uv pip install -q --python .venv-$* -e '.[test,$*]' -c constraints.txt
 	@touch $@
 
 # Optional packages stay: the compiler is one.
