@@ -43,6 +43,8 @@ SOURCES = sorted(
         "devservers.py",
         "*.md",
         "examples/**/*.md",
+        "clients/*/*.md",
+        "clients/*/src/*.ts",
     )
     for path in ROOT.glob(pattern)
 )

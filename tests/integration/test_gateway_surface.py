@@ -114,7 +114,7 @@ async def test_lines_of_json_lead_to_the_same_state(http, one):
 
 
 async def test_no_other_form_is_made(http, one):
-    """A client that accepts neither is told what there is."""
+    """A client that accepts neither gets an answer that names both."""
     response = await http.get(f"/v1/workflows/{one}/events", headers={"accept": "image/png"})
 
     assert "text/event-stream" in problem(response, 406)

@@ -1,6 +1,6 @@
 """What LangChain dispatches to the callbacks of each model call, noted without a handler of our own.
 
-The methods of LangChain's run managers are wrapped: what they are told is what there is to capture.
+The methods of LangChain's run managers are wrapped: what they receive is what there is to capture.
 """
 
 import functools
@@ -83,11 +83,11 @@ class Reference:
             run.has_events = True
         else:
             run.ends += 1
-            told = args[0] if args else kwargs.get("response", kwargs.get("error"))
+            received = args[0] if args else kwargs.get("response", kwargs.get("error"))
             if event == "on_llm_end":
-                run.answer = _answer(told)
+                run.answer = _answer(received)
             else:
-                run.error = type(told).__name__
+                run.error = type(received).__name__
 
 
 def _text_of(token: Any, chunk: Any) -> str:
