@@ -191,6 +191,7 @@ async def test_a_wait_with_a_limit_loses_nothing(client, backend, subscriber):
     """I look now and then whether the user has gone, and read on."""
     workflow_id, limit = unique("limit"), timedelta(seconds=0.02)
     async with streaming_worker(client, backend, [answer]) as queue:
+        has_looked = threading.Event()
 
         def read():
             events, looks = [], 0
@@ -200,10 +201,12 @@ async def test_a_wait_with_a_limit_loses_nothing(client, backend, subscriber):
                         events.append(next(stream))
                     else:
                         looks += 1
+                    if looks > 3:
+                        has_looked.set()
             return events, looks
 
         reading = asyncio.create_task(asyncio.to_thread(read))
-        await asyncio.sleep(0.3)
+        assert await asyncio.to_thread(has_looked.wait, 20)
         await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
         events, looks = await reading
 
@@ -279,7 +282,7 @@ async def test_a_program_ends_by_itself_and_by_ctrl_c(client, redis_url, answere
         async with asyncio.timeout(20):
             while silent.encode() not in await program.stdout.readline():
                 pass
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # nothing shows that it waits by now; before that, Ctrl-C ends it as well
         program.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
         _, errors = await program.communicate()
