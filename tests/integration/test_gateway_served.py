@@ -9,7 +9,6 @@ from datetime import timedelta
 import httpx
 import pytest
 import uvicorn
-from temporalio import activity
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -17,26 +16,16 @@ from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
 from temporal_token_interceptor.gateway.access import anyone
 from temporal_token_interceptor.gateway.app import gateway
 from temporal_token_interceptor.telemetry import names
-from temporal_token_interceptor.testing import ScriptedChatModel
-from tests.support.streams import streaming_worker, unique
+from tests.support.gateways import half_answered
 from tests.support.telemetry import sdk_installed
-from tests.support.workflows import RunActivity
 
 
 @asynccontextmanager
 async def running(client, redis_url):
     """A server, its gateway, and the URL of the stream of a workflow that goes on until it is released."""
-    release = asyncio.Event()
-
-    @activity.defn
-    async def answers(argument: object) -> str:
-        await ScriptedChatModel.saying("first ").ainvoke("?")
-        await release.wait()
-        return (await ScriptedChatModel.saying("last").ainvoke("?")).text
-
     async with (
         RedisStreamBackend(redis_url) as backend,
-        streaming_worker(client, backend, [answers]) as queue,
+        half_answered(client, backend) as (workflow_id, release),
     ):
         app = gateway(TokenSubscriber(client, backend), authorize=anyone, linger=timedelta(seconds=0.1))
         listener = socket.create_server(("127.0.0.1", 0))
@@ -44,19 +33,11 @@ async def running(client, redis_url):
             uvicorn.Config(app, log_level="warning", lifespan="off", ws="websockets-sansio")
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        workflow_id = unique("served")
-        handle = await client.start_workflow(
-            RunActivity.run, args=["answers"], id=workflow_id, task_queue=queue
-        )
+        site = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            yield (
-                app,
-                f"http://127.0.0.1:{listener.getsockname()[1]}/v1/workflows/{workflow_id}/events",
-                release,
-            )
+            yield app, f"{site}/v1/workflows/{workflow_id}/events", release
         finally:
             release.set()
-            await handle.result()
             app.drain()
             server.should_exit = True
             await serving

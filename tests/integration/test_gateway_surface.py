@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import uuid
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.support.gateways import (
     events_of,
     finished,
     folded,
+    half_answered,
     lines_of,
     of_workflow,
     served,
@@ -67,29 +68,6 @@ async def other(client, backend):
 async def http(client, backend):
     async with served(client, backend) as (_, http):
         yield http
-
-
-@asynccontextmanager
-async def running(client, backend):
-    """A workflow that has said its first word, and says the rest when it is released."""
-    release = asyncio.Event()
-
-    @activity.defn
-    async def answers(argument: Any) -> str:
-        await ScriptedChatModel.saying("first ").ainvoke("?")
-        await release.wait()
-        return (await ScriptedChatModel.saying("last").ainvoke("?")).text
-
-    async with streaming_worker(client, backend, [answers]) as queue:
-        workflow_id = unique("surface")
-        handle = await client.start_workflow(
-            RunActivity.run, args=["answers"], id=workflow_id, task_queue=queue
-        )
-        try:
-            yield workflow_id, release
-        finally:
-            release.set()
-            await handle.result()
 
 
 def problem(response, status):
@@ -138,7 +116,7 @@ async def test_a_snapshot_is_what_stands(http, one):
 
 async def test_a_snapshot_of_what_runs_waits_for_nothing(client, backend, http):
     """It says that the workflow is open; the stream goes on from there."""
-    async with running(client, backend) as (workflow_id, release):
+    async with half_answered(client, backend) as (workflow_id, release):
         state: dict[str, Any] = {"items": []}
         async with asyncio.timeout(20):
             while not any(item["text"] for item in state["items"]):
@@ -244,7 +222,7 @@ async def test_a_client_narrows_what_it_sees(http, one):
 async def test_a_cursor_that_is_not_there_is_answered_soon(client, backend):
     """With the state, and not after a keep-alive: it was trimmed away, or is of elsewhere, or made up."""
     async with (
-        running(client, backend) as (workflow_id, release),
+        half_answered(client, backend) as (workflow_id, release),
         served(client, backend, keep_alive=timedelta(seconds=60)) as (app, _),
         AsyncExitStack() as stack,
     ):
@@ -398,7 +376,7 @@ async def test_a_stream_lives_as_long_as_its_token(client, backend):
     """Then its client has to come again; a token that was read stays good until then."""
     tokens = StreamTokens(SECRET, connect_within=timedelta(seconds=1), resume_within=timedelta(seconds=2))
     async with (
-        running(client, backend) as (workflow_id, _),
+        half_answered(client, backend) as (workflow_id, _),
         served(client, backend, tokens=tokens, recheck=timedelta(seconds=0.2)) as (_, http),
     ):
         token = tokens.make({workflow_id: Allow()})["token"]
@@ -434,7 +412,7 @@ async def test_what_is_no_longer_allowed_ends(client, backend):
         return Allow() if len(asked) < 3 else Deny()
 
     async with (
-        running(client, backend) as (workflow_id, _),
+        half_answered(client, backend) as (workflow_id, _),
         served(client, backend, authorize, recheck=timedelta(seconds=0.2)) as (_, http),
     ):
         body = (await http.get(f"/v1/workflows/{workflow_id}/events")).text
@@ -573,7 +551,7 @@ async def test_what_is_too_many_is_refused(client, backend):
         (Limits(connections_per_principal=1), {"x-user": "ann"}),
     ):
         async with (
-            running(client, backend) as (workflow_id, release),
+            half_answered(client, backend) as (workflow_id, release),
             served(client, backend, authorize, limits=limits) as (app, http),
         ):
             url = f"/v1/workflows/{workflow_id}/events"

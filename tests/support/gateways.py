@@ -35,6 +35,29 @@ async def served(client, backend, authorize=anyone, **options):
             await app.aclose()
 
 
+@asynccontextmanager
+async def half_answered(client, backend):
+    """The id of a workflow that has written its first word, and what lets it write the rest."""
+    release = asyncio.Event()
+
+    @activity.defn
+    async def answers(argument: Any) -> str:
+        await ScriptedChatModel.saying("first ").ainvoke("?")
+        await release.wait()
+        return (await ScriptedChatModel.saying("last").ainvoke("?")).text
+
+    async with streaming_worker(client, backend, [answers]) as queue:
+        workflow_id = unique("half")
+        handle = await client.start_workflow(
+            RunActivity.run, args=["answers"], id=workflow_id, task_queue=queue
+        )
+        try:
+            yield workflow_id, release
+        finally:
+            release.set()
+            await handle.result()
+
+
 def finished(client, backend):
     """The id of a workflow whose first attempt died in mid-sentence."""
     return answered(client, backend, unique("gateway/with a slash"))
