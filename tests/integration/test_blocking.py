@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -267,6 +267,8 @@ async def test_a_program_ends_by_itself_and_by_ctrl_c(client, redis_url, answere
         sys.executable,
         "-W",
         "error",
+        "-X",
+        "faulthandler",
         "-c",
         PROGRAM,
         client.service_client.config.target_host,
@@ -278,14 +280,15 @@ async def test_a_program_ends_by_itself_and_by_ctrl_c(client, redis_url, answere
         stderr=subprocess.PIPE,
     )
     assert program.stdout is not None
+    # A program that hangs says where: the signal makes it print the stacks of its threads.
+    hanging = asyncio.get_running_loop().call_later(20, program.send_signal, signal.SIGABRT)
     if interrupted:
-        async with asyncio.timeout(20):
-            while silent.encode() not in await program.stdout.readline():
-                pass
-        await asyncio.sleep(0.3)  # nothing shows that it waits by now; before that, Ctrl-C ends it as well
-        program.send_signal(signal.SIGINT)
-    async with asyncio.timeout(20):
-        _, errors = await program.communicate()
+        with suppress(asyncio.IncompleteReadError):  # it ended too early: its errors say why
+            await program.stdout.readuntil(silent.encode())
+            await asyncio.sleep(0.3)  # nothing shows that it waits; Ctrl-C before that ends it as well
+            program.send_signal(signal.SIGINT)
+    _, errors = await program.communicate()
+    hanging.cancel()
 
     lines = errors.decode().strip().splitlines()
     assert (lines[-1:] == ["KeyboardInterrupt"]) is interrupted, errors
