@@ -38,7 +38,7 @@ from temporal_token_interceptor.protocol.origin_json import (
     typed,
     without_empty,
 )
-from temporal_token_interceptor.protocol.text_check import TextDigest
+from temporal_token_interceptor.protocol.text_check import HASHED_TOGETHER, TextDigest
 
 Wire = list[Any]
 """One event as it stands in a frame: a JSON array whose first element names its kind."""
@@ -210,7 +210,10 @@ def _read_text(wire: Wire, origin: Origin, calls: dict[int, Call], digests: dict
     call = _call(ordinal, origin, calls)
     if (digest := digests.get(ordinal)) is None:
         digest = digests[ordinal] = TextDigest()
-    digest.add(text, count)
+    digest.count += count
+    digest.unhashed.append(text)  # not by `add`: once a token
+    if len(digest.unhashed) >= HASHED_TOGETHER:
+        digest.update()
     return call
 
 
@@ -231,8 +234,7 @@ def _unfold_check(
     digests.pop(ordinal, None)
     if same:
         return None
-    missing_count = missing if missing > 0 else None
-    return Gap(missing=missing_count, reason="mismatch", call=call, origin=origin, cursor=cursor)
+    return Gap(missing=max(missing, 0) or None, reason="mismatch", call=call, origin=origin, cursor=cursor)
 
 
 def _read_check(wire: Wire) -> tuple[int, int, str]:
@@ -324,7 +326,6 @@ _UNFOLD = {
     "gap": _unfold_gap,
     **dict.fromkeys(AROUND, unfold_around),
 }
-
 
 _KEEPS_CALLS = frozenset({"call", "call_end", "attempt_end"})
 

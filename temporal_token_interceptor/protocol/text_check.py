@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Final
 
 from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Record, TextCheck, TextRun
 
 # Texts that are hashed at once: an update for each would cost more than all the rest of the check.
-_TOGETHER = 64
+HASHED_TOGETHER: Final = 64
 
 
 class TextDigest:
-    """Count and hash of a call's text so far: costs one hash update for 64 pieces, and holds no more."""
+    """Count and hash of a call's text so far: costs one hash update for 64 texts, and holds no more.
 
-    __slots__ = ("_hash", "_texts", "count")
+    Attributes:
+        count: How many pieces there were.
+        unhashed: The newest texts. Where each call counts, text is appended here without `add`; `update`
+            has to be called once there are `HASHED_TOGETHER`.
+    """
+
+    __slots__ = ("_hash", "count", "unhashed")
 
     def __init__(self) -> None:
         self.count = 0
+        self.unhashed: list[str] = []
         self._hash = hashlib.sha256()
-        self._texts: list[str] = []  # not hashed yet
 
     def add(self, text: str, count: int) -> None:
         """Add text that holds `count` pieces.
@@ -30,17 +37,18 @@ class TextDigest:
         UTF-16, because there an emoji is the same bytes whether its halves came together or apart.
         """
         self.count += count
-        self._texts.append(text)
-        if len(self._texts) == _TOGETHER:
-            self._update()
+        self.unhashed.append(text)
+        if len(self.unhashed) >= HASHED_TOGETHER:
+            self.update()
 
-    def _update(self) -> None:
-        self._hash.update("".join(self._texts).encode("utf-16-le", "surrogatepass"))
-        self._texts.clear()
+    def update(self) -> None:
+        """Hash what is not hashed yet."""
+        self._hash.update("".join(self.unhashed).encode("utf-16-le", "surrogatepass"))
+        self.unhashed.clear()
 
     def hexdigest(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the text so far."""
-        self._update()
+        self.update()
         return self._hash.hexdigest()[:16]
 
 

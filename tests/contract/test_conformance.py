@@ -176,7 +176,7 @@ MUTANTS = [
     ("protocol.event_json", "    digests.pop(ordinal, None)\n", ""),
     ("protocol.event_json", "same = missing == 0 and", "same ="),
     ("protocol.event_json", "number(more[0]) if more else len(texts)", "len(texts)"),
-    ("protocol.event_json", "missing if missing > 0 else None", "missing"),
+    ("protocol.event_json", "max(missing, 0) or None", "missing"),
     ("protocol.event_json", "if type(count) is int:", "if True:"),
     ("protocol.event_json", "bool(more) and more[0] is True", "False"),
     ("protocol.graph_json", "                typed(kind, value)\n", "                pass\n"),

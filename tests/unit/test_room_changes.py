@@ -23,8 +23,8 @@ from tests.support.frames import an_origin
 
 HOME = str(Path(temporal_token_interceptor.__file__).parent)
 
-READER = 14
-WHOLE_WAY = 26  # 25 but for `text_path.py`, which needs no lock, for half the cost of a token
+READER = 13
+WHOLE_WAY = 25
 
 
 def module_of(frame: FrameType | None) -> str | None:
