@@ -13,6 +13,7 @@ from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.reader.feed import given
+from temporal_token_interceptor.reader.langchain_views import LangChainViews
 from temporal_token_interceptor.reader.many import ManyWorkflows
 from temporal_token_interceptor.reader.namespaces import Namespaces
 from temporal_token_interceptor.reader.request import Fallback, FirstRun, OnRetry, ReadRequest, Start
@@ -20,14 +21,13 @@ from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.tree import WorkflowTree
 from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription
-from temporal_token_interceptor.reader.workflow_views import WorkflowViews
 from temporal_token_interceptor.transport.base import TimedSource, TokenSource
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
 
-class TokenSubscriber(WorkflowViews):
+class TokenSubscriber(LangChainViews):
     """Reads what workflows say, live: each token once, in order per model call, or a `Gap`.
 
     docs/guarantees.md has the limits of that, and the losses that no reader can know of.

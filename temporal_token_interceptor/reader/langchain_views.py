@@ -1,0 +1,171 @@
+"""What a subscriber offers in LangChain's and LangGraph's own shapes: messages, events, the run as an object.
+
+A process that reads events alone loads no LangChain: each shape is imported by its method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Collection
+from typing import TYPE_CHECKING, Any, Literal
+
+from temporal_token_interceptor.errors import ConfigurationError
+from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
+from temporal_token_interceptor.reader.view import View
+from temporal_token_interceptor.reader.workflow_views import WorkflowViews
+
+if TYPE_CHECKING:
+    from temporal_token_interceptor.views.message_stream import Messages
+    from temporal_token_interceptor.views.workflow_run import WorkflowRun
+
+
+class LangChainViews(WorkflowViews):
+    """The shapes of a workflow that LangChain and LangGraph have in process."""
+
+    def messages(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        subgraphs: bool = False,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> Messages:
+        """Iterate over `(chunk, metadata)`, as over `graph.astream(..., stream_mode="messages")`.
+
+        When Temporal retries an activity, a `RemoveMessage` takes back each message of the attempt that
+        failed, as in LangGraph's own state, before the new attempt sends text under new ids.
+
+        The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
+        known to be missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at
+        the end.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `metadata["cursor"]` of a chunk: goes on right after it. Only good for the same options.
+            start: As for `subscribe`.
+            on_retry: `"hold"`: nothing of an attempt before it has succeeded, then all of it at once.
+            subgraphs: Whether to show what is said within subgraphs, too; `metadata["path"]` says where.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            TokenStreamError: as of `subscribe`.
+        """
+        from temporal_token_interceptor.views.message_stream import messages  # noqa: PLC0415
+
+        shown = _of_views(on_retry)
+        events = self.subscribe(
+            workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs
+        )
+        chunks = messages(
+            events,
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            cursor=cursor,
+            subgraphs=subgraphs,
+        )
+        return View(events, chunks)
+
+    def events_v2(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        include_names: Collection[str] | None = None,
+        include_types: Collection[str] | None = None,
+        include_tags: Collection[str] | None = None,
+        exclude_names: Collection[str] | None = None,
+        exclude_types: Collection[str] | None = None,
+        exclude_tags: Collection[str] | None = None,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Iterate over dicts as of LangChain's `astream_events(version="v2")`; see docs/langgraph.md.
+
+        `on_chat_model_removed` takes a message back: its call failed, or a retry replaces its attempt.
+        `on_gap` says that something is missing. The end and its errors are those of `messages`.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `metadata["cursor"]` of an event: goes on right after it. Only good for the same options.
+            start: As for `subscribe`.
+            on_retry: As for `messages`.
+            include_names: Shows events of these names; the includes add up.
+            include_types: Of `chat_model`, `tool`, `retriever`, `chain`; of a custom event, its name.
+            include_tags: Of models.
+            exclude_names: Leaves events out, whatever is included.
+            exclude_types: As `include_types`.
+            exclude_tags: Of models.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            ConfigurationError: at once: an argument cannot be used.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            TokenStreamError: as of `subscribe`.
+        """
+        from temporal_token_interceptor.views.standard_events import Filter, standard_events  # noqa: PLC0415
+
+        shown = _of_views(on_retry)
+        filter_ = Filter(
+            include_names, include_types, include_tags, exclude_names, exclude_types, exclude_tags
+        )
+        events = self.subscribe(
+            workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs
+        )
+        shaped = standard_events(
+            events,
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            shown=filter_,
+            cursor=cursor,
+        )
+        return View(events, shaped)
+
+    def run(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        *,
+        on_retry: Literal["reset", "hold"] = "reset",
+        result_type: type | None = None,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> WorkflowRun:
+        """Return a workflow as streams of its model calls, tools and updates, and its result.
+
+        For `async with`, as LangGraph's `astream_events(version="v3")` gives a run. A call that a retry
+        replaces raises `CallNotCompleted`; if it had ended already, it is marked `superseded`.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            on_retry: As for `messages`.
+            result_type: What `await run.output` is to be read as, as for Temporal's workflow handle.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+        """
+        from temporal_token_interceptor.views.workflow_run import WorkflowRun  # noqa: PLC0415
+
+        return WorkflowRun(
+            self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until, runs=runs),
+            lambda: self._runs.result(workflow_id, run_id, result_type),
+        )
+
+
+def _of_views(on_retry: OnRetry) -> OnRetry:
+    """Return a policy that shows one attempt of an activity at a time."""
+    if on_retry == "annotate":
+        raise ConfigurationError("on_retry must be reset or hold: `subscribe` alone can show all attempts")
+    return on_retry
