@@ -41,11 +41,9 @@ from temporal_token_interceptor.events import (
     ToolEnded,
     ToolStarted,
 )
+from temporal_token_interceptor.views.call_metadata import Metadata, message_id, of_attempt, of_call, present
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.usage import usage_metadata
-
-Metadata = dict[str, Any]
-"""What LangGraph says of a chunk, and what we add; docs/langgraph.md has the keys."""
 
 Message = tuple[AIMessageChunk | RemoveMessage, Metadata]
 """A chunk, or the removal of what chunks with its id have said, and where it comes from."""
@@ -193,9 +191,9 @@ class Chunks:
         if event.error is not None:
             self._forget(event)
             return [
-                (RemoveMessage(id=str(chunk.id)), {**metadata, **_present(facts)}) for chunk, metadata in said
+                (RemoveMessage(id=str(chunk.id)), {**metadata, **present(facts)}) for chunk, metadata in said
             ]
-        return [(chunk, {**metadata, **_present(facts)}) for chunk, metadata in said]
+        return [(chunk, {**metadata, **present(facts)}) for chunk, metadata in said]
 
     def _gap(self, gap: Gap) -> list[Message]:
         facts: Metadata = {"langgraph_node": "", "gap": gap, "cursor": gap.cursor}
@@ -257,42 +255,4 @@ class _Drawn:
         self.reasoning_from: int | None = None  # the index of the first piece of the block that is open
         self.reasoning_block = 0
         self.tool_indexes: dict[str, int] = {}  # of tool calls whose index is a text
-        self.metadata: Metadata = {
-            **(call.metadata or {}),
-            **of_attempt(origin),
-            "langgraph_node": call.node_name,
-            **_present(
-                {
-                    "langgraph_step": call.step,
-                    "lc_agent_name": call.agent_name,
-                    "ls_provider": call.provider,
-                    "ls_model_name": call.model,
-                    "tags": [tag for tag in call.tags if not tag.startswith("seq:step")],
-                    "tool_call_id": call.tool_call_id,
-                    "task_id": call.task_id,
-                }
-            ),
-            "path": call.path,
-            "call_id": call.id,
-        }
-
-
-def message_id(origin: Origin, call: Call) -> str:
-    """Return the id that LangChain gives the chunks of a call; one of ours if the call's start was lost."""
-    return f"lc_run--{call.run_id or f'{origin.attempt_id}-{call.ordinal}'}"
-
-
-def of_attempt(origin: Origin) -> Metadata:
-    """Return the metadata of all that an attempt says; the node is its activity where there is no graph."""
-    return {
-        "langgraph_node": origin.activity_type,
-        "workflow_id": origin.workflow_id,
-        "workflow_run_id": origin.run_id,
-        "activity_id": origin.activity_id,
-        "attempt": origin.attempt,
-    }
-
-
-def _present(facts: Metadata) -> Metadata:
-    # A step of LangGraph's functional API may be 0, which is something.
-    return {name: value for name, value in facts.items() if value or type(value) is int}
+        self.metadata = of_call(origin, call)

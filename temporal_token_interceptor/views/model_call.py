@@ -24,7 +24,7 @@ from temporal_token_interceptor.events import (
     TokenEvent,
     ToolCallChunk,
 )
-from temporal_token_interceptor.views.langgraph_messages import message_id
+from temporal_token_interceptor.views.call_metadata import message_id
 from temporal_token_interceptor.views.tool_calls import ToolCalls, WrittenToolCall
 from temporal_token_interceptor.views.usage import usage_metadata
 

@@ -31,7 +31,8 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.events.graph import PlacedEvent
 from temporal_token_interceptor.protocol.cursor import Cursor
-from temporal_token_interceptor.views.langgraph_messages import Chunks, Metadata, of_attempt
+from temporal_token_interceptor.views.call_metadata import Metadata, of_attempt
+from temporal_token_interceptor.views.langgraph_messages import Chunks
 from temporal_token_interceptor.views.message_stream import Past, recall_from
 
 StandardEvent = dict[str, Any]
