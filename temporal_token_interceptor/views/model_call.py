@@ -5,28 +5,14 @@ It is fed with the events of LangChain's protocol, through its public `dispatch`
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, assert_never
+from collections.abc import Iterable
 
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
 
 from temporal_token_interceptor.errors import CallNotCompleted, TokensMissing
-from temporal_token_interceptor.events import (
-    Call,
-    CallEnded,
-    CallStarted,
-    ContentBlock,
-    Gap,
-    Origin,
-    ReasoningEvent,
-    TextKind,
-    TokenEvent,
-    ToolCallChunk,
-)
+from temporal_token_interceptor.events import Call, CallEnded, Gap, Origin
 from temporal_token_interceptor.views.call_metadata import message_id
-from temporal_token_interceptor.views.tool_calls import ToolCalls, WrittenToolCall
-from temporal_token_interceptor.views.usage import usage_metadata
+from temporal_token_interceptor.views.message_events import MessageEvent, MessageEvents, Said
 
 
 class ModelCall(AsyncChatModelStream):
@@ -49,60 +35,20 @@ class ModelCall(AsyncChatModelStream):
 
 
 class CallAdapter:
-    """Translates the events of one call into LangChain's protocol, for its stream."""
+    """Feeds the stream of one call with its events."""
 
     def __init__(self, stream: ModelCall) -> None:
         self.stream = stream
-        self._blocks = 0
-        self._missing: Gap | None = None
-        self._kind = ""  # of the run of text that is open: it has the last number
-        self._block = 0  # of its kind
-        self._annotations: list[Any] = []  # of the text that is open
-        self._text: list[str] = []
-        self._tool_calls = ToolCalls()
-        self._tool_call_numbers: list[int] = []  # of their blocks, in the same order
-        call = stream.call
-        facts = {"provider": call.provider, "model": call.model, "run_id": call.run_id}
-        stream.dispatch(
-            {
-                "event": "message-start",
-                "role": "ai",
-                "id": stream.message_id,
-                "metadata": {name: fact for name, fact in facts.items() if fact},
-            }
-        )
+        self._events = MessageEvents(stream.origin, stream.call)
+        stream.dispatch(self._events.start)
 
-    def add(self, event: TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock | CallStarted) -> None:
+    def add(self, event: Said) -> None:
         """Pass on an event of the call."""
-        match event:
-            case TokenEvent(token=text, block=block):
-                self._add_text("text", text, block)
-            case ReasoningEvent(token=text, block=block):
-                self._add_text("reasoning", text, block)
-            case ToolCallChunk():
-                self._add_tool_call(event)
-            case ContentBlock(block=content):
-                self._add_block(content)
-            case CallStarted():
-                pass
-            case _:
-                assert_never(event)
+        self._dispatch(self._events.add(event), event.cursor)
 
     def finish(self, end: CallEnded) -> None:
         """End the stream with its message, or with the reason that it has none."""
-        if end.error is not None or end.unfinished:
-            self.fail(CallNotCompleted(end.error or "unfinished"))
-            return
-        if self._missing is not None:
-            self.fail(TokensMissing((self._missing.reason,), self._missing.cursor))
-            return
-        self._close_text()
-        for number, tool_call in zip(self._tool_call_numbers, self._tool_calls.written, strict=True):
-            self._part("finish", number, content=_parsed(tool_call))
-        facts: dict[str, Any] = {"finish_reason": end.finish_reason} if end.finish_reason else {}
-        self.stream.dispatch(
-            {"event": "message-finish", "usage": usage_metadata(end.usage), "metadata": facts}
-        )
+        self._dispatch(self._events.finish(end), end.cursor)
 
     def fail(self, error: Exception) -> None:
         """End the stream with an error."""
@@ -110,72 +56,13 @@ class CallAdapter:
 
     def miss(self, gap: Gap) -> None:
         """Note a gap, if this call may miss something of it."""
-        is_ours = gap.call is None or gap.call.ordinal == self.stream.call.ordinal
-        if is_ours and gap.origin in (None, self.stream.origin):
-            self._missing = gap
+        self._events.miss(gap)
 
-    def _add_text(self, kind: TextKind, text: str, block: int) -> None:
-        if (kind, block) != (self._kind, self._block):
-            self._close_text()
-            self._kind, self._block = kind, block
-            self._open({"type": kind, kind: ""})
-        self._text.append(text)
-        self._part("delta", self._blocks - 1, delta={"type": f"{kind}-delta", kind: text})
-
-    def _add_tool_call(self, chunk: ToolCallChunk) -> None:
-        self._close_text()
-        place = self._tool_calls.add(chunk)
-        if place == len(self._tool_call_numbers):
-            part = {"type": "tool_call_chunk", "id": chunk.id, "name": chunk.name, "args": ""}
-            self._tool_call_numbers.append(self._open(part))
-        number = self._tool_call_numbers[place]
-        self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
-
-    def _add_block(self, block: Mapping[str, Any]) -> None:
-        annotations = block.get("annotations")
-        if (
-            self._kind == block.get("type") == "text"
-            and not block.get("text")
-            and isinstance(annotations, list)
-        ):
-            self._annotations += annotations
-            return
-        self._close_text()
-        number = self._open(block)
-        known = block.get("type") in _FINAL
-        self._part("finish", number, content=block if known else {"type": "non_standard", "value": block})
-
-    def _open(self, content: Mapping[str, Any]) -> int:
-        number, self._blocks = self._blocks, self._blocks + 1
-        self._part("start", number, content=content)
-        return number
-
-    def _close_text(self) -> None:
-        if self._kind:
-            content: dict[str, Any] = {"type": self._kind, self._kind: "".join(self._text)}
-            if self._annotations:
-                content["annotations"] = self._annotations
-            self._part("finish", self._blocks - 1, content=content)
-            self._kind, self._text, self._annotations = "", [], []
-
-    def _part(self, what: str, number: int, **facts: Any) -> None:
-        self.stream.dispatch({"event": f"content-block-{what}", "index": number, **facts})
-
-
-# The blocks that LangChain takes as they are.
-_FINAL = frozenset(
-    {"text", "image", "audio", "video", "file", "server_tool_call", "server_tool_result", "non_standard"}
-)
-
-
-def _parsed(written: WrittenToolCall) -> dict[str, Any]:
-    """Return a tool call as LangChain has it once it is whole; invalid if its arguments are no object."""
-    tool_call = {"id": written.id, "name": written.name, "args": written.args}
-    try:
-        args = None if written.invalid else json.loads(written.args or "{}")
-    except (ValueError, RecursionError):  # nested too deep, or a number of thousands of digits
-        args = None
-    if isinstance(args, dict):
-        return {"type": "tool_call", **tool_call, "args": args}
-    error = "the model's message says so" if written.invalid else "the arguments are no JSON object"
-    return {"type": "invalid_tool_call", **tool_call, "error": error}
+    def _dispatch(self, made: Iterable[MessageEvent], cursor: str) -> None:
+        for one in made:
+            if one["event"] != "error":
+                self.stream.dispatch(one)
+            elif one["code"] == "missing":
+                self.fail(TokensMissing((one["message"],), cursor))
+            else:
+                self.fail(CallNotCompleted(one["message"]))

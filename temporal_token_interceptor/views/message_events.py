@@ -1,0 +1,189 @@
+"""One call of a model in the events of LangChain's protocol: a message's start, its blocks, its end.
+
+Pure, and without LangChain: `run` feeds them to LangChain's own stream of a call, `protocol_events` yields
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from temporal_token_interceptor.events import (
+    Call,
+    CallEnded,
+    CallStarted,
+    ContentBlock,
+    Gap,
+    Origin,
+    ReasoningEvent,
+    TextKind,
+    TokenEvent,
+    ToolCallChunk,
+)
+from temporal_token_interceptor.views.call_metadata import message_id
+from temporal_token_interceptor.views.tool_calls import ToolCalls, WrittenToolCall
+from temporal_token_interceptor.views.usage import usage_metadata
+
+MessageEvent = dict[str, Any]
+"""`{"event": "message-start" | "content-block-..." | "message-finish" | "error", ...}`."""
+
+Said = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock | CallStarted
+"""The events of a call but its end."""
+
+
+class MessageEvents:
+    """Translates the events of one call, one by one.
+
+    Args:
+        origin: The attempt.
+        call: The call.
+
+    Attributes:
+        origin: The attempt.
+        call: The call.
+        start: The event that begins the message.
+    """
+
+    def __init__(self, origin: Origin, call: Call) -> None:
+        self.origin = origin
+        self.call = call
+        facts = {"provider": call.provider, "model": call.model, "run_id": call.run_id}
+        self.start: MessageEvent = {
+            "event": "message-start",
+            "role": "ai",
+            "id": message_id(origin, call),
+            "metadata": {name: fact for name, fact in facts.items() if fact},
+        }
+        self._made: list[MessageEvent] = []
+        self._blocks = 0
+        self._missing: Gap | None = None
+        self._kind = ""  # of the run of text that is open: it has the last number
+        self._block = 0  # of its kind
+        self._annotations: list[Any] = []  # of the text that is open
+        self._text: list[str] = []
+        self._tool_calls = ToolCalls()
+        self._tool_call_numbers: list[int] = []  # of their blocks, in the same order
+
+    def add(self, event: Said) -> list[MessageEvent]:
+        """Return what an event of the call adds."""
+        match event:
+            case TokenEvent(token=text, block=block):
+                self._add_text("text", text, block)
+            case ReasoningEvent(token=text, block=block):
+                self._add_text("reasoning", text, block)
+            case ToolCallChunk():
+                self._add_tool_call(event)
+            case ContentBlock(block=content):
+                self._add_block(content)
+            case CallStarted():
+                pass
+            case _:
+                assert_never(event)
+        return self._taken()
+
+    def finish(self, end: CallEnded) -> list[MessageEvent]:
+        """Return the rest of the message, or the reason that it has none."""
+        if end.error is not None or end.unfinished:
+            return [failure("failed" if end.error else "unfinished", end.error or "unfinished")]
+        if self._missing is not None:
+            return [failure("missing", self._missing.reason)]
+        self._close_text()
+        for number, tool_call in zip(self._tool_call_numbers, self._tool_calls.written, strict=True):
+            self._part("finish", number, content=_parsed(tool_call))
+        facts: dict[str, Any] = {"finish_reason": end.finish_reason} if end.finish_reason else {}
+        last: MessageEvent = {
+            "event": "message-finish",
+            "usage": usage_metadata(end.usage),
+            "metadata": facts,
+        }
+        if end.additional_kwargs:
+            last["additional_kwargs"] = dict(end.additional_kwargs)
+        return [*self._taken(), last]
+
+    def miss(self, gap: Gap) -> None:
+        """Note a gap, if this call may miss something of it."""
+        is_ours = gap.call is None or gap.call.ordinal == self.call.ordinal
+        if is_ours and gap.origin in (None, self.origin):
+            self._missing = gap
+
+    def _taken(self) -> list[MessageEvent]:
+        made, self._made = self._made, []
+        return made
+
+    def _add_text(self, kind: TextKind, text: str, block: int) -> None:
+        if (kind, block) != (self._kind, self._block):
+            self._close_text()
+            self._kind, self._block = kind, block
+            self._open({"type": kind, kind: ""})
+        self._text.append(text)
+        self._part("delta", self._blocks - 1, delta={"type": f"{kind}-delta", kind: text})
+
+    def _add_tool_call(self, chunk: ToolCallChunk) -> None:
+        self._close_text()
+        place = self._tool_calls.add(chunk)
+        if place == len(self._tool_call_numbers):
+            part = {"type": "tool_call_chunk", "id": chunk.id, "name": chunk.name, "args": ""}
+            self._tool_call_numbers.append(self._open(part))
+        number = self._tool_call_numbers[place]
+        self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
+
+    def _add_block(self, block: Mapping[str, Any]) -> None:
+        annotations = block.get("annotations")
+        if (
+            self._kind == block.get("type") == "text"
+            and not block.get("text")
+            and isinstance(annotations, list)
+        ):
+            self._annotations += annotations
+            return
+        self._close_text()
+        number = self._open(block)
+        known = block.get("type") in _FINAL
+        self._part("finish", number, content=block if known else {"type": "non_standard", "value": block})
+
+    def _open(self, content: Mapping[str, Any]) -> int:
+        number, self._blocks = self._blocks, self._blocks + 1
+        self._part("start", number, content=content)
+        return number
+
+    def _close_text(self) -> None:
+        if self._kind:
+            content: dict[str, Any] = {"type": self._kind, self._kind: "".join(self._text)}
+            if self._annotations:
+                content["annotations"] = self._annotations
+            self._part("finish", self._blocks - 1, content=content)
+            self._kind, self._text, self._annotations = "", [], []
+
+    def _part(self, what: str, number: int, **facts: Any) -> None:
+        self._made.append({"event": f"content-block-{what}", "index": number, **facts})
+
+
+# The blocks that LangChain takes as they are.
+_FINAL = frozenset(
+    {"text", "image", "audio", "video", "file", "server_tool_call", "server_tool_result", "non_standard"}
+)
+
+
+def failure(code: str, message: str) -> MessageEvent:
+    """Return the event that ends a message without its end.
+
+    Args:
+        code: `failed`, `unfinished`, `superseded` or `missing`.
+        message: The exception's class, the reason of a gap, or the code again.
+    """
+    return {"event": "error", "message": message, "code": code}
+
+
+def _parsed(written: WrittenToolCall) -> dict[str, Any]:
+    """Return a tool call as LangChain has it once it is whole; invalid if its arguments are no object."""
+    tool_call = {"id": written.id, "name": written.name, "args": written.args}
+    try:
+        args = None if written.invalid else json.loads(written.args or "{}")
+    except (ValueError, RecursionError):  # nested too deep, or a number of thousands of digits
+        args = None
+    if isinstance(args, dict):
+        return {"type": "tool_call", **tool_call, "args": args}
+    error = "the model's message says so" if written.invalid else "the arguments are no JSON object"
+    return {"type": "invalid_tool_call", **tool_call, "error": error}
