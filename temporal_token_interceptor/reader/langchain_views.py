@@ -133,6 +133,62 @@ class LangChainViews(WorkflowViews):
         )
         return View(events, shaped)
 
+    def protocol_events(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        since: int | None = None,
+        on_retry: Literal["reset", "hold"] = "reset",
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Iterate over LangGraph's protocol events, v3: `{type, seq, event_id, method, params}`.
+
+        `params` has `namespace`, `timestamp` (when the event was stored), `data`, and the `origin` of what an
+        attempt says. `seq` grows with each event, in 53 bits. It is the same for all readers of what a
+        Redis stream holds. Where that was trimmed it still grows from reader to reader, but counts otherwise
+        in a millisecond in which a message goes on whose beginning is gone. Where there is no Redis, it
+        counts what this reader read from its beginning on.
+
+        To resume reads the run again from its beginning: events build on what came before.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `event_id` of an event, or a cursor of `subscribe`: goes on right after it. Only good for
+                the same options. If its place is not stored any more, a message that goes on begins again.
+            since: `seq` of an event: reads from the same beginning, and leaves out what is not behind it.
+            on_retry: As for `messages`. A message that is replaced while it is open ends with an `error`; of
+                what had ended, `custom:temporal` says that the attempt is replaced.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            ConfigurationError: at once: `cursor` and `since` are both given.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            TokenStreamError: as of `subscribe`.
+        """
+        from temporal_token_interceptor.views.protocol_stream import EventId, protocol_events  # noqa: PLC0415
+
+        if cursor is not None and since is not None:
+            raise ConfigurationError("resume by cursor or since, not by both")
+        shown = _of_views(on_retry)
+        after = EventId.parse(cursor) if cursor is not None else None
+        events = self.subscribe(
+            workflow_id, run_id, (after and after.cursor) or None, on_retry=shown, until=until, runs=runs
+        )
+        numbered = protocol_events(
+            events,
+            lambda run: self._runs.stream(workflow_id, run, on_retry=shown).so_far(),
+            after=after,
+            since=since,
+        )
+        return View(events, numbered)
+
     def run(
         self,
         workflow_id: str,

@@ -2,7 +2,8 @@
 
 A number is `(milliseconds from the run's start to the entry) << 20 | n`, where n counts within the
 millisecond. So it survives trimming, which ordinals do not: the entries that are left keep their numbers. It
-stays below 2^53, which JavaScript counts exactly, for 99 days. Pure.
+stays below 2^53, which JavaScript counts exactly, for 99 days. Where numbers must not depend on the run that
+a reader began with, they count from 2020, with fewer bits for n, until 2089. Pure.
 """
 
 from __future__ import annotations
@@ -11,8 +12,14 @@ import re
 
 from temporal_token_interceptor.protocol.cursor import SEPARATOR
 
-_PER_MILLISECOND = 20  # bits
-_LONGEST = 1 << (53 - _PER_MILLISECOND)  # milliseconds: 99 days
+_SAFE = 53  # bits
+_PER_MILLISECOND = 20  # of them; 99 days are left
+
+YEAR_2020 = 1_577_836_800_000
+"""A start for numbers that are the same whichever run a reader began with, in milliseconds since 1970."""
+
+FEWER_BITS = 12
+"""Of a number from 2020: what comes in one millisecond beyond 4,096 takes the numbers of the next ones."""
 
 
 class Sequence:
@@ -21,12 +28,18 @@ class Sequence:
     Args:
         run_started: When the workflow's run began, by Temporal, in milliseconds since 1970. None: the first
             entry counts as the start; then the numbers do not survive that it is trimmed away.
+        bits: Of a number, for what comes within a millisecond.
+        last: The number before the first.
     """
 
-    def __init__(self, run_started: int | None = None) -> None:
+    def __init__(
+        self, run_started: int | None = None, *, bits: int = _PER_MILLISECOND, last: int = 0
+    ) -> None:
         self._start = run_started
+        self._bits = bits
+        self._longest = 1 << (_SAFE - bits)  # milliseconds
         self._place = ""
-        self._last = 0
+        self._last = last
 
     def reach(self, cursor: str) -> None:
         """Go on to an event; its cursor names the entry, and a Redis id of an entry the time.
@@ -37,13 +50,13 @@ class Sequence:
         if place == self._place:
             return
         self._place = place
-        time = _time_of(place)
+        time = time_of(place)
         if time is None:
             return
         if self._start is None:
             self._start = time
-        if time - self._start < _LONGEST:  # a client of Redis can make ids up
-            self._last = max(self._last, ((time - self._start) << _PER_MILLISECOND) - 1)
+        if time - self._start < self._longest:  # a client of Redis can make ids up
+            self._last = max(self._last, ((time - self._start) << self._bits) - 1)
 
     def next(self) -> int:
         """Return the next number."""
@@ -51,7 +64,7 @@ class Sequence:
         return self._last
 
 
-def _time_of(place: str) -> int | None:
+def time_of(place: str) -> int | None:
     """Return when an entry was stored, in milliseconds since 1970; None where its id does not show that."""
     for part in reversed(place.rpartition("~")[2].split(SEPARATOR)):
         if match := _REDIS_ID.fullmatch(part):

@@ -76,6 +76,12 @@ async def the_cursor_is_kept_and_the_end_is_told(stage: Stage, block: Block) -> 
     assert (await printed(block, {**known, "workflow_id": terminated}))[0] == "terminated\n"
 
 
+@play(PAGE, "async for event in TokenSubscriber(client, backend).protocol_events(workflow_id):")
+async def protocol_events_print_what_the_model_says(stage: Stage, block: Block) -> None:
+    """As above: the half sentence, which its event `error` ends, and then the answer."""
+    assert (await printed(block, await names(stage)))[0] == "halfIt is tea."
+
+
 @play(PAGE, "async with TokenSubscriber(client, backend).run(workflow_id) as run:")
 async def the_run_prints_each_call_and_the_result(stage: Stage, block: Block) -> None:
     """The half sentence is marked as such; then the answer, its usage, and the workflow's result."""

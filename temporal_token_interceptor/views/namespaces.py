@@ -1,0 +1,64 @@
+"""LangGraph's namespaces of what happens in a graph: `("sub:<task id>", ...)`, found from the nodes around.
+
+An event has the names of the subgraphs around it, and the run of its node. The ids of the tasks that run the
+subgraphs stand in the starts of their nodes. Where nodes are not captured, a level is its name alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from temporal_token_interceptor.events import Call, NodeEnded, NodeStarted, Origin
+from temporal_token_interceptor.events.graph import PlacedEvent
+
+Namespace = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    name: str
+    level: str  # of the namespace of what runs in it
+    around: str | None  # the run of the node around it
+    attempt_id: str
+
+
+class Namespaces:
+    """Remembers the nodes that run, to know the namespaces of what they contain."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, _Node] = {}  # by run id
+
+    def begin(self, event: NodeStarted) -> None:
+        """Remember a node until its end."""
+        level = f"{event.node_name}:{event.task_id}" if event.task_id else event.node_name
+        self._nodes[event.run_id] = _Node(event.node_name, level, event.node_run_id, event.origin.attempt_id)
+
+    def end(self, event: NodeEnded) -> None:
+        """Forget a node: what it contained has ended, too."""
+        self._nodes.pop(event.run_id, None)
+
+    def forget(self, attempt: Origin) -> None:
+        """Forget the nodes of an attempt that was replaced."""
+        kept = {run: node for run, node in self._nodes.items() if node.attempt_id != attempt.attempt_id}
+        self._nodes = kept
+
+    def of(self, placed: PlacedEvent | Call) -> Namespace:
+        """Return the namespace of the graph that something happens in; `()` in the outermost graph."""
+        if not placed.path:
+            return ()
+        is_node = isinstance(placed, NodeStarted | NodeEnded)
+        around = self._around(placed.node_run_id)
+        known = around if is_node else around[:-1]  # the last is the node that it happens in
+        levels = [
+            known[place].level if place < len(known) and known[place].name == name else name
+            for place, name in enumerate(placed.path)
+        ]
+        return tuple(levels)
+
+    def _around(self, run: str | None) -> list[_Node]:
+        """Return the nodes around, outermost first."""
+        found: list[_Node] = []
+        while run is not None and (node := self._nodes.get(run)) is not None and node not in found:
+            found.insert(0, node)
+            run = node.around
+        return found

@@ -1,0 +1,98 @@
+"""When subgraphs begin and end, as LangGraph's `lifecycle` reports it; found from nodes and tools.
+
+A subgraph begins with the first that is seen in its namespace, and ends with the node that runs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporal_token_interceptor.events import AttemptEvent, NodeEnded, Origin, ToolEnded, ToolStarted
+from temporal_token_interceptor.views.namespaces import Namespace
+
+Lifecycle = dict[str, Any]
+"""LangGraph's `LifecyclePayload`: `event`, `namespace`, and where known `graph_name`, `trigger_call_id`,
+`cause`, `error`.
+"""
+
+
+class Subgraphs:
+    """Knows the subgraphs that run."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, Namespace], None] = {}  # by attempt id, in the order of their starts
+        self._tools: dict[str, list[str]] = {}  # the tool calls that run in a node, by its run
+
+    def see(self, event: AttemptEvent, namespace: Namespace, around: str | None) -> list[Lifecycle]:
+        """Return the starts of the subgraphs that an event is the first of.
+
+        Args:
+            event: Something that happens in the namespace.
+            namespace: The namespace.
+            around: The run of the node that runs the innermost subgraph, where it is known.
+        """
+        attempt = event.origin.attempt_id
+        if not namespace or (attempt, namespace) in self._open:
+            return []
+        begun: list[Lifecycle] = []
+        for depth in range(1, len(namespace) + 1):
+            key = (attempt, namespace[:depth])
+            if key in self._open:
+                continue
+            self._open[key] = None
+            name, _, task = namespace[depth - 1].partition(":")
+            payload: Lifecycle = {"event": "started", "namespace": list(key[1]), "graph_name": name}
+            if task:
+                payload["trigger_call_id"] = task
+            tool_calls = self._tools.get(around or "", ()) if depth == len(namespace) else ()
+            if len(tool_calls) == 1:
+                payload["cause"] = {"type": "toolCall", "tool_call_id": tool_calls[0]}
+            begun.append(payload)
+        return begun
+
+    def note_tool(self, event: ToolStarted | ToolEnded) -> None:
+        """Note a tool that may run a subgraph."""
+        node, tool_call = event.node_run_id, event.tool_call_id
+        if node is None or tool_call is None:
+            return
+        if isinstance(event, ToolStarted):
+            self._tools.setdefault(node, []).append(tool_call)
+        elif tool_call in (running := self._tools.get(node, [])):
+            running.remove(tool_call)
+            if not running:
+                del self._tools[node]
+
+    def end(self, event: NodeEnded, namespace: Namespace) -> list[Lifecycle]:
+        """Return the ends of the subgraphs within a node that ended; deepest first.
+
+        Args:
+            event: The end of the node.
+            namespace: That of what runs in the node.
+        """
+        self._tools.pop(event.run_id, None)
+        if event.interrupted:
+            status, error = "interrupted", None
+        else:
+            error = event.error or ("unfinished" if event.unfinished else None)
+            status = "failed" if error else "completed"
+        attempt = event.origin.attempt_id
+        within = [key for key in self._open if key[0] == attempt and key[1][: len(namespace)] == namespace]
+        return self._close(within, status, error)
+
+    def end_attempt(self, attempt: Origin, error: str) -> list[Lifecycle]:
+        """Return the ends of all subgraphs of an attempt that are open."""
+        return self._close([key for key in self._open if key[0] == attempt.attempt_id], "failed", error)
+
+    def end_all(self, error: str) -> list[Lifecycle]:
+        """Return the ends of all subgraphs that are open."""
+        return self._close(list(self._open), "failed", error)
+
+    def _close(self, keys: list[tuple[str, Namespace]], status: str, error: str | None) -> list[Lifecycle]:
+        ended: list[Lifecycle] = []
+        for key in sorted(keys, key=lambda key: -len(key[1])):
+            del self._open[key]
+            payload: Lifecycle = {"event": status, "namespace": list(key[1])}
+            if error is not None:
+                payload["error"] = error
+            ended.append(payload)
+        return ended
