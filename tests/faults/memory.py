@@ -30,7 +30,7 @@ async def measure_outage(client: Client, *, streams: int, seconds: float) -> boo
         Stage(client, random.Random(0), width=streams, long=True) as stage,
         stage.worker(max_buffered_bytes=BOUND) as interceptor,
     ):
-        budget: Budget = interceptor._budget
+        budget: Budget = interceptor._setup.budget
         runs = await stage.start_all(lambda: Script(speech, start_to_close=UNHURRIED, heartbeat=UNHURRIED))
         await asyncio.gather(*(run.viewer.heard(10) for run in runs))
         before = _resident()

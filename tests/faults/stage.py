@@ -23,6 +23,7 @@ from temporal_token_interceptor import (
     RedisStreamBackend,
     StreamEnded,
     TokenEvent,
+    TokenStreamingInterceptor,
     TokenSubscriber,
 )
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -250,7 +251,7 @@ class Stage:
         stream_maxlen: int = 10_000,
         stream_ttl_seconds: int = 3_600,
         **options: Any,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[TokenStreamingInterceptor]:
         """Run a worker in this process as long as the block lasts."""
         # Over a connection of its own: one connection serves no two workers of a queue.
         client = await Client.connect(self.address)
