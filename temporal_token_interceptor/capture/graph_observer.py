@@ -22,6 +22,7 @@ from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
 from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text
 from temporal_token_interceptor.capture.names import id_of, name_of, names_of
+from temporal_token_interceptor.capture.observing import FORWARDED
 from temporal_token_interceptor.capture.outlet import Outlet
 from temporal_token_interceptor.capture.places import Place, namespaces_around, place_of
 from temporal_token_interceptor.events import (
@@ -178,9 +179,13 @@ class SurroundingsObserver(InlineHandler):
     @never_failing
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         data, truncated = None, False
-        if "node_output" in self._selection.contents and run_id in self._live_nodes:
+        if (node := self._live_nodes.get(run_id)) is None:
+            self._end_chain(run_id)
+            return
+        if "node_output" in self._selection.contents:
             data, truncated = bounded_data(outputs)
-        self._end_chain(run_id, output=data, truncated=truncated)
+        forwarded = FORWARDED.get().has("updates", node.path)
+        self._end_chain(run_id, output=data, truncated=truncated, forwarded=forwarded)
 
     @never_failing
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -204,7 +209,9 @@ class SurroundingsObserver(InlineHandler):
         if self._closed or not self._takes(place, tags):
             return
         sent, truncated = bounded_data(data)
-        event = CustomEvent(name=name_of(name) or "", data=sent, truncated=truncated, **self._facts(place))
+        forwarded = FORWARDED.get().has("custom", place.path)
+        facts: dict[str, Any] = {"truncated": truncated, "forwarded": forwarded, **self._facts(place)}
+        event = CustomEvent(name=name_of(name) or "", data=sent, **facts)
         self._buffer.put(event, None)
 
     # ------------------------------------------------------------------ `stream_graph` calls this

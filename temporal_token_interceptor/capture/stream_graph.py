@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from temporal_token_interceptor.capture.graph_observer import SurroundingsObserver
-from temporal_token_interceptor.capture.observing import current_observer
+from temporal_token_interceptor.capture.observing import FORWARDED, Forwarded, current_observer
 from temporal_token_interceptor.errors import ConfigurationError
 
 GraphMode = Literal["values", "updates", "custom", "tasks", "checkpoints", "debug"]
@@ -62,13 +62,18 @@ async def stream_graph(
     interrupts: list[Any] = []
     asked = [*dict.fromkeys((*modes, "updates", "values"))]  # these two are what `ainvoke` itself listens to
     items = graph.astream(input, config, stream_mode=asked, subgraphs=True, **options)
-    async for path, mode, data in items:
-        if not path and mode == "values":
-            result = data
-        if not path and mode == "updates" and isinstance(data, dict):
-            interrupts.extend(data.get("__interrupt__", ()))
-        if isinstance(observer, SurroundingsObserver) and mode in modes and (subgraphs or not path):
-            observer.put_graph_event(mode, tuple(path), data)
+    forwarded = Forwarded(frozenset(modes), subgraphs)
+    around = FORWARDED.set(forwarded)
+    try:
+        async for path, mode, data in items:
+            if not path and mode == "values":
+                result = data
+            if not path and mode == "updates" and isinstance(data, dict):
+                interrupts.extend(data.get("__interrupt__", ()))
+            if isinstance(observer, SurroundingsObserver) and forwarded.has(mode, path):
+                observer.put_graph_event(mode, tuple(path), data)
+    finally:
+        FORWARDED.reset(around)
     if interrupts and isinstance(result, dict):
         return {**result, "__interrupt__": interrupts}
     return result

@@ -96,6 +96,7 @@ _ODD_FORMS: Sequence[Any] = (
     ),
     *(
         ["node_end", {"stop": 1}],
+        ["custom", {"fwd": 1}],
         ["custom", {"name": None}],
         ["graph", {"mode": 1}],
         ["retriever_end", {"count": "3"}],

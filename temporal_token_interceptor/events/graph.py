@@ -143,6 +143,8 @@ class NodeEnded(PlacedEvent):
         truncated: Whether `output` was too long to be sent.
         unfinished: Whether the node was still running when its attempt ended.
         interrupted: Whether it stopped to ask a human (`interrupt`) or to hand over (`Command`): no failure.
+        forwarded: Whether `stream_graph` forwards the mode `updates` of its graph: a `GraphEvent` says what
+            it returned, too.
     """
 
     run_id: str = ""
@@ -151,6 +153,7 @@ class NodeEnded(PlacedEvent):
     truncated: bool = False
     unfinished: bool = False
     interrupted: bool = False
+    forwarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +164,13 @@ class CustomEvent(PlacedEvent):
         name: The name that it was given.
         data: The data, as JSON values; None if it was longer than 64 KiB.
         truncated: Whether `data` was too long to be sent.
+        forwarded: Whether `stream_graph` forwards the mode `custom` of its graph, which does not have it.
     """
 
     name: str
     data: Any = None
     truncated: bool = False
+    forwarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,7 @@ _MEMBERS = {  # of their facts, by the name of the field
     "truncated": ("cut", bool),
     "unfinished": ("open", bool),
     "interrupted": ("stop", bool),
+    "forwarded": ("fwd", bool),
 }
 _FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in AROUND.values()}
 

@@ -23,7 +23,7 @@ AROUND = {
 FACTS: dict[str, type] = dict.fromkeys(
     ("name", "node", "run", "id", "error", "in", "mode"), str
 )  # around the calls
-FACTS |= {"path": list, "step": int, "cut": bool, "open": bool}
+FACTS |= {"path": list, "step": int, "cut": bool, "open": bool, "fwd": bool}
 CALL: dict[str, type] = dict.fromkeys(("run", "node", "agent", "model", "provider", "tool"), str)
 CALL |= {"path": list, "tags": list, "step": int, "meta": dict}
 END = {"finish": str, "error": str, "msg": str, "whole": bool, "open": bool}

@@ -67,6 +67,7 @@ NAMES = {
     "task": "task_id",
     "nrun": "node_run_id",
     "count": "document_count",
+    "fwd": "forwarded",
 }
 CALL_NAMES = {
     "i": "ordinal",

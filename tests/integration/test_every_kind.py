@@ -204,6 +204,28 @@ async def test_a_graph_tells_its_own_stream_modes(client, backend):
     assert [token for _, token in tokens(events)] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("modes", "forwarded"), [(["updates"], {"node"}), (["custom"], {"custom"}), (["values"], set())]
+)
+async def test_what_stream_graph_forwards_is_marked_where_callbacks_see_it_too(
+    client, backend, modes, forwarded
+):
+    """A node's output is there twice, once as an update: its event says so, for readers of both."""
+
+    @activity.defn
+    async def told(argument: Any) -> None:
+        await custom_events().ainvoke(QUESTION)
+        await stream_graph(custom_events(), QUESTION, modes=modes)
+
+    _, events = await run(client, backend, told, capture=["node_output"])
+
+    plain, streamed = (event for event in events if isinstance(event, NodeEnded))
+    assert plain.output["messages"][0]["content"] == streamed.output["messages"][0]["content"] == "ab"
+    assert (plain.forwarded, streamed.forwarded) == (False, "node" in forwarded)
+    dispatched = [event.forwarded for event in events if isinstance(event, CustomEvent)]
+    assert dispatched == [False, "custom" in forwarded]
+
+
 # ------------------------------------------------------------------ the neighbours' packages
 
 

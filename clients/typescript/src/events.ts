@@ -185,6 +185,7 @@ export interface NodeEnded {
   readonly truncated: boolean;
   readonly unfinished: boolean;
   readonly interrupted: boolean;
+  readonly forwarded: boolean;
 }
 
 /** What the author of a graph dispatched (`dispatch_custom_event`), for viewers to see. */
@@ -201,6 +202,7 @@ export interface CustomEvent {
   readonly name: string;
   readonly data: unknown;
   readonly truncated: boolean;
+  readonly forwarded: boolean;
 }
 
 /** What a graph said in one of LangGraph's own stream modes; only of graphs run by `stream_graph`. */

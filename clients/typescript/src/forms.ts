@@ -292,6 +292,7 @@ const DATA: readonly [string, string, Reader, unknown][] = [
 ];
 const RUN: readonly [string, string, Reader, unknown][] = [["run_id", "run", text, ""]];
 const STOPPED: readonly [string, string, Reader, unknown][] = [["interrupted", "stop", truth, false]];
+const FORWARDED: readonly [string, string, Reader, unknown][] = [["forwarded", "fwd", truth, false]];
 const COUNT: readonly [string, string, Reader, unknown][] = [["document_count", "count", integer, null]];
 
 const AROUND = {
@@ -300,8 +301,8 @@ const AROUND = {
   retriever: ["retriever_started", [...WHERE, ...NAMED, ...INPUT]],
   retriever_end: ["retriever_ended", [...WHERE, ...NAMED, ...COUNT, ...OUTPUT]],
   node: ["node_started", [...WHERE, ...RUN]],
-  node_end: ["node_ended", [...WHERE, ...RUN, ...OUTPUT, ...STOPPED]],
-  custom: ["custom", [...WHERE, ["name", "name", text, ""], ...DATA]],
+  node_end: ["node_ended", [...WHERE, ...RUN, ...OUTPUT, ...STOPPED, ...FORWARDED]],
+  custom: ["custom", [...WHERE, ["name", "name", text, ""], ...DATA, ...FORWARDED]],
   graph: ["graph", [["mode", "mode", text, ""], ["path", "path", texts, []], ...DATA]],
 } as const satisfies { [kind: string]: readonly [string, readonly (readonly [string, string, Reader, unknown])[]] };
 
