@@ -38,7 +38,7 @@ def _done(options: argparse.Namespace) -> int:
         return 2
     if options.command == "export":
         for case in cases:
-            facts = {"group": case.group, "name": case.name, "exact": case.is_exact}
+            facts = {"group": case.group, "rule": case.rule, "name": case.name, "exact": case.is_exact}
             line = json.dumps({**facts, "request": case.request, "expected": case.expected})
             sys.stdout.write(line + "\n")
         return 0

@@ -35,11 +35,12 @@ class Case:
     """A case.
 
     Attributes:
-        group: Which rule of docs/protocol.md it is about.
+        group: Which part of docs/protocol.md it is about.
         name: What happens, unique in its group.
         request: What a reader is given: one line of JSON.
         expected: What it must answer. Of an event only the members that stand here are compared.
         is_exact: Whether all members of all events stand there.
+        rule: Which rule of docs/protocol.md it holds, by `rules`; empty if it is about no one of them.
     """
 
     group: str
@@ -47,16 +48,30 @@ class Case:
     request: Json
     expected: Json
     is_exact: bool = False
+    rule: str = ""
 
 
 def named_cases() -> Iterator[Case]:
     """Yield the cases of the files in `cases/`, group by group."""
+    for content in _files():
+        for case in content["cases"]:
+            yield _case(content["group"], case)
+
+
+def rules() -> Mapping[str, str]:
+    """Return what each rule demands, by its name: `newest.start`."""
+    return {
+        f"{content['group']}.{name}": demand
+        for content in _files()
+        for name, demand in content["rules"].items()
+    }
+
+
+def _files() -> Iterator[Json]:
     folder = files("temporal_token_interceptor.conformance").joinpath("cases")
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".json"):
-            content = json.loads(file.read_text(encoding="utf-8"))
-            for case in content["cases"]:
-                yield _case(content["group"], case)
+            yield json.loads(file.read_text(encoding="utf-8"))
 
 
 def request_of(
@@ -97,8 +112,10 @@ def _case(group: str, case: Json) -> Case:
         sealed=case.get("sealed", False),
         closed=case.get("closed", False),
     )
+    request["stream"] |= case.get("stream", {})
+    rule = f"{group}.{case['rule']}"
     if "error" in case:
-        return Case(group, case["name"], request, {"error": case["error"]})
+        return Case(group, case["name"], request, {"error": case["error"]}, rule=rule)
     expected = [
         _event(place, event)
         for place, entry in enumerate(case["entries"])
@@ -110,7 +127,7 @@ def _case(group: str, case: Json) -> Case:
     answer: Json = {"events": expected}
     if "skipped" in case:
         answer["skipped"] = case["skipped"]
-    return Case(group, case["name"], request, answer)
+    return Case(group, case["name"], request, answer, rule=rule)
 
 
 def _entry(place: int, entry: Json) -> Json:

@@ -188,8 +188,9 @@ def _unfold_text(
             )
             events.append(event)
         return len(texts)
-    _, ordinal, index, texts, *_ = wire
+    _, ordinal, index, texts, *more = wire
     _joined(index, texts)
+    number(more[0] if more else 0)
     call = _call(ordinal, origin, calls)
     for place, piece in enumerate(texts):
         at = f"{prefix}{position + place}"
@@ -256,9 +257,9 @@ def _unfold_call_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor:
         finish_reason=optional(str, facts.get("finish")),
         error=optional(str, facts.get("error")),
         message_id=optional(str, facts.get("msg")),
-        streamed=not typed(bool, facts.get("whole", False)),
-        unfinished=typed(bool, facts.get("open", False)),
-        additional_kwargs=None if (more := facts.get("more")) is None else typed(dict, more),
+        streamed=not optional(bool, facts.get("whole")),
+        unfinished=optional(bool, facts.get("open")) or False,
+        additional_kwargs=optional(dict, facts.get("more")),
         origin=origin,
         cursor=cursor,
     )
@@ -296,9 +297,8 @@ def _unfold_tool_call(wire: Wire, origin: Origin, calls: dict[int, Call], cursor
 
 def _unfold_block(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:
     _, ordinal, block, *_ = wire
-    typed(dict, block)
-    call = _call(ordinal, origin, calls)
-    return ContentBlock(block=block, call=call, origin=origin, cursor=cursor)
+    content = typed(dict, block)
+    return ContentBlock(block=content, call=_call(ordinal, origin, calls), origin=origin, cursor=cursor)
 
 
 def _unfold_attempt_end(wire: Wire, origin: Origin, calls: dict[int, Call], cursor: str) -> Event:

@@ -29,6 +29,7 @@ from temporal_token_interceptor.protocol.origin_json import (
     call_to_wire,
     origin_from_wire,
     origin_to_wire,
+    typed,
 )
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
@@ -125,11 +126,12 @@ def decode(data: bytes, stream: StreamKey | None = None, *, is_opened: bool = Fa
             raise TypeError("a, n and e are a string, a number from 0 and an array")
         if len(data) > MAX_EVENTS * 2:  # fewer bytes hold fewer events
             _check_count(events)
-        origin = origin_from_wire(body["o"], attempt_id) if "o" in body else None
+        header, calls = body.get("o"), body.get("c")
+        origin = None if header is None else origin_from_wire(header, attempt_id)
         open_calls = (
-            tuple(call_from_wire(call, origin.activity_id) for call in body["c"])
-            if origin is not None and "c" in body
-            else ()
+            ()
+            if origin is None or calls is None
+            else tuple(call_from_wire(call, origin.activity_id) for call in typed(list, calls))
         )
     except BROKEN as error:
         raise ProtocolError(f"entry is not a frame: {_why(error)}") from error

@@ -67,6 +67,14 @@ _MEMBERS = {  # of their facts, by the name of the field
     "forwarded": ("fwd", bool),
 }
 _FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in AROUND.values()}
+_READ = {  # name, member, type
+    event: [
+        (field.name, _MEMBERS[field.name][0], str if field.name == "output" and event is ToolEnded else kind)
+        for field in found
+        for kind in [_MEMBERS[field.name][1]]
+    ]
+    for event, found in _FIELDS.items()
+}
 
 
 def facts_around(event: Around) -> dict[str, Any]:
@@ -79,11 +87,9 @@ def unfold_around(wire: list[Any], origin: Origin, _: dict[int, Call], cursor: s
     """Return the event of a form; raises one of `BROKEN`."""
     event, facts = AROUND[wire[0]], typed(dict, wire[1])
     values: dict[str, Any] = {}
-    for field in _FIELDS[event]:
-        member, kind = _MEMBERS[field.name]
-        if member in facts:
-            value = facts[member]
+    for name, member, kind in _READ[event]:
+        if (value := facts.get(member)) is not None:
             if kind is not object:
                 typed(kind, value)
-            values[field.name] = strings(value) if kind is list else value
+            values[name] = strings(value) if kind is list else value
     return event(**values, origin=origin, cursor=cursor)

@@ -33,8 +33,8 @@ def optional(kind: type[_T], value: object) -> _T | None:
 
 
 def strings(value: object) -> tuple[str, ...]:
-    """Return a list of strings; raise `TypeError` if it is something else."""
-    return tuple(typed(str, part) for part in typed(list, value))
+    """Return a list of strings, empty for null; raise `TypeError` if it is something else."""
+    return () if value is None else tuple(typed(str, part) for part in typed(list, value))
 
 
 def number(value: object) -> int:
@@ -73,7 +73,7 @@ def origin_from_wire(wire: Mapping[str, Any], attempt_id: str) -> Origin:
         attempt=number(wire["try"]),
         attempt_id=attempt_id,
         started_time=time_from_wire(typed(int, wire["t"])),
-        scheduled_time=time_from_wire(typed(int, wire["sch"])) if "sch" in wire else None,
+        scheduled_time=None if (time := wire.get("sch")) is None else time_from_wire(typed(int, time)),
     )
 
 
@@ -118,14 +118,14 @@ def call_from_wire(wire: Mapping[str, Any], activity_id: str) -> Call:
     return Call(
         ordinal=ordinal,
         id=f"{activity_id}:{ordinal}",
-        run_id=typed(str, wire.get("run", "")),
-        node_name=typed(str, wire.get("node", "")),
-        path=strings(wire.get("path", [])),
+        run_id=optional(str, wire.get("run")) or "",
+        node_name=optional(str, wire.get("node")) or "",
+        path=strings(wire.get("path")),
         step=optional(int, wire.get("step")),
         agent_name=optional(str, wire.get("agent")),
         model=optional(str, wire.get("model")),
         provider=optional(str, wire.get("provider")),
-        tags=strings(wire.get("tags", [])),
+        tags=strings(wire.get("tags")),
         tool_call_id=optional(str, wire.get("tool")),
         parent=None if (parent := wire.get("up")) is None else number(parent),
         task_id=optional(str, wire.get("task")),

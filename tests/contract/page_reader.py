@@ -1,235 +1,199 @@
 """A reader written from docs/protocol.md alone, without a line of the package: what a port would look like.
 
-Events are dicts, as the stories of the contract tell them; `at` is the position within the entry.
+Its events have the kinds and facts of their forms; page_program.py adds the names of docs/events.schema.json.
 """
 
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from urllib.parse import quote
 
-MINUTES_10, DAY = 600_000_000, 86_400_000_000  # microseconds
-AROUND = {
-    "tool": "ToolStarted",
-    "tool_end": "ToolEnded",
-    "retriever": "RetrieverStarted",
-    "retriever_end": "RetrieverEnded",
-    "node": "NodeStarted",
-    "node_end": "NodeEnded",
-    "custom": "CustomEvent",
-    "graph": "GraphEvent",
-}
-FACTS: dict[str, type] = dict.fromkeys(
-    ("name", "node", "run", "id", "error", "in", "mode"), str
-)  # around the calls
-FACTS |= {"path": list, "step": int, "cut": bool, "open": bool, "fwd": bool}
-CALL: dict[str, type] = dict.fromkeys(("run", "node", "agent", "model", "provider", "tool"), str)
-CALL |= {"path": list, "tags": list, "step": int, "meta": dict}
-END = {"finish": str, "error": str, "msg": str, "whole": bool, "open": bool}
+BROKEN = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
+TEXTS = "ns wf wft act actt run node agent model provider tool task nrun name id error in mode finish msg"
+TYPES = dict.fromkeys(TEXTS.split(), str) | dict.fromkeys(("cut", "open", "stop", "fwd", "whole"), bool)
+TYPES |= dict.fromkeys(("i", "step", "up", "count", "try"), int) | dict.fromkeys(("path", "tags"), list)
+TYPES |= dict.fromkeys(("meta", "usage", "more"), dict)
+NAMED = {"tool": "name", "tool_end": "name", "retriever": "name", "retriever_end": "name", "custom": "name"}
+AROUND = {**NAMED, "graph": "mode", "node": "", "node_end": ""}  # and the member that is always there
+FORMS = {"text", "reasoning", "check", "call", "call_end", "tool_call", "block", "gap", "attempt_end"}
+MOST_BYTES, MOST_EVENTS, DEEPEST = 2**24, 100_000, 256
+YEARS = range(-62_135_596_800_000_000, 253_402_300_800_000_000)  # 1 to 9999, in microseconds
+PLAIN = " !\"#$&'()*+,:;<=>?@[]\\^`|"  # in names of streams as they are, like letters, digits and `-._~`
 
 
-class NoFrame(Exception):
-    """To be skipped, counted, and logged once."""
-
-
-@dataclass
-class Attempt:
-    """What is known of an attempt."""
-
-    name: str
-    origin: dict[str, Any]
-    next: int = 0
-    superseded: bool = False
-    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    texts: dict[int, list[Any]] = field(default_factory=dict)  # pieces and text of each open call
-
-
-def is_a(kind: type, value: Any) -> bool:
-    """Whether JSON has a value of just this type: `true` is no number."""
-    return type(value) is kind and (type(value) is not list or all(type(part) is str for part in value))
-
-
-def need(kind: type, value: Any) -> Any:
-    """Return the value, which has to be of a type; numbers from 0."""
-    if not is_a(kind, value) or (kind is int and value < 0):
+def need(kind, value):
+    """Return a value of a type: `true` is no number, numbers count from 0, lists are of texts."""
+    is_bad = type(value) is not kind or (kind is int and value < 0)
+    if is_bad or (kind is list and not all(type(part) is str for part in value)):
         raise ValueError(kind)
     return value
 
 
+def facts_of(value):
+    """Return the facts of a call, or of what is around it; a member that is null is absent."""
+    known = {name: fact for name, fact in need(dict, value).items() if fact is not None}
+    return {name: need(TYPES[name], fact) if name in TYPES else fact for name, fact in known.items()}
+
+
+def depth_of(value):
+    parts = value.values() if type(value) is dict else value
+    return 1 + max(map(depth_of, parts), default=0) if type(value) in (dict, list) else 0
+
+
+def pieces_in(form):
+    return len(form[3]) if type(form) is list and len(form) > 3 and type(form[3]) is list else 1
+
+
+def frame_of(data, stream, *, latest, sealed=False):
+    """Return a frame (step 1). Raise one of `BROKEN` if it is none of this stream, or later than `latest`."""
+    frame = json.loads(data.decode(), parse_constant=int) if len(data) <= MOST_BYTES else {}  # NaN is no int
+    need(str, frame["a"]), need(int, frame["n"])
+    is_small = depth_of(frame) <= DEEPEST and sum(map(pieces_in, frame["e"])) <= MOST_EVENTS
+    if not is_small or need(int, frame["v"]) != 1 or type(frame["e"]) is not list:
+        raise ValueError("no frame of version 1")
+    if sealed and frame.get("s") != "/".join(quote(part, safe=PLAIN) for part in stream):
+        raise ValueError("sealed for another stream")
+    if frame.get("o") is not None:
+        header = frame["o"] = facts_of(frame["o"])
+        times = header["t"], header.get("sch", 0)
+        is_ours = (header["ns"], header["wf"], header["run"]) == stream and header["t"] <= latest
+        is_whole = {"wft", "act", "actt", "try"} <= header.keys()
+        if not is_ours or not is_whole or not all(type(time) is int and time in YEARS for time in times):
+            raise ValueError("a header of another stream, of the future, or not whole")
+        frame["c"] = {need(int, call["i"]): facts_of(call) for call in frame.get("c") or []}
+    return frame
+
+
 class Reader:
-    """Reads the entries of one stream, in its order."""
+    """Reads the frames of one stream, in its order."""
 
-    def __init__(self, namespace: str, workflow: str, run: str) -> None:
-        self.stream = {"ns": namespace, "wf": workflow, "run": run}
-        self.attempts: dict[str, Attempt] = {}
-        self.newest: dict[tuple[str, Any], Attempt] = {}
+    def __init__(self):
+        self.attempts, self.newest = {}, {}
+        self.cut = "trimmed"  # why the beginning of an attempt is missing
+        self.again = False  # whether all may have been shown before
 
-    def read(
-        self, data: bytes, *, stored: int, now: int, sealed_for: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return what an entry adds; raise `NoFrame` if it is none (steps 1 to 7)."""
-        frame = self._frame(data, sealed_for)
-        origin = frame.get("o")
-        found: list[dict[str, Any]] = []
-        if origin is not None and (origin["t"] - stored > MINUTES_10 or origin["t"] - now > DAY):
-            raise NoFrame("from the future")
-        attempt = self.attempts.get(frame["a"])
+    def read(self, frame):
+        """Return the events that a frame adds, each with its position (steps 2 to 6)."""
+        header, attempt, found = frame.get("o"), self.attempts.get(frame["a"]), []
         if attempt is None:
-            if origin is None:
+            if header is None:
                 return []
-            attempt, before = self._begin(frame["a"], origin)
-            if not attempt.superseded:
-                found.append(
-                    {"type": "AttemptStarted", "at": 0, **({"supersedes": before} if before else {})}
-                )
+            attempt = SimpleNamespace(origin=header | {"a": frame["a"]}, next=0, calls={}, said={}, lost="")
+            attempt.age, attempt.has_ended = (header["t"], header["try"]), False
+            found = [(0, {"kind": "attempt", "supersedes": one}) for one in self._begin(attempt)]
         missing = frame["n"] - attempt.next
-        if attempt.superseded or missing < 0:
+        if not attempt.stands or missing < 0:
             return []
         if missing:
-            reason = "lost" if attempt.next else "trimmed"
-            found.append({"type": "Gap", "at": 1, "missing": missing, "reason": reason})
-        if origin is not None:
-            attempt.calls = {call["i"]: call for call in frame.get("c", [])}
-        attempt.next = frame["n"] + 1
-        at = 2
+            attempt.lost = "lost" if attempt.next else self.cut
+            found.append((1, gap(missing, attempt.lost)))
+        if header is not None:
+            attempt.calls = frame["c"]
+        attempt.next, position = frame["n"] + 1, 2
         for form in frame["e"]:
             try:
-                events, taken = self._events(form, attempt)
-            except (ValueError, TypeError, LookupError):
-                events, taken = [{"type": "Gap", "missing": None, "reason": "unreadable"}], 1
-            found += [{"at": at + place, **event} for place, event in enumerate(events)]
-            at += taken
-        return [{**event, "origin": frame["a"]} for event in found]
+                events = unfolded(form, attempt)
+                taken = len(events) if form[0] in ("text", "reasoning") else 1
+            except BROKEN:
+                events, taken = [gap(None, "unreadable")], 1
+            found += [(position + place, event) for place, event in enumerate(events)]
+            position += taken
+        return [(place, {"origin": attempt.origin, **event}) for place, event in found]
 
-    def _frame(self, data: bytes, sealed_for: str | None) -> dict[str, Any]:
-        try:
-            frame = json.loads(data)
-            if need(dict, frame).get("v") != 1 or not is_a(int, frame["v"]):
-                raise NoFrame("version")
-            need(str, frame["a"]), need(int, frame["n"])
-            if type(frame["e"]) is not list:
-                raise NoFrame("events")
-            if "o" in frame:
-                for name in ("ns", "wf", "wft", "run", "act", "actt"):
-                    need(str, frame["o"][name])
-                need(int, frame["o"]["try"])
-                for time in {"t", *frame["o"].keys() & {"sch"}}:
-                    if not is_a(int, frame["o"][time]) or abs(frame["o"][time]) > 2**57:
-                        raise NoFrame("time")
-                for call in frame.get("c", []):
-                    self._call(call)
-                if any(frame["o"][name] != value for name, value in self.stream.items()):
-                    raise NoFrame("another stream")
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
-            raise NoFrame(str(error)) from error
-        if sealed_for is not None and frame.get("s") != sealed_for:
-            raise NoFrame("sealed for another stream")
-        return dict(frame)
-
-    def _begin(self, name: str, origin: dict[str, Any]) -> tuple[Attempt, str | None]:
-        attempt = self.attempts[name] = Attempt(name, origin)
-        activity = (origin["act"], origin.get("sch"))
-        rival = self.newest.get(activity)
-        if rival and (rival.origin["t"], rival.origin["try"]) > (origin["t"], origin["try"]):
-            attempt.superseded = True
-            return attempt, None
-        self.newest[activity] = attempt
-        if rival:
-            rival.superseded = True
-        return attempt, rival.name if rival else None
-
-    def _call(self, call: Any) -> dict[str, Any]:
-        need(int, call["i"])
-        if any(
-            name in call and call[name] is not None and not is_a(kind, call[name])
-            for name, kind in CALL.items()
-        ):
-            raise ValueError("call")
-        return dict(call)
-
-    def _of(self, ordinal: Any, attempt: Attempt) -> dict[str, Any]:
-        call = {"i": need(int, ordinal), "node": attempt.origin["actt"]}
-        return attempt.calls.setdefault(ordinal, call)
-
-    def _events(self, form: Any, attempt: Attempt) -> tuple[list[dict[str, Any]], int]:
-        """Return the events of a form, and how many positions it takes."""
-        if type(form) is not list:
-            raise ValueError("form")
-        match form:
-            case ["text" | "reasoning" as kind, ordinal, index, texts, *more]:
-                pieces = need(list, texts)
-                need(int, index), need(int, count := more[0] if more else len(pieces))
-                block = more[1] if len(more) > 1 and is_a(int, more[1]) and more[1] > 0 else 0
-                call = self._of(ordinal, attempt)
-                if kind == "text":
-                    said = attempt.texts.setdefault(ordinal, [0, ""])
-                    said[:] = [said[0] + count, said[1] + "".join(pieces)]
-                name = {"type": "TokenEvent" if kind == "text" else "ReasoningEvent", "call": call}
-                facts = {**name, "block": block}
-                return [{**facts, "token": text, "index": index + i} for i, text in enumerate(pieces)], len(
-                    pieces
-                )
-            case ["check", ordinal, count, digest, *_]:
-                call = self._of(ordinal, attempt)
-                read, text = attempt.texts.pop(ordinal, (0, ""))
-                mine = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest()[:16]
-                missing = need(int, count) - read
-                if missing == 0 and mine == digest:
-                    return [], 1
-                gap = {"missing": missing if missing > 0 else None, "reason": "mismatch", "call": call}
-                return [{"type": "Gap", **gap}], 1
-            case ["call", facts, *_]:
-                call = attempt.calls[facts["i"]] = self._call(facts)
-                return [{"type": "CallStarted", "call": call}], 1
-            case ["call_end", ordinal, facts, *_]:
-                for member, kind in END.items():
-                    if member in facts and not is_a(kind, facts[member]):
-                        raise ValueError(member)
-                call = self._of(ordinal, attempt)
-                del attempt.calls[ordinal]
-                return [{"type": "CallEnded", "call": call, "facts": facts}], 1
-            case ["tool_call", ordinal, index, id_, name, args, *_]:
-                facts = {"index": index, "id": id_, "name": name, "args": need(str, args)}
-                return [{"type": "ToolCallChunk", "call": self._of(ordinal, attempt), **facts}], 1
-            case ["block", ordinal, block, *_]:
-                call = self._of(ordinal, attempt)
-                return [{"type": "ContentBlock", "call": call, "block": need(dict, block)}], 1
-            case ["gap", ordinal, missing, reason, *_]:
-                call = {} if ordinal is None else {"call": self._of(ordinal, attempt)}
-                return [{"type": "Gap", "missing": missing, "reason": need(str, reason), **call}], 1
-            case ["attempt_end", outcome, will_retry, *_]:
-                attempt.calls.clear()
-                return [{"type": "AttemptEnded", "outcome": need(str, outcome), "will_retry": will_retry}], 1
-            case [str(kind), facts, *_] if kind in AROUND:
-                if any(name in facts and not is_a(kind_, facts[name]) for name, kind_ in FACTS.items()):
-                    raise ValueError("facts")
-                return [{"type": AROUND[kind], "facts": facts}], 1
-            case [str(kind), *_] if kind not in FORMS:
-                return [], 1  # of a later version
-        raise ValueError("form")
+    def _begin(self, attempt):
+        """Note an attempt; return what it supersedes (step 3)."""
+        activity = attempt.origin["act"], attempt.origin.get("sch")
+        self.attempts[attempt.origin["a"]], rival = attempt, self.newest.get(activity)
+        attempt.stands = rival is None or rival.age <= attempt.age
+        if attempt.stands:
+            self.newest[activity] = attempt
+        gone = [attempt.origin] if self.again else []
+        if rival and attempt.stands:
+            rival.stands = False
+            gone.append(rival.origin)
+        return gone or [None]
 
 
-def entry_id(redis_id: str) -> str | None:
-    """Return an id of Redis as cursors have it; None if it is none."""
+def unfolded(form, attempt):
+    """Return the events of a form. Raise one of `BROKEN`, and change nothing, if it is none."""
+
+    def call(number):
+        return attempt.calls.get(need(int, number), {"i": number, "node": attempt.origin["actt"]})
+
+    match form:
+        case ["text" | "reasoning" as kind, number, index, list(pieces), *more]:
+            text, merged = "".join(pieces), need(int, more[0]) if more else len(pieces)
+            block = more[1] if len(more) > 1 and type(more[1]) is int and more[1] > 0 else 0
+            facts = {"kind": kind, "call": call(number), "block": block, "index": need(int, index)}
+            if kind == "text":
+                read, before = attempt.said.get(number, (0, ""))
+                attempt.said[number] = (read + merged, before + text)
+            return [{**facts, "token": piece, "index": index + i} for i, piece in enumerate(pieces)]
+        case ["check", number, count, str(digest), *_]:  # step 7
+            known, missing = call(number), need(int, count)
+            read, text = attempt.said.pop(number, (0, ""))
+            mine = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest()[:16]
+            missing = count - read if count > read else None
+            reason = "transport" if attempt.lost == "transport" else "mismatch"
+            return [] if (count, digest) == (read, mine) else [gap(missing, reason, known)]
+        case ["call", dict(facts), *_]:
+            known = facts_of(facts)
+            attempt.calls[need(int, facts["i"])] = known
+            return [{"kind": "call", "call": known}]
+        case ["call_end", number, dict(facts), *_]:
+            ended = {**facts_of(facts), "kind": "call_end", "call": call(number)}
+            attempt.calls.pop(number, None)
+            return [ended]
+        case ["tool_call", number, index, str() | None as id_, str() | None as name, str(args), *more]:
+            if type(index) not in (int, str, type(None)):
+                raise ValueError("index")
+            facts = {"index": index, "id": id_, "name": name, "args": args}
+            facts["invalid"] = bool(more) and more[0] is True
+            return [{"kind": "tool_call", "call": call(number), **facts}]
+        case ["block", number, dict(block), *_]:
+            return [{"kind": "block", "call": call(number), "block": block}]
+        case ["gap", number, missing, str(reason), *_]:
+            known = None if number is None else call(number)
+            return [gap(None if missing is None else need(int, missing), reason, known)]
+        case ["attempt_end", str(outcome), bool() | None as will_retry, *_]:
+            attempt.has_ended = True
+            attempt.calls.clear()
+            return [{"kind": "attempt_end", "outcome": outcome, "will_retry": will_retry}]
+        case ["tool_end", {"out": out}, *_] if type(out) not in (str, type(None)):
+            raise ValueError("out")
+        case [str(kind), facts, *_] if kind in AROUND and AROUND[kind] in {"", *facts_of(facts)}:
+            return [{**facts_of(facts), "kind": kind}]
+        case [str(kind), *_] if kind not in FORMS | AROUND.keys():
+            return []  # of a later version
+    raise ValueError("broken")
+
+
+def gap(missing, reason, call=None):
+    return {"kind": "gap", "missing": missing, "reason": reason, "call": call}
+
+
+def entry_id(redis_id):
+    """Return an id of Redis as cursors have it; empty for what is none."""
     match = re.fullmatch("([0-9]{1,20})-([0-9]{1,20})", redis_id)
     if match is None or max(map(int, match.groups())) >= 2**64:
-        return None
+        return ""
     pairs = zip(match.groups(), (15, 10), strict=True)
     return "-".join(f"{n:0>{width}}" if len(n) <= width else f"z{n:0>20}" for n, width in pairs)
 
 
-def lost_before(first: str, n: int, cursor: str | None, begun: str | None) -> str | None:
+def place_of(cursor):
+    """Return the entry and the position of a cursor. Raise one of `BROKEN` if it is none."""
+    entries, position = re.fullmatch(r"1~[\w-]+~([\w.-]*)~([0-9]{1,9})", cursor[:129], re.ASCII).groups()
+    mine = [entry for entry in entries.split(".") if not entry.startswith(("h", "L"))] or [""]
+    if len(cursor) > 128 or not re.fullmatch("(z?[0-9]{1,20}-z?[0-9]{1,20})?", mine[0]):
+        raise ValueError("no cursor, or of another transport")
+    return mine[0], int(position) if entries.split(".")[-1] == mine[0] else 999_999_999
+
+
+def lost_before(first, n, cursor, begun):
     """Return the reason of the gap before the oldest entry; None if there is none."""
-    began = entry_id(begun or "")
-    if cursor is not None:
-        if cursor >= first:
-            return None
-        return "trimmed" if began and began <= cursor else "transport"
-    if began and began < first:
-        return "trimmed"
-    return "transport" if n else None
-
-
-FORMS = {"text", "reasoning", "check", "call", "call_end", "tool_call", "block", "gap", "attempt_end"}
-FORMS |= {*AROUND}
+    began = entry_id((begun or "")[:101])
+    is_older = "" < began <= cursor if cursor else "" < began < first
+    is_lost = cursor < first if cursor else n > 0 or is_older
+    return ("trimmed" if is_older else "transport") if is_lost else None

@@ -93,7 +93,7 @@ export class OpenCalls {
     atLeast(parts, 4);
     const index = natural(parts[2]);
     const pieces = texts(parts[3]);
-    const merged = kind === "text" && parts.length > 4 ? natural(parts[4]) : pieces.length;
+    const merged = parts.length > 4 ? natural(parts[4]) : pieces.length;
     const number = parts[5];
     const block = typeof number === "number" && Number.isSafeInteger(number) && number > 0 ? number : 0;
     const call = this.#call(parts[1]);
@@ -263,37 +263,38 @@ type Reader = (value: unknown) => unknown;
 const anything: Reader = (value) => value;
 
 // The members of each form around the calls: the event's name for it, the form's, how to read it, and what it is
-// where it is absent.
-const WHERE: readonly [string, string, Reader, unknown][] = [
+// where it is absent; without that, it must be there.
+type Member = readonly [string, string, Reader, unknown?];
+const WHERE: readonly Member[] = [
   ["node_name", "node", text, ""],
   ["path", "path", texts, []],
   ["step", "step", integer, null],
   ["task_id", "task", text, null],
   ["node_run_id", "nrun", text, null],
 ];
-const NAMED: readonly [string, string, Reader, unknown][] = [
-  ["name", "name", text, ""],
+const NAMED: readonly Member[] = [
+  ["name", "name", text],
   ["run_id", "run", text, ""],
   ["tool_call_id", "id", text, null],
 ];
-const INPUT: readonly [string, string, Reader, unknown][] = [
+const INPUT: readonly Member[] = [
   ["input", "in", text, null],
   ["truncated", "cut", truth, false],
 ];
-const OUTPUT: readonly [string, string, Reader, unknown][] = [
+const OUTPUT: readonly Member[] = [
   ["error", "error", text, null],
   ["output", "out", anything, null],
   ["truncated", "cut", truth, false],
   ["unfinished", "open", truth, false],
 ];
-const DATA: readonly [string, string, Reader, unknown][] = [
+const DATA: readonly Member[] = [
   ["data", "data", anything, null],
   ["truncated", "cut", truth, false],
 ];
-const RUN: readonly [string, string, Reader, unknown][] = [["run_id", "run", text, ""]];
-const STOPPED: readonly [string, string, Reader, unknown][] = [["interrupted", "stop", truth, false]];
-const FORWARDED: readonly [string, string, Reader, unknown][] = [["forwarded", "fwd", truth, false]];
-const COUNT: readonly [string, string, Reader, unknown][] = [["document_count", "count", integer, null]];
+const RUN: readonly Member[] = [["run_id", "run", text, ""]];
+const STOPPED: readonly Member[] = [["interrupted", "stop", truth, false]];
+const FORWARDED: readonly Member[] = [["forwarded", "fwd", truth, false]];
+const COUNT: readonly Member[] = [["document_count", "count", integer, null]];
 
 const AROUND = {
   tool: ["tool_started", [...WHERE, ...NAMED, ...INPUT]],
@@ -302,12 +303,15 @@ const AROUND = {
   retriever_end: ["retriever_ended", [...WHERE, ...NAMED, ...COUNT, ...OUTPUT]],
   node: ["node_started", [...WHERE, ...RUN]],
   node_end: ["node_ended", [...WHERE, ...RUN, ...OUTPUT, ...STOPPED, ...FORWARDED]],
-  custom: ["custom", [...WHERE, ["name", "name", text, ""], ...DATA, ...FORWARDED]],
-  graph: ["graph", [["mode", "mode", text, ""], ["path", "path", texts, []], ...DATA]],
-} as const satisfies { [kind: string]: readonly [string, readonly (readonly [string, string, Reader, unknown])[]] };
+  custom: ["custom", [...WHERE, ["name", "name", text], ...DATA, ...FORWARDED]],
+  graph: ["graph", [["mode", "mode", text], ["path", "path", texts, []], ...DATA]],
+} as const satisfies { [kind: string]: readonly [string, readonly Member[]] };
 
 function around(kind: keyof typeof AROUND, facts: Facts, place: Place): StreamEvent {
   const [type, members] = AROUND[kind];
-  const values = members.map(([name, short, read, absent]) => [name, given(read, member(facts, short), absent)]);
+  const values = members.map(([name, short, read, absent]) => {
+    const value = member(facts, short);
+    return [name, value === undefined && absent !== undefined ? absent : read(value)];
+  });
   return { ...place, type, ...Object.fromEntries(values) } as StreamEvent;
 }

@@ -33,7 +33,8 @@ const MOST_EVENTS = 100_000;
 const DEEPEST = 256;
 const FUTURE = 600_000_000; // microseconds
 const FAR_FUTURE = 86_400_000_000; // by our own clock, which may be wrong by hours
-const LATEST = 253_402_300_800_000_000; // microseconds: the year 10000
+const EARLIEST = -62_135_596_800_000_000; // microseconds: the year 1
+const LATEST = 253_402_300_800_000_000; // the year 10000
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
@@ -129,7 +130,7 @@ function encoded(part: string): string {
   let name = "";
   for (const byte of bytes) {
     const letter = String.fromCharCode(byte);
-    const stays = byte > 0x20 && byte < 0x7f && !"/%{}".includes(letter);
+    const stays = byte >= 0x20 && byte < 0x7f && !"/%{}".includes(letter);
     name += stays ? letter : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
   }
   return name;
@@ -216,7 +217,7 @@ function headerOf(facts: Facts, attempt: string): { origin: Origin; started: num
 
 /** Return a time as events have it: ISO 8601 to the microsecond, without a fraction where that is zero. */
 function timeOf(microseconds: number): string {
-  if (Math.abs(microseconds) >= LATEST) {
+  if (microseconds < EARLIEST || microseconds >= LATEST) {
     throw new Broken("a time beyond all");
   }
   const fraction = ((microseconds % 1_000_000) + 1_000_000) % 1_000_000;

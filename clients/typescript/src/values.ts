@@ -7,9 +7,9 @@ export class Broken extends Error {
 
 export type Facts = { readonly [name: string]: unknown };
 
-/** The member of an object, and nothing that it inherits. */
+/** The member of an object, and nothing that it inherits; one that is null is absent. */
 export function member(facts: Facts, name: string): unknown {
-  return Object.hasOwn(facts, name) ? facts[name] : undefined;
+  return Object.hasOwn(facts, name) ? (facts[name] ?? undefined) : undefined;
 }
 
 export function object(value: unknown): Facts {
