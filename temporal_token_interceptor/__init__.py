@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         InvalidCursor,
         ProtocolError,
         StreamNotFound,
+        SubgraphNotCompleted,
         TokensMissing,
         TokenStreamError,
         TransportUnavailable,
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.transport.memory import MemoryStreamBackend
     from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
     from temporal_token_interceptor.views.model_call import ModelCall
+    from temporal_token_interceptor.views.projection import Projection
+    from temporal_token_interceptor.views.run_scope import SubgraphRun
     from temporal_token_interceptor.views.snapshot import (
         AttemptState,
         CallText,
@@ -80,6 +83,8 @@ if TYPE_CHECKING:
         ToolCallText,
         ToolState,
     )
+    from temporal_token_interceptor.views.tool_call_stream import ToolCallStream
+    from temporal_token_interceptor.views.transformers import Transformer
     from temporal_token_interceptor.views.workflow_run import WorkflowRun
     from temporal_token_interceptor.worker.instrument import instrument, uninstrument
     from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor
@@ -111,6 +116,7 @@ __all__ += [
     "InvalidCursor",
     "ProtocolError",
     "StreamNotFound",
+    "SubgraphNotCompleted",
     "TokenStreamError",
     "TokensMissing",
     "TransportUnavailable",
@@ -171,6 +177,10 @@ __all__ += ["RedisStreamBackend"]
 _found_in("transport.redis.backend")
 __all__ += ["ModelCall"]
 _found_in("views.model_call")
+__all__ += ["Projection"]
+_found_in("views.projection")
+__all__ += ["SubgraphRun"]
+_found_in("views.run_scope")
 __all__ += [
     "AttemptState",
     "CallText",
@@ -181,6 +191,10 @@ __all__ += [
     "ToolState",
 ]
 _found_in("views.snapshot")
+__all__ += ["ToolCallStream"]
+_found_in("views.tool_call_stream")
+__all__ += ["Transformer"]
+_found_in("views.transformers")
 __all__ += ["WorkflowRun"]
 _found_in("views.workflow_run")
 __all__ += ["instrument", "uninstrument"]

@@ -93,3 +93,19 @@ class CallNotCompleted(TokenStreamError):
 
     def __str__(self) -> str:
         return f"the model's call did not complete: {self.reason}"
+
+
+class SubgraphNotCompleted(TokenStreamError):
+    """A subgraph of a run failed, or its attempt ended before it did.
+
+    Attributes:
+        reason: The exception's class name if the node that runs it failed; `unfinished` or how its attempt
+            ended, `superseded` if a newer attempt replaces it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the subgraph did not complete: {self.reason}"

@@ -5,7 +5,7 @@ A process that reads events alone loads no LangChain: each shape is imported by 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from temporal_token_interceptor.errors import ConfigurationError
@@ -196,10 +196,12 @@ class LangChainViews(WorkflowViews):
         *,
         on_retry: Literal["reset", "hold"] = "reset",
         result_type: type | None = None,
+        transformers: Sequence[Callable[[tuple[str, ...]], Any]] = (),
+        subgraphs: bool = False,
         until: Awaitable[object] | None = None,
         runs: FirstRun = "newest",
     ) -> WorkflowRun:
-        """Return a workflow as streams of its model calls, tools and updates, and its result.
+        """Return a workflow as streams of its model calls, tools, states and subgraphs, and its result.
 
         For `async with`, as LangGraph's `astream_events(version="v3")` gives a run. A call that a retry
         replaces raises `CallNotCompleted`; if it had ended already, it is marked `superseded`.
@@ -209,14 +211,23 @@ class LangChainViews(WorkflowViews):
             run_id: As for `subscribe`.
             on_retry: As for `messages`.
             result_type: What `await run.output` is to be read as, as for Temporal's workflow handle.
+            transformers: Make `StreamTransformer`s as LangGraph has them, or what has the same methods:
+                classes, or functions of a namespace. What they show is in `run.extensions`.
+            subgraphs: Whether the projections of the run itself also have what is said in subgraphs.
             until: As for `subscribe`.
             runs: As for `subscribe`.
+
+        Raises:
+            ConfigurationError: at once: an argument cannot be used.
         """
+        from temporal_token_interceptor.views.transformers import factories  # noqa: PLC0415
         from temporal_token_interceptor.views.workflow_run import WorkflowRun  # noqa: PLC0415
 
         return WorkflowRun(
             self.subscribe(workflow_id, run_id, on_retry=_of_views(on_retry), until=until, runs=runs),
             lambda: self._runs.result(workflow_id, run_id, result_type),
+            transformers=factories(transformers),
+            subgraphs=subgraphs,
         )
 
 

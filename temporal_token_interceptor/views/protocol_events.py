@@ -207,7 +207,8 @@ class _LiveCall:
         self.events = events
         self.namespace = namespace
         run = events.call.run_id or message_id(events.origin, events.call)
-        self.metadata = {**of_call(events.origin, events.call), "run_id": run}
+        place = {"run_id": run, "ordinal": events.call.ordinal}
+        self.metadata = {**of_call(events.origin, events.call), **place}
 
 
 def _started(event: Event) -> int:

@@ -90,6 +90,23 @@ async def the_run_prints_each_call_and_the_result(stage: Stage, block: Block) ->
     assert out == (f"half -- ConnectionError: not part of the answer\nIt is tea. {dict(USAGE)}\nIt is tea.\n")
 
 
+@activity.defn
+async def nested(argument: Any) -> None:
+    """A call, and one in a subgraph."""
+    inner = graph(("write", node(ScriptedChatModel.saying("tea"))))
+    await graph(("plan", node(ScriptedChatModel.saying("hm"))), ("sub", inner)).ainvoke(QUESTION)
+
+
+@play(PAGE, "    async for name, item in run.interleave(")
+async def a_run_prints_what_is_said_in_subgraphs(stage: Stage, block: Block) -> None:
+    """The calls of both graphs, in their order."""
+    known, workflow_id = await names(stage), unique("page")
+    queue = await stage.exits.enter_async_context(streaming_worker(stage.client, known["backend"], [nested]))
+    await stage.client.start_workflow(RunActivity.run, args=["nested"], id=workflow_id, task_queue=queue)
+
+    assert (await printed(block, {**known, "workflow_id": workflow_id}))[0] == "plan hm\nsub write tea\n"
+
+
 @play(PAGE, "async for event in TokenSubscriber(client, backend).events_v2")
 async def events_print_what_is_said_and_what_is_taken_back(stage: Stage, block: Block) -> None:
     """The half sentence, that its call failed, and the answer."""

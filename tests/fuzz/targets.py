@@ -348,5 +348,5 @@ class Fuzz:
 
         async with WorkflowRun(source(), nothing) as run:
             with suppress(TokensMissing, WorkflowNotCompleted):
-                async for _ in run.lifecycle:
+                async for _ in run.temporal:
                     pass

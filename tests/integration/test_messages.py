@@ -367,7 +367,7 @@ async def test_a_run_streams_calls_and_tools_and_has_the_result(client, backend)
     assert [text for text, _, call in texts if not call.superseded] == ["", "It is tea."]
     assert [call.origin.attempt for _, _, call in texts] == [1, 1, 2, 2]
     assert [[one["name"] for one in calls] for _, calls, _ in texts] == [["search"], [], ["search"], []]
-    assert [type(tool).__name__ for tool in tools] == ["ToolStarted", "ToolEnded"] * 2
+    assert [(tool.tool_name, tool.completed, tool.error) for tool in tools] == [("search", True, None)] * 2
     assert result == "It is tea."
 
 

@@ -53,6 +53,7 @@ from temporal_token_interceptor import (
     Origin,
     Outcome,
     PositionStore,
+    Projection,
     ProtocolError,
     ReaderStatistics,
     ReasoningEvent,
@@ -67,6 +68,8 @@ from temporal_token_interceptor import (
     StreamFailed,
     StreamKey,
     StreamNotFound,
+    SubgraphNotCompleted,
+    SubgraphRun,
     TextTransform,
     TokenCapturingHandler,
     TokenEvent,
@@ -78,10 +81,12 @@ from temporal_token_interceptor import (
     TokenStreamingPlugin,
     TokenSubscriber,
     ToolCallChunk,
+    ToolCallStream,
     ToolCallText,
     ToolEnded,
     ToolStarted,
     ToolState,
+    Transformer,
     TransportUnavailable,
     WorkflowNotCompleted,
     WorkflowRun,
@@ -335,16 +340,50 @@ async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
                 assert_type(call.origin, Origin)
                 async for text in call.text:
                     assert_type(text, str)
-            async for tool in run.tool_calls:
-                assert_type(tool, ToolStarted | ToolEnded)
-            async for update in run.updates:
-                assert_type(update, NodeEnded | GraphEvent)
+            await read_projections(run)
     except WorkflowNotCompleted as ended:
         assert_type(ended.status, str)
     except TokensMissing as missing:
         assert_type(missing.reasons, tuple[str, ...])
-    except CallNotCompleted as broken:
+    except (CallNotCompleted, SubgraphNotCompleted) as broken:
         assert_type(broken.reason, str)
+
+
+async def read_projections(run: WorkflowRun) -> None:
+    async for tool in run.tool_calls:
+        assert_type(tool, ToolCallStream)
+    async for update in run.updates:
+        assert_type(update, dict[str, Any])
+    async for subgraph in run.subgraphs:
+        assert_type(subgraph, SubgraphRun)
+        async for inner in subgraph.messages:
+            assert_type(inner, ModelCall)
+    async for name, _ in run.interleave("messages", "temporal"):
+        assert_type(name, str)
+    one, _ = run.custom.tee(2)
+    assert_type(one, Projection[Any])
+
+
+class Counting:
+    """A transformer that shows how many events it got."""
+
+    def __init__(self, scope: tuple[str, ...]) -> None:
+        self.count = 0
+
+    def init(self) -> dict[str, Any]:
+        return {"counting": self}
+
+    def process(self, event: Any) -> bool:
+        self.count += 1
+        return True
+
+
+counting: Transformer = Counting(())
+
+
+def read_with_transformers(subscriber: TokenSubscriber) -> None:
+    subscriber.run("workflow", transformers=[Counting], subgraphs=True)
+    subscriber.run("workflow", transformers=[Counting(())])  # type: ignore[list-item]
 
 
 def show(event: Event) -> str | int | None:  # noqa: C901, PLR0912 - one case a kind

@@ -27,6 +27,7 @@ from temporal_token_interceptor.events import (
     Gap,
     GraphEvent,
     NodeEnded,
+    NodeStarted,
     RunContinued,
     StreamEnded,
     TokenEvent,
@@ -76,8 +77,8 @@ async def no_result() -> None:
     raise AssertionError("nobody asked for it")
 
 
-def a_run(*events: Event | Exception) -> WorkflowRun:
-    return WorkflowRun(Source(*events)(), no_result)
+def a_run(*events: Event | Exception, **options: Any) -> WorkflowRun:
+    return WorkflowRun(Source(*events)(), no_result, **options)
 
 
 # ------------------------------------------------------------------ calls
@@ -142,7 +143,7 @@ async def test_a_call_has_its_place_and_its_blocks():
         CallEnded(call=call, origin=FIRST),
     ]
 
-    async with a_run(*events, DONE) as run:
+    async with a_run(*events, DONE, subgraphs=True) as run:
         (one,) = [call async for call in run.messages]
         output = await one.output
 
@@ -229,17 +230,39 @@ async def test_a_call_that_nobody_ended_ends_with_the_stream():
 
 
 async def test_everything_else_has_a_stream_of_its_own():
-    tools = (ToolStarted(name="find", origin=FIRST), ToolEnded(name="find", origin=FIRST))
-    custom = (CustomEvent(name="progress", data=1, origin=FIRST), GraphEvent(mode="custom", origin=FIRST))
-    updates = (NodeEnded(origin=FIRST), GraphEvent(mode="updates", origin=FIRST))
+    """By LangGraph's names and shapes; and `temporal`, which LangGraph has no name for."""
+    facts: dict[str, Any] = {"name": "find", "run_id": "r", "origin": FIRST}
+    tools = (ToolStarted(**facts), ToolEnded(**facts, output="found"))
+    custom = (CustomEvent(name="progress", data=1, origin=FIRST), a_mode("custom", 2))
+    updates = (NodeEnded(node_name="n", output=1, origin=FIRST), a_mode("updates", {"n": 2}))
+    states = [a_mode(mode, {"is": mode}) for mode in ("values", "tasks", "checkpoints", "debug")]
     life = (AttemptStarted(origin=FIRST), RunContinued(run_id="next"))
+    inner = NodeStarted(node_name="m", path=("sub",), origin=FIRST)
 
-    async with a_run(*life, *tools, *custom, *updates, GraphEvent(mode="values", origin=FIRST), DONE) as run:
-        got = await asyncio.gather(
-            *(_all(items) for items in (run.lifecycle, run.tool_calls, run.custom, run.updates, run.messages))
+    async with a_run(*life, *tools, *custom, *updates, *states, inner, DONE) as run:
+        names = [*run.extensions]
+        got = dict(
+            zip(names, await asyncio.gather(*(_all(run.extensions[name]) for name in names)), strict=True)
         )
 
-    assert got == [[*life, DONE], list(tools), list(custom), list(updates), []]
+    [tool], [subgraph] = got.pop("tool_calls"), got.pop("subgraphs")
+    assert (tool.tool_name, tool.output, tool.error, tool.completed) == ("find", "found", None, True)
+    assert (subgraph.path, subgraph.graph_name, subgraph.status) == (("sub",), "sub", "failed")
+    assert got == {
+        "temporal": [*life, DONE],
+        "custom": [{"name": "progress", "payload": 1}, 2],
+        "updates": [{"n": 1}, {"n": 2}],
+        "messages": [],
+        "lifecycle": [
+            {"event": "started", "namespace": ["sub"], "graph_name": "sub"},
+            {"event": "failed", "namespace": ["sub"], "error": "unfinished"},
+        ],
+        **{mode: [{"is": mode}] for mode in ("values", "tasks", "checkpoints", "debug")},
+    }
+
+
+def a_mode(mode: str, data: Any) -> GraphEvent:
+    return GraphEvent(mode=mode, data=data, origin=FIRST)
 
 
 async def _until_error(items: Any) -> tuple[list[Any], Exception | None]:
@@ -261,7 +284,7 @@ async def test_the_streams_may_be_read_one_after_another():
     custom = CustomEvent(name="progress", origin=FIRST)
     async with a_run(custom, a_token("a"), an_end(), DONE) as run:
         assert [await call.text async for call in run.messages] == ["a"]
-        assert await _all(run.custom) == [custom]
+        assert await _all(run.custom) == [{"name": "progress", "payload": None}]
 
 
 async def test_what_nobody_reads_is_bounded_and_reported():
@@ -272,13 +295,13 @@ async def test_what_nobody_reads_is_bounded_and_reported():
         with pytest.raises(TokensMissing, match="overflow"):
             await anext(run.custom)
 
-        assert await _all(run.custom) == events[500:]
+        assert [item["name"] for item in await _all(run.custom)] == [f"{n}" for n in range(500, 1_500)]
 
 
-async def test_the_lifecycle_tells_an_end_and_does_not_raise_it():
+async def test_an_end_is_reported_by_temporal_and_raised_by_the_others():
     end = StreamEnded(status="failed")
     async with a_run(end) as run:
-        assert await _all(run.lifecycle) == [end]
+        assert await _all(run.temporal) == [end]
         for items in (run.messages, run.tool_calls, run.custom, run.updates):
             with pytest.raises(WorkflowNotCompleted):
                 await _all(items)
@@ -304,7 +327,7 @@ async def test_nothing_is_read_before_it_is_asked_for_nor_far_ahead():
 async def test_an_error_of_the_subscription_reaches_every_reader():
     async with a_run(a_token("a"), TransportUnavailable("Redis is away")) as run:
         call = await anext(run.messages)
-        for reading in (call.output, anext(run.messages), anext(run.custom), anext(run.lifecycle)):
+        for reading in (call.output, anext(run.messages), anext(run.custom), anext(run.temporal)):
             with pytest.raises(TransportUnavailable):
                 await reading
 
@@ -357,7 +380,7 @@ async def test_a_reader_hears_that_the_run_was_left_also_if_leaving_was_cut_shor
 
     async def leave() -> None:
         async with run:
-            await anext(run.lifecycle)
+            await anext(run.temporal)
 
     run = WorkflowRun(events(), no_result)
     owner = asyncio.create_task(leave())
@@ -407,4 +430,4 @@ async def test_a_run_keeps_no_call_that_its_reader_has_let_go():
         del call
         gc.collect()
 
-        assert [len(calls) for calls in run._reported[-1].values()] == [0]
+        assert [len(calls) for calls in run._shared.reported[-1].values()] == [0]
