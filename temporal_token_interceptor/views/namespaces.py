@@ -17,7 +17,8 @@ Namespace = tuple[str, ...]
 @dataclass(frozen=True, slots=True)
 class _Node:
     name: str
-    level: str  # of the namespace of what runs in it
+    namespace: Namespace
+    level: str  # of the namespace of what runs in it, behind its own
     around: str | None  # the run of the node around it
     attempt_id: str
 
@@ -31,7 +32,9 @@ class Namespaces:
     def begin(self, event: NodeStarted) -> None:
         """Remember a node until its end."""
         level = f"{event.node_name}:{event.task_id}" if event.task_id else event.node_name
-        self._nodes[event.run_id] = _Node(event.node_name, level, event.node_run_id, event.origin.attempt_id)
+        namespace, around = self.of(event), event.node_run_id
+        attempt_id = event.origin.attempt_id
+        self._nodes[event.run_id] = _Node(event.node_name, namespace, level, around, attempt_id)
 
     def end(self, event: NodeEnded) -> None:
         """Forget a node: what it contained has ended, too."""
@@ -46,8 +49,10 @@ class Namespaces:
         """Return the namespace of the graph that something happens in; `()` in the outermost graph."""
         if not placed.path:
             return ()
-        is_node = isinstance(placed, NodeStarted | NodeEnded)
+        if isinstance(placed, NodeEnded) and (node := self._nodes.get(placed.run_id)) is not None:
+            return node.namespace
         around = self._around(placed.node_run_id)
+        is_node = isinstance(placed, NodeStarted | NodeEnded)
         known = around if is_node else around[:-1]  # the last is the node that it happens in
         levels = [
             known[place].level if place < len(known) and known[place].name == name else name

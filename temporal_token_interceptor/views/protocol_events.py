@@ -57,7 +57,6 @@ class ProtocolEvents:
         self._live: dict[tuple[str, int], _LiveCall] = {}
         self._namespaces = Namespaces()
         self._subgraphs = Subgraphs()
-        self._says_updates: set[str] = set()  # ids of attempts whose graph sends its own updates
         self._made: list[ProtocolEvent] = []
         self._time = 0
         self._origins: dict[str, dict[str, Any]] = {}
@@ -131,13 +130,11 @@ class ProtocolEvents:
         within = (*namespace, f"{event.node_name}:{event.task_id}" if event.task_id else event.node_name)
         self._lifecycle(self._subgraphs.end(event, within))
         self._namespaces.end(event)
-        if event.output is not None and event.origin.attempt_id not in self._says_updates:
+        if event.output is not None and not event.forwarded:
             self._add("updates", namespace, {event.node_name: event.output}, event.origin)
 
     def _graph(self, event: GraphEvent) -> None:
         self._lifecycle(self._subgraphs.see(event, event.path, None))
-        if event.mode == "updates":
-            self._says_updates.add(event.origin.attempt_id)
         self._add(event.mode, event.path, event.data, event.origin)
 
     def _life(self, event: AttemptStarted | AttemptEnded | Gap | RunContinued | StreamEnded) -> None:
@@ -165,7 +162,6 @@ class ProtocolEvents:
 
     def _forget(self, attempt: Origin) -> None:
         self._namespaces.forget(attempt)
-        self._says_updates.discard(attempt.attempt_id)
         self._origins.pop(attempt.attempt_id, None)
 
     # ------------------------------------------------------------------ the envelope

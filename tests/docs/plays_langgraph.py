@@ -18,6 +18,7 @@ from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import RunActivity
 
 PAGE = "docs/langgraph.md"
+RUN = "async with TokenSubscriber(client, backend).run(workflow_id) as run:\n"
 
 
 @activity.defn
@@ -82,7 +83,7 @@ async def protocol_events_print_what_the_model_says(stage: Stage, block: Block) 
     assert (await printed(block, await names(stage)))[0] == "halfIt is tea."
 
 
-@play(PAGE, "async with TokenSubscriber(client, backend).run(workflow_id) as run:")
+@play(PAGE, f"{RUN}    async for call in")
 async def the_run_prints_each_call_and_the_result(stage: Stage, block: Block) -> None:
     """The half sentence is marked as such; then the answer, its usage, and the workflow's result."""
     out, _ = await printed(block, await names(stage))
@@ -97,7 +98,7 @@ async def nested(argument: Any) -> None:
     await graph(("plan", node(ScriptedChatModel.saying("hm"))), ("sub", inner)).ainvoke(QUESTION)
 
 
-@play(PAGE, "    async for name, item in run.interleave(")
+@play(PAGE, f"{RUN}    async for name, item in")
 async def a_run_prints_what_is_said_in_subgraphs(stage: Stage, block: Block) -> None:
     """The calls of both graphs, in their order."""
     known, workflow_id = await names(stage), unique("page")

@@ -317,11 +317,11 @@ def test_stream_modes_and_custom_events_are_what_the_graph_says():
 
 def test_what_a_node_returns_is_an_update_unless_its_graph_sends_its_own():
     node = a_node("agent", "1")
-    ended = its_end(node, output={"n": 1})
     own = GraphEvent(mode="updates", data={"agent": {"n": 1}}, origin=FIRST)
 
-    assert told(node, ended) == [("updates", [], {"agent": {"n": 1}})]
-    assert [method for method, _, _ in told(own, node, ended)] == ["updates"]
+    update = ("updates", [], {"agent": {"n": 1}})
+    assert told(node, its_end(node, output={"n": 1})) == [update]
+    assert told(node, its_end(node, output={"n": 1}, forwarded=True), own) == [update]
 
 
 def test_what_langgraph_has_no_method_for_is_ours():
