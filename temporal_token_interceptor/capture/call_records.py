@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
+from temporal_token_interceptor.capture.block_facts import (
+    TEXTS,
+    ServerTools,
+    facts_block,
+    facts_of,
+    in_stream,
+    new_facts,
+)
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.message_parts import (
     TOOL_CALLS,
@@ -51,7 +59,7 @@ class LiveCall:
         self.thought = SentText(outlet, call, "reasoning")
         self.tool_calls = 0  # of those without an index
         self.tool_parts = 0  # all of them, fragments too
-        self.server_tools = 0  # fragments that were left out: the message has them whole
+        self.server_tools = ServerTools()
         self.blocks = 0
         self.usage = StreamUsage()
         self.streamed = False
@@ -93,34 +101,40 @@ class CallRecords:
         if not live.tool_parts:
             for tool_call in tool_calls_of(message):
                 self.put_block(live, tool_call)
-        if live.parts is None and not (live.thought.count and live.blocks and not live.server_tools):
-            had_blocks = bool(live.blocks)
-            for block in blocks_of(message):
-                self.complete_block(live, block, had_blocks=had_blocks)
+        if live.parts is None:
+            self._complete_blocks(live, blocks_of(message))
 
-    def complete_block(self, live: LiveCall, block: Mapping[str, Any], *, had_blocks: bool) -> None:
-        kind = block["type"]
-        if kind == "text" or kind in TOOL_CALLS:
-            return
-        if kind == "reasoning":
-            if not live.thought.count:
-                self.put_thought(live, block)
-        elif kind == "server_tool_call":
-            if live.server_tools:
+    def _complete_blocks(self, live: LiveCall, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Send the blocks that were not streamed, and what those of text and reasoning say beside it."""
+        had_blocks, had_thought = bool(live.blocks), live.thought.first is not None
+        for block in blocks:
+            kind = block["type"]
+            if kind == "text" or kind in TOOL_CALLS:
+                continue
+            if kind == "server_tool_call" and live.server_tools.is_open:
+                is_sent = block.get("id") in live.server_tools.sent
+            else:
+                is_sent = had_thought if kind == "reasoning" else had_blocks
+            if not is_sent:
                 self.put_block(live, block)
-        elif not had_blocks:
-            self.put_block(live, block)
+        self._complete_facts(live, live.sent, blocks)
+        if had_thought:
+            self._complete_facts(live, live.thought, blocks)
 
-    def put_thought(self, live: LiveCall, block: Mapping[str, Any], key: object = NEW_BLOCK) -> None:
-        """Put a whole block of reasoning; one without text as a block, with its id or what is encrypted."""
-        if block.get("reasoning"):
-            self.put_block(live, block, key)
-        elif self._takes_reasoning and self._takes_blocks:
-            self.put_other(live, block)
+    def _complete_facts(self, live: LiveCall, text: SentText, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Send what the message alone says of its texts, such as the sources of an answer of Gemini's."""
+        found = [facts_of(block) for block in blocks if block["type"] == text.kind]
+        first = text.first or 0
+        if len(found) == text.last - first + 1:
+            for number, facts in enumerate(found, first):
+                known = text.facts.get(number, {})
+                self._put_facts(live, text, number, {n: facts[n] for n in facts.keys() - known.keys()})
 
     def put_message(self, live: LiveCall, message: BaseMessage) -> None:
         """Put everything that a message, or a chunk of one, holds."""
         if (plain_ones := plain_blocks(message)) is not None:
+            if plain_ones and live.server_tools.is_open:
+                self._put_server_tools(live)
             for block in plain_ones:
                 self.put_block(live, block, block_key(message, block))
             return
@@ -129,32 +143,58 @@ class CallRecords:
         if text != message.text:
             # Not every provider's blocks are translated; `.text` is what users compare with.
             self.put_text(live, "text", message.text, block_key(message, {}))
-            blocks = [block for block in blocks if block["type"] != "text"]
+            blocks = [{**block, "text": ""} if block["type"] == "text" else block for block in blocks]
         if tool_calls := tool_calls_of(message):
             blocks = [block for block in blocks if block["type"] not in TOOL_CALLS]
-        is_whole = not isinstance(message, AIMessageChunk)
         for block in (*blocks, *tool_calls):
-            put = self.put_thought if is_whole and block["type"] == "reasoning" else self.put_block
-            put(live, block, block_key(message, block))
+            if isinstance(message, AIMessageChunk):
+                self._put_piece(live, message, block)
+            else:
+                self.put_block(live, block, block_key(message, block))
+
+    def _put_piece(self, live: LiveCall, message: AIMessageChunk, block: Mapping[str, Any]) -> None:
+        if block["type"] == "server_tool_call_chunk":
+            for call in live.server_tools.add(message, block):
+                self.put_other(live, call)
+            return
+        if live.server_tools.is_open:
+            self._put_server_tools(live)
+        self.put_block(live, in_stream(message, block), block_key(message, block))
 
     def put_block(self, live: LiveCall, block: Mapping[str, Any], key: object = NEW_BLOCK) -> None:
         kind = block["type"]
-        if kind == "text":
-            self.put_text(live, "text", block.get("text") or "", key)
-            if block.get("annotations") and self._takes_blocks:
-                self.put_other(live, {**block, "text": ""})
-        elif kind == "reasoning":
-            self.put_text(live, "reasoning", block.get("reasoning") or "", key)
+        if kind in TEXTS:
+            text = block.get(kind) or ""
+            self.put_text(live, kind, text, key)
+            if facts := facts_of(block):
+                sent = live.sent if kind == "text" else live.thought
+                if not text:
+                    sent.turn_to(key)
+                self._put_facts(live, sent, sent.block, facts)
         elif kind in TOOL_CALLS:
             self.put_tool_call(live, block)
-        elif self._takes_blocks:
+        else:
             self.put_other(live, block)
 
     def put_other(self, live: LiveCall, block: Mapping[str, Any]) -> None:
-        if block["type"] == "server_tool_call_chunk":
-            live.server_tools += 1
-            return
+        """Put a block that is neither text nor a tool call."""
         live.blocks += 1
+        if self._takes_blocks:
+            self._put_content(live, block)
+
+    def _put_facts(self, live: LiveCall, text: SentText, number: int, facts: dict[str, Any]) -> None:
+        """Put what a block of text or reasoning says beside it."""
+        takes_text = self.takes_text if text.kind == "text" else self._takes_reasoning
+        if takes_text and self._takes_blocks:
+            new = new_facts(facts, text.facts.setdefault(number, {}))
+            if new:
+                self._put_content(live, facts_block(text.kind, number, new))
+
+    def _put_server_tools(self, live: LiveCall) -> None:
+        for call in live.server_tools.take():
+            self.put_other(live, call)
+
+    def _put_content(self, live: LiveCall, block: Mapping[str, Any]) -> None:
         sent = block_of(block, with_media=self._with_media)
         self._put_or_gap(live, None if sent is None else ContentBlock(block=sent, call=live.call))
 

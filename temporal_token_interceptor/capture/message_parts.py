@@ -66,14 +66,32 @@ def block_key(message: BaseMessage, block: Mapping[str, Any]) -> object:
     """Return what distinguishes a block from its neighbours, as LangChain merges them.
 
     Chunks of plain text are one block, and so is what a provider adds beside the content. In a list, blocks
-    are merged by their `index`; one without, and each of a whole message, is a block of its own.
+    are merged by their `index`, a number or one of LangChain's names; one without, and each of a whole
+    message, is a block of its own.
     """
     if isinstance(message.content, str):
         return None
     index = block.get("index") if isinstance(message, AIMessageChunk) else None
-    if isinstance(index, int | str):
+    if isinstance(index, int):
         return index
+    if isinstance(index, str) and index.startswith("lc_"):
+        return _number_in(index)
     return None if message.additional_kwargs and block.get("type") == "reasoning" else NEW_BLOCK
+
+
+def _number_in(name: str) -> int | str:
+    """Return the number that the name has been made of; the name, if of none.
+
+    OpenAI's translator names the blocks that it has to read, not those that come here as they are.
+    """
+    kind, _, number = name.removeprefix("lc_").partition("_")
+    try:
+        if kind == "txt":
+            return int(number)
+        item, _, part = bytes.fromhex(number if kind == "rs" else "").decode().partition("_")
+        return int(item) if part == "0" else name  # what is said of all parts has none
+    except ValueError:
+        return name
 
 
 _PLAIN_MEMBERS = frozenset({"type", "text", "reasoning", "index", "id"})

@@ -183,6 +183,8 @@ class Observer(RetrieverObserver):
                 self._records.put_tool_call(live, {**part, "index": index})
             case "content-block-delta", {"type": "tool-call-delta"} if index in live.parts:
                 self._records.put_tool_call(live, {**part, "index": index})
+            case "content-block-finish", {"type": "text" | "reasoning" as kind} if index in live.parts:
+                self._records.put_block(live, {**part, kind: ""}, index)  # what it says beside its text
             case "content-block-finish", {"type": _} if index not in live.parts:
                 self._records.put_block(live, part, index)
 

@@ -41,7 +41,10 @@ class SentText:
         outlet: Where it goes.
         call: The call.
         kind: Answer or reasoning.
-        block: The number of the newest block.
+        block: The number of the block that is written: 0 of plain text, from 1 on of those in a list.
+        first: The number of the first one; None before it has begun.
+        last: The number of the newest.
+        facts: By block, what was sent of it beside its text: names, and ids with their value.
         run: The newest pieces; closed, if the next one cannot be added to it.
         length: Of the text that was hashed.
         digest: Its hash.
@@ -52,13 +55,17 @@ class SentText:
     call: Call
     kind: TextKind = "text"
     block: int = 0
+    first: int | None = None
+    last: int = 0
+    facts: dict[int, dict[str, object]] = field(default_factory=dict)
     run: OpenRun = field(init=False)
     length: int = 0
     digest: int = 0
     is_over: bool = False
     _seen: int = 0  # so many pieces of the run were hashed, or are about to be
     _unhashed: list[str] = field(default_factory=list)
-    _key: object = SAME_BLOCK
+    _key: object = None
+    _numbers: dict[object, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin with no piece."""
@@ -78,10 +85,7 @@ class SentText:
         """
         if self.is_over:
             return
-        if key is not SAME_BLOCK:
-            if self._key is not SAME_BLOCK and (key is NEW_BLOCK or key != self._key):
-                self.block += 1
-            self._key = key
+        self.turn_to(key)
         self._see()
         if len(self._unhashed) >= _HASHED_TOGETHER:
             self.take_hash()
@@ -93,6 +97,20 @@ class SentText:
             self._seen = 0
             # Held or dropped: it is in no run of the buffer.
             self.run = run or OpenRun(self.kind, self.call, index, [text], 0, _NO_LOCK, is_closed=True)
+
+    def turn_to(self, key: object) -> None:
+        """Begin the block of a key; go on with it, if it has begun."""
+        if key is NEW_BLOCK or (key is not SAME_BLOCK and key != self._key):
+            known = self._numbers.get(key)
+            if known is None:
+                known = self.last = self.last + 1
+                if key is not None and key is not NEW_BLOCK:
+                    self._numbers[key] = known
+            self.block = known
+        if key is not SAME_BLOCK:
+            self._key = key
+        if self.first is None:
+            self.first = self.block
 
     def add_late(self) -> None:
         """Send what was added to the run after it was closed."""

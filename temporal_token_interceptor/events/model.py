@@ -24,7 +24,8 @@ class TokenEvent(AttemptEvent):
             event of `TokenCapturingHandler`.
         attempt: The activity attempt, from 1.
         call: The call that the text belongs to.
-        block: Which text block of its message the text belongs to, from 0. Most messages have one.
+        block: Which text block of its message the text belongs to: 0 where the content is a string, as in
+            most; the blocks of a list are counted from 1.
     """
 
     token: str
@@ -55,7 +56,8 @@ class ReasoningEvent(AttemptEvent):
         token: The text.
         index: Its position among the reasoning chunks of its call, from 0.
         call: The model call.
-        block: Which reasoning block of its message the text belongs to, from 0.
+        block: Which reasoning block of its message the text belongs to: 0 for reasoning beside the content;
+            the blocks of a list are counted from 1.
     """
 
     token: str
@@ -91,8 +93,10 @@ class ContentBlock(AttemptEvent):
     """A block of an answer that is neither text, reasoning nor a tool call, as LangChain's v1 block.
 
     Images, audio, video and files come as references: type, `mime_type`, `id`, `url`, and `size` in bytes in
-    place of the bytes, which are sent only if the worker is configured so (`capture={"media"}`). Annotations
-    of a text come as a text block that has no text.
+    place of the bytes, which are sent only if the worker is configured so (`capture={"media"}`).
+
+    What a text or reasoning says beside its text (annotations, a signature, an id, a phase) comes as a block
+    of the same type that has no text. Its `index` is the `block` of the text that it belongs to.
 
     Attributes:
         block: The block.

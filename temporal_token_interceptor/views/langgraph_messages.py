@@ -80,15 +80,16 @@ class Chunks:
         said: list[Message] = []
         match event:
             case TokenEvent(token=text, block=block):
-                # As LangChain merges chunks: texts are one block, blocks differ by their index.
-                later = [{"type": "text", "text": text, "index": f"lc_text_{block}"}]
-                said = self._chunk(event, content=later if block else text)
-            case ReasoningEvent(token=text):
-                said = self._reasoning(event, text)
+                # As LangChain merges chunks: plain text is one block, those of a list differ by their index.
+                in_list = [{"type": "text", "text": text, "index": _index("text", block)}]
+                said = self._chunk(event, content=in_list if block else text)
+            case ReasoningEvent(token=text, block=block):
+                index = _index("reasoning", block)
+                said = self._chunk(event, content=[{"type": "reasoning", "reasoning": text, "index": index}])
             case ToolCallChunk():
                 said = self._tool_call(event)
-            case ContentBlock(block=block):
-                said = self._chunk(event, content=[dict(block)])
+            case ContentBlock():
+                said = self._chunk(event, content=[self._block(event)])
             case CallEnded():
                 said = self._last(event)
             case AttemptStarted():
@@ -141,7 +142,6 @@ class Chunks:
         if not self._shows(event.call):
             return []
         drawn = self._drawn(event.origin, event.call)
-        drawn.reasoning_from = None
         return [(AIMessageChunk(id=drawn.id, **content), {**drawn.metadata, "cursor": event.cursor})]
 
     def _tool_call(self, event: ToolCallChunk) -> list[Message]:
@@ -157,21 +157,16 @@ class Chunks:
         numbers = self._drawn(event.origin, event.call).tool_indexes
         return numbers.setdefault(event.index, _TEXT_INDEXES + len(numbers))
 
-    def _reasoning(self, event: ReasoningEvent, text: str) -> list[Message]:
-        """Return a block that LangChain merges with its neighbours, and with no other.
-
-        The index begins as LangChain's own do where no provider gave one.
-        """
-        if not self._shows(event.call):
-            return []
-        drawn = self._drawn(event.origin, event.call)
-        if drawn.reasoning_from is None or event.block != drawn.reasoning_block:
-            drawn.reasoning_from = event.index
-        start = drawn.reasoning_from
-        block = {"type": "reasoning", "reasoning": text, "index": f"lc_reasoning_{start}"}
-        said = self._chunk(event, content=[block])
-        drawn.reasoning_from, drawn.reasoning_block = start, event.block
-        return said
+    def _block(self, event: ContentBlock) -> dict[str, Any]:
+        """Return a block; what one says beside its text has the index of that, and so is merged with it."""
+        block = dict(event.block)
+        kind, number = block.get("type"), block.get("index")
+        if kind in ("text", "reasoning") and not block.get(kind) and type(number) is int:
+            if kind == "text" and not number:
+                del block["index"]  # of plain text, which has none
+            else:
+                block["index"] = _index(kind, number)
+        return block
 
     def _last(self, event: CallEnded) -> list[Message]:
         """Close a message; one that broke off without `last`, which says that its tool calls are whole.
@@ -252,7 +247,10 @@ class _Drawn:
 
     def __init__(self, origin: Origin, call: Call) -> None:
         self.id = message_id(origin, call)
-        self.reasoning_from: int | None = None  # the index of the first piece of the block that is open
-        self.reasoning_block = 0
         self.tool_indexes: dict[str, int] = {}  # of tool calls whose index is a text
         self.metadata = of_call(origin, call)
+
+
+def _index(kind: str, number: int) -> str:
+    """Return an index by which LangChain merges the pieces of a block, as it makes them itself."""
+    return f"lc_{kind}_{number}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from temporal_token_interceptor.events import (
@@ -59,10 +60,10 @@ class MessageEvents:
         self._made: list[MessageEvent] = []
         self._blocks = 0
         self._missing: Gap | None = None
-        self._kind = ""  # of the run of text that is open: it has the last number
-        self._block = 0  # of its kind
-        self._annotations: list[Any] = []  # of the text that is open
-        self._text: list[str] = []
+        self._open_text: _Text | None = None
+        self._texts: dict[tuple[str, int], _Text] = {}  # by kind, and number among those of it
+        # By their type and the provider's index, by which the pieces of one belong together.
+        self._others: dict[tuple[str, int | str] | None, tuple[int, dict[str, Any]]] = {}
         self._tool_calls = ToolCalls()
         self._tool_call_numbers: list[int] = []  # of their blocks, in the same order
 
@@ -113,12 +114,18 @@ class MessageEvents:
         return made
 
     def _add_text(self, kind: TextKind, text: str, block: int) -> None:
-        if (kind, block) != (self._kind, self._block):
+        of = self._turn_to(kind, block)
+        of.pieces.append(text)
+        self._part("delta", of.place, delta={"type": f"{kind}-delta", kind: text})
+
+    def _turn_to(self, kind: str, block: int) -> _Text:
+        of = self._texts.get((kind, block))
+        if of is None or of is not self._open_text:
             self._close_text()
-            self._kind, self._block = kind, block
-            self._open({"type": kind, kind: ""})
-        self._text.append(text)
-        self._part("delta", self._blocks - 1, delta={"type": f"{kind}-delta", kind: text})
+        if of is None:
+            of = self._texts[kind, block] = _Text(kind, self._open({"type": kind, kind: ""}))
+        self._open_text = of
+        return of
 
     def _add_tool_call(self, chunk: ToolCallChunk) -> None:
         self._close_text()
@@ -130,18 +137,27 @@ class MessageEvents:
         self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})
 
     def _add_block(self, block: Mapping[str, Any]) -> None:
-        annotations = block.get("annotations")
-        if (
-            self._kind == block.get("type") == "text"
-            and not block.get("text")
-            and isinstance(annotations, list)
-        ):
-            self._annotations += annotations
+        kind, index = str(block.get("type")), block.get("index")
+        if kind in ("text", "reasoning") and not block.get(kind) and type(index) is int:
+            self._add_facts(kind, index, block)
             return
         self._close_text()
-        number = self._open(block)
-        known = block.get("type") in _FINAL
-        self._part("finish", number, content=block if known else {"type": "non_standard", "value": block})
+        place = (kind, index) if isinstance(index, int | str) else None
+        number, content = self._others.get(place, (0, {}))
+        if not content or not _is_same(content, block):
+            number, content = self._open(block), {}
+        content = _merged(content, block)
+        if place is not None:
+            self._others[place] = number, content
+        final = content if kind in _FINAL else {"type": "non_standard", "value": content}
+        self._part("finish", number, content=final)
+
+    def _add_facts(self, kind: str, block: int, said: Mapping[str, Any]) -> None:
+        """Add what a text says beside itself; a text that is finished already is finished again."""
+        of = self._texts.get((kind, block)) or self._turn_to(kind, block)
+        of.facts = _merged(of.facts, {name: said[name] for name in said.keys() - {"type", kind, "index"}})
+        if of is not self._open_text:
+            self._finish_text(of)
 
     def _open(self, content: Mapping[str, Any]) -> int:
         number, self._blocks = self._blocks, self._blocks + 1
@@ -149,12 +165,12 @@ class MessageEvents:
         return number
 
     def _close_text(self) -> None:
-        if self._kind:
-            content: dict[str, Any] = {"type": self._kind, self._kind: "".join(self._text)}
-            if self._annotations:
-                content["annotations"] = self._annotations
-            self._part("finish", self._blocks - 1, content=content)
-            self._kind, self._text, self._annotations = "", [], []
+        if self._open_text is not None:
+            of, self._open_text = self._open_text, None
+            self._finish_text(of)
+
+    def _finish_text(self, of: _Text) -> None:
+        self._part("finish", of.place, content={"type": of.kind, of.kind: "".join(of.pieces), **of.facts})
 
     def _part(self, what: str, number: int, **facts: Any) -> None:
         self._made.append({"event": f"content-block-{what}", "index": number, **facts})
@@ -174,6 +190,41 @@ def failure(code: str, message: str) -> MessageEvent:
         message: The exception's class, the reason of a gap, or the code again.
     """
     return {"event": "error", "message": message, "code": code}
+
+
+@dataclass(slots=True)
+class _Text:
+    """A block of text: its number, its text, and what it says beside it."""
+
+    kind: str
+    place: int
+    pieces: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def _merged(block: Mapping[str, Any], more: Mapping[str, Any], *, depth: int = 2) -> dict[str, Any]:
+    """Return a block with what comes later of it: texts joined, lists appended, objects merged."""
+    whole = dict(block)
+    for name, new in more.items():
+        known = whole.get(name)
+        if isinstance(known, str) and isinstance(new, str):
+            whole[name] = new if name in _ONCE else known + new
+        elif isinstance(known, list) and isinstance(new, list):
+            whole[name] = [*known, *new]
+        elif isinstance(known, Mapping) and isinstance(new, Mapping) and depth:
+            whole[name] = _merged(known, new, depth=depth - 1)
+        elif new is not None:
+            whole[name] = new
+    return whole
+
+
+_ONCE = frozenset({"type", "id", "index"})
+
+
+def _is_same(block: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two blocks with one index are one: they are, unless they have different ids."""
+    ids = {name for name in (block.get("id"), other.get("id")) if name and isinstance(name, str)}
+    return len(ids) < 2
 
 
 def _parsed(written: WrittenToolCall) -> dict[str, Any]:

@@ -271,3 +271,9 @@ def _numbered(name: str, used: dict[str, int]) -> str:
     number = used.get(name, 0)
     used[name] = number + 1
     return f"{name}+{number}" if number else name
+
+
+def is_for_programs(block: Mapping[str, Any]) -> bool:
+    """Whether a block only has what a text says beside itself, such as a signature, and no sources."""
+    kind = block.get("type")
+    return kind in ("text", "reasoning") and not block.get(kind) and not block.get("annotations")

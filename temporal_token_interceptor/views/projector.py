@@ -51,6 +51,7 @@ from temporal_token_interceptor.views.projected import (
     facts_around,
     facts_of_call,
     forget,
+    is_for_programs,
     run_of,
     slot_of,
     without_none,
@@ -134,7 +135,8 @@ class Projector:
             case ToolCallChunk():
                 self._tool_call(message, event)
             case ContentBlock(block=block):
-                self._write.close(self._part(message, "block", "block", dict(block)), {})
+                if not is_for_programs(block):
+                    self._write.close(self._part(message, "block", "block", dict(block)), {})
             case CallEnded(error=error):
                 self._close_message(message, end_of_call(event), {"error": error} if error else {})
                 if error is not None:

@@ -63,7 +63,7 @@ class Stage:
 
     async def failing(self, provider: Provider, failure: str) -> tuple[Outcome, Outcome]:
         """Return the outcomes of a failure without and with us."""
-        from tests.providers.failures import FAILURES
+        from tests.providers.failures import FAILURES, hanging
 
         key = provider.name, "failing", failure
         if key not in self._seen:
@@ -72,10 +72,10 @@ class Stage:
                 return FAILURES[failure](provider, request)
 
             REFUSALS.clear()
+            # A short one for nothing else: on a loaded machine any answer may take half a second.
+            timeout = provider.timeout if FAILURES[failure] is hanging else {}
             outcomes = [
-                await run(
-                    provider, WAYS["ainvoke"], self.wire, captured=captured, answer=reply, **provider.timeout
-                )
+                await run(provider, WAYS["ainvoke"], self.wire, captured=captured, answer=reply, **timeout)
                 for captured in (False, True)
             ]
             REFUSALS.clear()

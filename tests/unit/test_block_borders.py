@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
 
-from temporal_token_interceptor import CallEnded, CallStarted, ContentBlock, ReasoningEvent, TokenEvent
+from temporal_token_interceptor import ContentBlock, ReasoningEvent, TokenEvent
 from temporal_token_interceptor.events import Gap
-from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
-from temporal_token_interceptor.views.langgraph_messages import Chunks
-from temporal_token_interceptor.views.model_call import CallAdapter, ModelCall
+from tests.support.call_views import as_messages_show_it, as_run_shows_it, read
 
 TEXT = st.text(st.sampled_from("ab \N{GRINNING FACE}"), min_size=1, max_size=3)
 
@@ -42,34 +40,6 @@ def shown(blocks: Any) -> list[tuple[str, str]]:
     return [(one["type"], one[one["type"]]) for one in blocks]
 
 
-async def read(pieces: list[AIMessageChunk], **options: Any) -> tuple[Any, StreamingActivityEnvironment]:
-    """A call's message, and what a reader gets of it."""
-    environment = StreamingActivityEnvironment(**options)
-    model = ScriptedChatModel.saying(*pieces)
-
-    async def activity() -> Any:
-        return await model.ainvoke("?")
-
-    return await environment.run(activity), environment
-
-
-async def as_run_shows_it(environment: StreamingActivityEnvironment) -> Any:
-    """The message of the one call, as `.run()` makes it."""
-    adapters = {}
-    for event in environment.events:
-        match event:
-            case CallStarted(call=call, origin=origin):
-                adapters[call.ordinal] = CallAdapter(ModelCall(origin, call))
-            case CallEnded(call=call):
-                adapters[call.ordinal].finish(event)
-                return await adapters[call.ordinal].stream.output
-            case TokenEvent(call=call) | ReasoningEvent(call=call) | ContentBlock(call=call):
-                adapters[call.ordinal].add(event)
-            case _:
-                pass
-    raise AssertionError("the call did not end")
-
-
 @settings(deadline=None, max_examples=50)
 @given(chunks())
 async def test_all_views_keep_the_blocks_of_a_message_apart(pieces):
@@ -77,12 +47,10 @@ async def test_all_views_keep_the_blocks_of_a_message_apart(pieces):
     expected = shown(reduce(add, pieces).content)
 
     said, environment = await read(pieces)
-    view = Chunks()
-    messages = [chunk for event in environment.events for chunk, _ in view.read(event) if chunk.content]
 
     assert shown(said.content_blocks) == expected
-    assert shown((await as_run_shows_it(environment)).content_blocks) == expected
-    assert shown(reduce(add, messages).content_blocks) == expected
+    assert shown((await as_run_shows_it(environment.events)).content_blocks) == expected
+    assert shown(as_messages_show_it(environment.events).content_blocks) == expected
     assert not [event for event in environment.events if isinstance(event, Gap)]
 
 
@@ -121,7 +89,7 @@ async def test_a_gate_keeps_the_borders(hold):
     _, environment = await read(pieces, hold_calls=hold, transform=lambda _: Loud())
 
     tokens = [(event.token, event.block) for event in environment.events if isinstance(event, TokenEvent)]
-    assert tokens == [("A", 0), ("B", 0), ("C", 1)]
+    assert tokens == [("A", 1), ("B", 1), ("C", 2)]
 
 
 async def test_annotations_stand_in_the_block_of_their_text():
@@ -139,5 +107,5 @@ async def test_annotations_stand_in_the_block_of_their_text():
 
     [kept] = [event for event in environment.events if isinstance(event, ContentBlock)]
     assert kept.block["annotations"] == [citation]
-    [text] = (await as_run_shows_it(environment)).content_blocks
+    [text] = (await as_run_shows_it(environment.events)).content_blocks
     assert (text["text"], text["annotations"]) == ("So it is.", [citation])

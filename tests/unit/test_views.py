@@ -45,8 +45,8 @@ def a_token(text: str, place: int = 1, origin: Origin = FIRST, **call: Any) -> T
     return TokenEvent(text, "answer", place, attempt=origin.attempt, call=made, origin=origin, **at(place))
 
 
-def a_thought(text: str, index: int) -> ReasoningEvent:
-    return ReasoningEvent(token=text, index=index, call=a_call(), origin=FIRST, **at(index))
+def a_thought(text: str, index: int, block: int = 0) -> ReasoningEvent:
+    return ReasoningEvent(token=text, index=index, block=block, call=a_call(), origin=FIRST, **at(index))
 
 
 def a_retry(place: int) -> AttemptStarted:
@@ -110,7 +110,7 @@ def test_text_is_a_plain_string_and_everything_else_a_standard_block():
             a_thought("m", 1),
             TokenEvent("so ", "answer", 0, **facts, **at(3)),
             TokenEvent("far", "answer", 1, **facts, **at(4)),
-            a_thought("but", 2),
+            a_thought("but", 2, block=1),
             ContentBlock(block=image, **facts, **at(6)),
             ToolCallChunk(index=0, id="tc", name="find", args='{"q"', **facts, **at(7)),
             ToolCallChunk(index=0, id=None, name=None, args=": 1}", **facts, **at(8)),
