@@ -45,8 +45,8 @@ READ_VERSIONS = frozenset({FRAME_VERSION})
 MAX_BYTES = 16 * 1024 * 1024
 """Of a frame. Ours have at most 256 KiB of text; one with the bytes of media may have more."""
 
-MAX_EVENTS = 100_000
-"""Of a frame, each piece of text counted: what is read at once takes about 300 bytes of memory for each."""
+MAX_VALUES = 100_000
+"""Of a frame: arrays, objects, and the commas between what is in them. Each may take 300 bytes of memory."""
 
 MAX_DEPTH = 256
 """Of nested arrays and objects. Writers stop before; Python's own comparing and printing fails at 1,000."""
@@ -58,8 +58,11 @@ FAR_FUTURE = timedelta(days=1)
 """How much later than now, by the reader's clock: for entries whose ids do not show when they were stored, or
 are made up. A reader's own clock may be wrong by hours, and must not hide the truth."""
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
+# Nothing is tried a second way (`*+`): a text of millions of escapes would take forty times its size.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_SHAPE = bytes(set(range(256)) - set(b"[]{},"))
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+_OPENS = ord("[")
 
 
 class Packet(NamedTuple):
@@ -124,8 +127,6 @@ def decode(data: bytes, stream: StreamKey | None = None, *, is_opened: bool = Fa
         attempt_id, seq, events = body["a"], body["n"], body["e"]
         if type(attempt_id) is not str or type(seq) is not int or seq < 0 or type(events) is not list:
             raise TypeError("a, n and e are a string, a number from 0 and an array")
-        if len(data) > MAX_EVENTS * 2:  # fewer bytes hold fewer events
-            _check_count(events)
         header, calls = body.get("o"), body.get("c")
         origin = None if header is None else origin_from_wire(header, attempt_id)
         open_calls = (
@@ -150,8 +151,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
     """Return the JSON object of a frame, of a version that can be read."""
     if len(data) > MAX_BYTES:
         raise ProtocolError(f"entry of {len(data)} bytes is larger than any frame ({MAX_BYTES} bytes)")
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
-        raise ProtocolError(f"entry of {len(data)} bytes is nested deeper than {MAX_DEPTH} levels")
+    _check_shape(data)
     try:
         body: Any = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -204,23 +204,30 @@ def bound(frame: bytes, stream: StreamKey) -> bytes:
     return b'{"s":%b,%b' % (json.dumps(stream.name).encode(), frame.removeprefix(b"{"))
 
 
-def _depth(data: bytes) -> int:
-    """Return how deep JSON is nested; more, where brackets stand in its strings unescaped."""
-    text = _STRINGS.sub(b"", data)
-    deepest = depth = 0
-    for bracket in _BRACKETS.findall(text):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _check_shape(data: bytes) -> None:
+    """Refuse, before it is read, what takes far more memory and time than it has bytes, or is too deep.
+
+    More, where brackets or commas stand in its strings unescaped, which is no JSON.
+    """
+    brackets = data.count(b"[") + data.count(b"{")
+    is_long = len(data) > MAX_VALUES  # shorter ones hold fewer
+    # At least one for each string; of an object, the names are strings, too.
+    if is_long and data.count(b'"') - data.count(b'\\"') > 4 * MAX_VALUES:
+        raise _too_many(data)
+    if brackets <= MAX_DEPTH and not (is_long and brackets + data.count(b",") > MAX_VALUES):
+        return
+    shape = _STRINGS.sub(b"", data).translate(_ALIKE, _NO_SHAPE)
+    if shape.count(b"[") + shape.count(b",") > MAX_VALUES:
+        raise _too_many(data)
+    depth = 0
+    for bracket in shape.replace(b",", b""):
+        depth += 1 if bracket == _OPENS else -1
+        if depth > MAX_DEPTH:
+            raise ProtocolError(f"entry of {len(data)} bytes is nested deeper than {MAX_DEPTH} levels")
 
 
-def _check_count(events: list[Any]) -> None:
-    count = sum(
-        len(event[3]) if type(event) is list and len(event) > 3 and type(event[3]) is list else 1
-        for event in events
-    )
-    if count > MAX_EVENTS:
-        raise ValueError("too many events")
+def _too_many(data: bytes) -> ProtocolError:
+    return ProtocolError(f"entry of {len(data)} bytes holds more than {MAX_VALUES} values")
 
 
 def _why(error: Exception) -> str:
@@ -237,7 +244,7 @@ def _why(error: Exception) -> str:
 # ------------------------------------------------------------------ JSON
 
 _DEEPEST = 200  # levels of a content block; orjson's own bound is 254
-_MOST_VALUES = 500_000  # of a frame; values that hold the same ones many times are as many values
+_MOST_VALUES = MAX_VALUES // 2  # values that hold the same ones many times are as many values
 _MOST_CHARACTERS = MAX_BYTES
 
 

@@ -17,7 +17,7 @@ TYPES |= dict.fromkeys(("meta", "usage", "more"), dict)
 NAMED = {"tool": "name", "tool_end": "name", "retriever": "name", "retriever_end": "name", "custom": "name"}
 AROUND = {**NAMED, "graph": "mode", "node": "", "node_end": ""}  # and the member that is always there
 FORMS = {"text", "reasoning", "check", "call", "call_end", "tool_call", "block", "gap", "attempt_end"}
-MOST_BYTES, MOST_EVENTS, DEEPEST = 2**24, 100_000, 256
+MOST_BYTES, MOST_VALUES, DEEPEST = 2**24, 100_000, 256
 YEARS = range(-62_135_596_800_000_000, 253_402_300_800_000_000)  # 1 to 9999, in microseconds
 PLAIN = " !\"#$&'()*+,:;<=>?@[]\\^`|"  # in names of streams as they are, like letters, digits and `-._~`
 
@@ -41,16 +41,17 @@ def depth_of(value):
     return 1 + max(map(depth_of, parts), default=0) if type(value) in (dict, list) else 0
 
 
-def pieces_in(form):
-    return len(form[3]) if type(form) is list and len(form) > 3 and type(form[3]) is list else 1
-
-
 def frame_of(data, stream, *, latest, sealed=False):
     """Return a frame (step 1). Raise one of `BROKEN` if it is none of this stream, or later than `latest`."""
-    frame = json.loads(data.decode(), parse_constant=int) if len(data) <= MOST_BYTES else {}  # NaN is no int
+    frame = json.loads(text := data.decode(), parse_constant=int) if len(data) <= MOST_BYTES else {}
     need(str, frame["a"]), need(int, frame["n"])
-    is_small = depth_of(frame) <= DEEPEST and sum(map(pieces_in, frame["e"])) <= MOST_EVENTS
-    if not is_small or need(int, frame["v"]) != 1 or type(frame["e"]) is not list:
+    is_small = len(re.sub(r'"(?:[^"\\]|\\.)*"|[^[{,"]+', "", text)) <= MOST_VALUES
+    if (
+        not is_small
+        or depth_of(frame) > DEEPEST
+        or need(int, frame["v"]) != 1
+        or type(frame["e"]) is not list
+    ):
         raise ValueError("no frame of version 1")
     if sealed and frame.get("s") != "/".join(quote(part, safe=PLAIN) for part in stream):
         raise ValueError("sealed for another stream")

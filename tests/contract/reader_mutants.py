@@ -122,10 +122,10 @@ MUTANTS = [
     Mutant("sealed.named", "protocol.frames", 'if is_opened and body.get("s") != stream.name:', "if False:"),
     Mutant("sealed.named", "protocol.stream_key", '" !\\"#', '"!\\"#'),
     Mutant("sealed.plain", "protocol.frames", "if is_opened and body", "if body"),
-    Mutant("bounds.depth", "protocol.frames", 'text = _STRINGS.sub(b"", data)', "text = data"),
+    Mutant("bounds.depth", "protocol.frames", 'shape = _STRINGS.sub(b"", data)', "shape = data"),
+    Mutant("bounds.values", "protocol.frames", "> MAX_VALUES:", "> 10**9:"),
     Mutant("bounds.ids", "transport.redis.connection", 'milliseconds = f"z{milliseconds.zfill(_LONGEST)}"', "pass"),
     Mutant("bounds.bytes", "protocol.frames", "if len(data) > MAX_BYTES:", "if False:"),
-    Mutant("bounds.events", "protocol.frames", "if count > MAX_EVENTS:", "if False:"),
     Mutant("bounds.names", "protocol.frames", "if type(attempt_id) is not str or", 'if type(attempt_id) is not str or attempt_id.startswith("_") or'),
 ]  # fmt: skip
 

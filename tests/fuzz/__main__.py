@@ -13,8 +13,8 @@ from tests.fuzz.targets import Fuzz
 
 INPUTS = 1_000_000
 SLICE = 50_000  # inputs of one seed
-SECONDS = 0.25  # of CPU, for the slowest input
-MEGABYTES = 64  # that the process may grow by, from its second slice on
+SECONDS = 1.0  # of CPU, for the slowest input and all that is made of it: changed entries reach ten megabytes
+MEGABYTES = 128  # that the process may grow by, from its second slice on: for a moment, by such an entry
 
 
 def resident() -> float:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -336,7 +338,51 @@ def test_a_frame_with_a_wrong_part_is_refused_or_read_but_never_breaks_the_reade
 def test_deep_nesting_is_refused_like_any_other_rubbish():
     """A hostile entry does not reach Python's recursion limit in the reader's face."""
     with pytest.raises(ProtocolError, match="nested deeper"):
-        decode(b"[" * 200_000)
+        decode(b"[" * 90_000)
+
+
+BLOCK = b'{"v":1,"a":"f0","n":0,"e":[["block",0,{"x":%b}]]}'
+MANY = 400_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"[" + b"{}," * MANY + b"0]",
+        b"[" + b'{"a":[]},' * MANY + b"0]",
+        b"[" + b"7," * MANY + b"0]",
+        b"[" + b'"a",' * MANY + b"0]",
+        b"[" + rb'"\\",' * MANY + b"0]",  # looks like a quote that is escaped
+        b"{" + b'"":0,' * MANY + b'"":0}',
+        b'["' + b"a,[" * MANY,  # a text that never ends
+        b'"' * 5 * MANY,
+    ],
+    ids=["objects", "nested", "numbers", "texts", "backslashes", "names", "no end", "quotes"],
+)
+def test_what_takes_more_memory_than_it_has_bytes_is_refused_unread(value):
+    """An entry of two megabytes must not cost a reader a hundred, or a second."""
+    data = BLOCK % value
+    tracemalloc.start()
+    begun = time.thread_time()
+    try:
+        with pytest.raises(ProtocolError, match="more than 100000 values"):
+            decode(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < len(data) + 24 * 1024 * 1024
+    assert time.thread_time() - begun < 0.5
+
+
+@pytest.mark.parametrize(
+    "text", [rb"\"" * MANY, rb"{},[\"" * MANY, b"," * MANY], ids=["quotes", "code", "commas"]
+)
+def test_brackets_and_commas_of_a_text_are_no_values(text):
+    """A tool may well return a megabyte of JSON as text."""
+    data = BLOCK % (b'"' + text + b'"')
+
+    assert len(decode(data).events[0][2]["x"]) >= MANY
 
 
 def test_another_version_is_named():

@@ -29,7 +29,7 @@ export class NoFrame extends Error {
 
 const VERSION = 1;
 const MOST_BYTES = 16 * 1024 * 1024;
-const MOST_EVENTS = 100_000;
+const MOST_VALUES = 100_000; // arrays, objects and commas
 const DEEPEST = 256;
 const FUTURE = 600_000_000; // microseconds
 const FAR_FUTURE = 86_400_000_000; // by our own clock, which may be wrong by hours
@@ -57,9 +57,6 @@ export function readFrame(
     const attempt = text(member(body, "a"));
     const number = natural(member(body, "n"));
     const forms = array(member(body, "e"));
-    if (data.length > MOST_EVENTS * 2 && countOf(forms) > MOST_EVENTS) {
-      throw new Broken("too many events");
-    }
     const found = member(body, "o");
     const header = found === undefined ? null : headerOf(object(found), attempt);
     const origin = header?.origin ?? null;
@@ -143,9 +140,7 @@ function parsed(data: Uint8Array): Facts {
   let body: unknown;
   try {
     const json = utf8.decode(data);
-    if (isDeep(json)) {
-      throw new Broken("nested too deep");
-    }
+    checkShape(json);
     body = JSON.parse(json);
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof TypeError) {
@@ -160,12 +155,13 @@ function parsed(data: Uint8Array): Facts {
   return facts;
 }
 
-/** Whether arrays and objects are nested deeper than any writer nests them; brackets within strings are none. */
-function isDeep(json: string): boolean {
+/** Refuse what is nested deeper, or holds more, than any writer's; what stands within strings does not count. */
+function checkShape(json: string): void {
   if (json.length <= DEEPEST) {
-    return false;
+    return;
   }
   let depth = 0;
+  let values = 0;
   let isWithin = false; // a string
   for (let at = 0; at < json.length; at += 1) {
     const letter = json.charCodeAt(at);
@@ -179,21 +175,16 @@ function isDeep(json: string): boolean {
       isWithin = true;
     } else if (letter === 0x5b || letter === 0x7b) {
       depth += 1;
-      if (depth > DEEPEST) {
-        return true;
-      }
+      values += 1;
     } else if (letter === 0x5d || letter === 0x7d) {
       depth -= 1;
+    } else if (letter === 0x2c) {
+      values += 1;
+    }
+    if (depth > DEEPEST || values > MOST_VALUES) {
+      throw new Broken("nested too deep, or too many values");
     }
   }
-  return false;
-}
-
-function countOf(forms: readonly unknown[]): number {
-  return forms.reduce<number>(
-    (count, form) => count + (Array.isArray(form) && Array.isArray(form[3]) ? form[3].length : 1),
-    0,
-  );
 }
 
 function headerOf(facts: Facts, attempt: string): { origin: Origin; started: number; scheduled: number | null } {
