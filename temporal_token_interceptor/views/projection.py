@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from temporal_token_interceptor.errors import ConfigurationError, TokensMissing
 
@@ -23,8 +23,8 @@ More = Callable[[], Awaitable[None]]
 """Waits until the run has read one more event."""
 
 
-class Projection(AsyncIterator[_T], Generic[_T]):
-    """Items of one kind; for one reader.
+class Projection(Generic[_T]):
+    """Items of one kind; for one reader, by `async for` or `anext`.
 
     Raises:
         ConfigurationError: a second reader; `tee` is for several.
@@ -57,9 +57,9 @@ class Projection(AsyncIterator[_T], Generic[_T]):
         if not self._ended:
             self._ended, self._error = True, error
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[_T]:
         self._claim()
-        return self
+        return _Reader(self)
 
     async def __anext__(self) -> _T:
         while not self._items and not self._dropped:
@@ -122,6 +122,16 @@ class Projection(AsyncIterator[_T], Generic[_T]):
         if self._has_reader:
             raise ConfigurationError("this projection has a reader: use .tee(n) for several")
         self._has_reader = True
+
+
+class _Reader(AsyncIterator[_T]):
+    """The one loop over a projection."""
+
+    def __init__(self, projection: Projection[_T]) -> None:
+        self._projection = projection
+
+    async def __anext__(self) -> _T:
+        return await anext(self._projection)
 
 
 class _Tee(Generic[_T]):

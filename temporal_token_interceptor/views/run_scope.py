@@ -83,7 +83,7 @@ class GraphRun:
         shown = ", ".join(sorted({*_OURS, *natives}))
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}; it shows {shown}")
 
-    def __aiter__(self) -> Projection[ProtocolEvent]:
+    def __aiter__(self) -> AsyncIterator[ProtocolEvent]:
         if self._events is None:
             self._events = self._shared.projection()
             if self._ended:

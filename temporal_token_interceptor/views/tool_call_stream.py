@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from temporal_token_interceptor.views.projection import Projection
@@ -43,7 +44,7 @@ class ToolCallStream:
             self.output, self.error, self.completed = output, error, True
             self.output_deltas.end(None)
 
-    def __aiter__(self) -> Projection[Any]:
+    def __aiter__(self) -> AsyncIterator[Any]:
         return aiter(self.output_deltas)
 
     def __repr__(self) -> str:
