@@ -8,13 +8,12 @@ is at a viewer, what a viewer costs, and how many connections to Redis serve the
 from __future__ import annotations
 
 import asyncio
-import gc
 import re
 import resource
 import socket
 import time
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,11 @@ import uvicorn
 
 from benchmarks.audience import CONNECTIONS, most_connections
 from benchmarks.load import RATE
-from benchmarks.measure import Figure, Size, age, child, origin, percentile
+from benchmarks.measure import Figure, Size, child, origin, percentile
 from benchmarks.talk import WORKER, Talk, speak
 from devservers import redis_server
 from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
+from temporal_token_interceptor.cli.serve import collecting_seldom
 from temporal_token_interceptor.gateway.access import anyone
 from temporal_token_interceptor.gateway.app import gateway
 
@@ -40,6 +40,7 @@ RUNS = 100  # that idle viewers look at
 P99_MS = 100.0
 
 _STAMP = re.compile(rb"\d+\.\d{6}")
+_LAST = b"event: close"
 _NAME = "bench-gateway"  # as Redis knows the gateway's connections
 
 
@@ -54,10 +55,11 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
-    """What viewers saw: the age of each token in ms, and how often they were given the whole state."""
+    """What viewers saw: the age of each token in ms, how often they got the whole state, and the writes."""
 
     ages: array[float]
     states: int
+    writes: int
 
 
 async def figures(size: Size) -> AsyncIterator[Figure]:
@@ -74,9 +76,7 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
         counting = asyncio.create_task(most_connections(url, _NAME))
         served, viewed, _ = await asyncio.gather(
             server.run(serve, f"{url}?client_name={_NAME}", port, begin, end),
-            screens.run(
-                view, port, (attempt.workflow_id,) * viewers, (attempt.run_id,) * viewers, tokens, end
-            ),
+            screens.run(view, port, (attempt.workflow_id,) * viewers, (attempt.run_id,) * viewers, end),
             worker.run(speak, Talk("ours", url, (attempt,), RATE, tokens), begin),
         )
         counting.cancel()
@@ -87,6 +87,8 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
     yield Figure("screens.resyncs", viewed.states - viewers, "states")
     yield Figure("screens.connections", connections, "connections", CONNECTIONS)
     yield Figure("screens.cpu", served.cpu / (viewers * tokens) * 1e6, "us/token")
+    yield Figure("screens.write", served.cpu / viewed.writes * 1e6, "us/write")
+    yield Figure("screens.core", served.cpu / (tokens / RATE) * 100, "% of a core")
     yield Figure("screens.memory", (served.full - served.empty) / viewers / 1024, "KiB/viewer")
 
 
@@ -103,7 +105,6 @@ async def idle_figures(size: Size) -> AsyncIterator[Figure]:
                 port,
                 tuple(one.workflow_id for one in names),
                 tuple(one.run_id for one in names),
-                1,
                 begin + seconds,
             ),
         )
@@ -125,15 +126,15 @@ async def _serve(url: str, port: int, begin: float, end: float) -> Served:
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         empty = _memory()
-        await asyncio.sleep(begin - time.monotonic())
-        before, gathered = time.process_time(), gc.collect()
-        await asyncio.sleep(end - time.monotonic())
-        full, cpu = _memory(), time.process_time() - before
+        with collecting_seldom():  # as `tti serve` does
+            await asyncio.sleep(begin - time.monotonic())
+            before = time.process_time()
+            await asyncio.sleep(end - time.monotonic())
+            full, cpu = _memory(), time.process_time() - before
         app.drain()
         server.should_exit = True
         await serving
         await app.aclose()
-    del gathered
     return Served(cpu, empty, full)
 
 
@@ -146,21 +147,18 @@ class _Endless(TokenSubscriber):
         )
 
 
-def view(port: int, workflows: tuple[str, ...], runs: tuple[str, ...], tokens: int, end: float) -> Viewed:
-    """Open a connection to each workflow, and read until `end`, or until so many tokens have come to each."""
+def view(port: int, workflows: tuple[str, ...], runs: tuple[str, ...], end: float) -> Viewed:
+    """Open a connection to each workflow, and read until `end`, or until the call of each has ended."""
     _allow_files()
-    return asyncio.run(_view(port, workflows, runs, tokens, end))
+    return asyncio.run(_view(port, workflows, runs, end))
 
 
-async def _view(
-    port: int, workflows: tuple[str, ...], runs: tuple[str, ...], tokens: int, end: float
-) -> Viewed:
-    seen = Viewed(array("d"), 0)
+async def _view(port: int, workflows: tuple[str, ...], runs: tuple[str, ...], end: float) -> Viewed:
     loop = asyncio.get_running_loop()
     screens: list[_Screen] = []
     for place, (workflow_id, run_id) in enumerate(zip(workflows, runs, strict=True)):
         request = f"GET /v1/workflows/{workflow_id}/events?run={run_id} HTTP/1.1\r\nHost: bench\r\n\r\n"
-        screens.append(await _opened(port, _Screen(request.encode(), tokens, seen, loop.create_future())))
+        screens.append(await _opened(port, _Screen(request.encode(), loop.create_future())))
         if place % 50 == 49:
             await asyncio.sleep(0.05)  # people come one after another
     with suppress(TimeoutError):
@@ -168,33 +166,44 @@ async def _view(
             await asyncio.gather(*(screen.whole for screen in screens))
     for screen in screens:
         screen.close()
-    return Viewed(seen.ages, sum(screen.states for screen in screens))
+    return _viewed(screens)
+
+
+def _viewed(screens: Iterable[_Screen]) -> Viewed:
+    ages: array[float] = array("d")
+    states = writes = 0
+    for screen in screens:
+        rest = b""
+        for came, data in screen.came:
+            whole, _, rest = (rest + data).rpartition(b"\n\n")
+            states += whole.count(b"event: snapshot")
+            writes += whole.count(b"\nid: ")  # one a write
+            for event in whole.split(b"\n\n"):
+                if b"event: grow" in event or b"event: snapshot" in event:
+                    ages.extend((came - float(stamp)) * 1e3 for stamp in _STAMP.findall(event))
+    return Viewed(ages, states, writes)
 
 
 class _Screen(asyncio.Protocol):
-    """One viewer's connection. It looks for stamps alone: a thousand parsers would cost too much."""
+    """One viewer's connection. It keeps what comes and looks at it later: a thousand parsers take a core.
 
-    def __init__(self, request: bytes, tokens: int, seen: Viewed, whole: asyncio.Future[None]) -> None:
+    Attributes:
+        came: What came, and when, by the monotonic clock.
+        whole: Is done when the only call has ended, after its last token.
+    """
+
+    def __init__(self, request: bytes, whole: asyncio.Future[None]) -> None:
         self._request = request
-        self._left = tokens
-        self._seen = seen
-        self._rest = b""
+        self.came: list[tuple[float, bytes]] = []
         self.whole = whole
-        self.states = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        whole, _, self._rest = (self._rest + data).rpartition(b"\n\n")
-        self.states += whole.count(b"event: snapshot")
-        for event in whole.split(b"\n\n"):
-            if b"event: grow" in event or b"event: snapshot" in event:
-                for stamp in _STAMP.findall(event):
-                    self._seen.ages.append(age(stamp))
-                    self._left -= 1
-        if self._left <= 0 and not self.whole.done():
+        self.came.append((time.monotonic(), data))
+        if _LAST in data and not self.whole.done():
             self.whole.set_result(None)
 
     def close(self) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from temporal_token_interceptor.gateway.access import Allow
 from temporal_token_interceptor.gateway.encoder import Encoder
 from temporal_token_interceptor.gateway.problem import Problem, problem_of
+from temporal_token_interceptor.gateway.response import Write
 from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.visible import Visible
 
 SPREAD = 5_000
 """Milliseconds over which clients of a server that stops come again."""
 
-_SHORTEST_BEAT = 0.01  # seconds
+_SHORTEST_BEAT = 0.01  # seconds; as much before its time something is due
 
 _PLACE_EVERY = 1.0  # seconds between two cursors of a connection with many feeds: each is kilobytes
 
@@ -118,14 +119,14 @@ class Feed:
             return b""
         self.cursor = taken[-1].cursor or self.cursor
         self._has_written = True
-        visible = self._visible
-        if visible.is_all:
+        if self._sees_all:
             return self._encode(taken)
-        shown = [seen for one in taken if (seen := visible.of(one)) is not None]
+        shown = [seen for one in taken if (seen := self._visible.of(one)) is not None]
         return self.encoder.encode(shown) if shown else b""
 
     def _allow(self, allowed: Allow) -> None:
         self._visible = self._narrow(allowed.visible)
+        self._sees_all = self._visible.is_all
         self.until = None if allowed.until is None else allowed.until.timestamp()
 
 
@@ -153,6 +154,8 @@ class Connection:
         self.place: Callable[[], bytes] | None = None
         self._frame = frame
         self._timer: asyncio.TimerHandle | None = None
+        self._is_due = False  # to look at the clock
+        self._wrote = asyncio.get_running_loop().time()
         self._times = times
         self._watch = watch
 
@@ -161,47 +164,57 @@ class Connection:
         self.is_draining = True
         self.woken.set()
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield what is written, each a write of its own."""
+    async def stream(self, write: Write) -> None:
+        """Write what there is, whenever there is something."""
         loop = asyncio.get_running_loop()
-        checked = placed = wrote = loop.time()
-        self._beat(loop)
+        checked = placed = self._wrote
+        self.beat()
         try:
             while self.feeds or self._stays:
                 await self.woken.wait()
                 self.woken.clear()
                 now = loop.time()
-                if now - checked >= self._times.recheck:
+                is_due, self._is_due = self._is_due, False
+                if is_due and now - checked >= self._times.recheck - _SHORTEST_BEAT:
                     if not await self._may_go_on():
-                        yield self._frame.reconnect(0, "authorization")
+                        await write(self._frame.reconnect(0, "authorization"))
                         return
                     checked = now
                 chunk, is_away = self._written()
                 if self.place is not None and chunk and (now - placed >= _PLACE_EVERY or not self.feeds):
                     chunk, placed = chunk + self.place(), now
-                if not chunk and now - wrote >= self._times.keep_alive:
+                if is_due and not chunk and now - self._wrote >= self._times.keep_alive - _SHORTEST_BEAT:
                     chunk = self._frame.ping()
-                    wrote = now
                 if chunk:
+                    self._wrote = now
                     self._watch.written(len(chunk), [feed.cursor for feed in self.feeds.values()])
-                    yield chunk
-                    wrote = loop.time()
-                if (why := self._why_to_reconnect(is_away=is_away)) is not None:
-                    yield self._frame.reconnect(*why)
-                    return
+                    await write(chunk)
+                if is_due or is_away or self.is_draining:
+                    why = self._why_to_reconnect(is_away=is_away)
+                    if why is not None:
+                        await write(self._frame.reconnect(*why))
+                        return
         finally:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the connection look at the clock now and again: that costs less than a timer a wait."""
+    def beat(self) -> None:
+        """Let the connection look at the clock, now and when something is due: at each write would cost more.
+
+        To be called when a feed is added.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._is_due = True
         self.woken.set()
-        now = time.time()
+        loop, now = asyncio.get_running_loop(), time.time()
+        silence = loop.time() - self._wrote
+        is_silent = silence >= self._times.keep_alive - _SHORTEST_BEAT
         ends = [
             feed.until - now for feed in self.feeds.values() if feed.until is not None and feed.until > now
         ]
-        pause = min(self._times.keep_alive, self._times.recheck, *ends)
-        self._timer = loop.call_later(max(pause, _SHORTEST_BEAT), self._beat, loop)
+        pause = min(self._times.keep_alive - (0 if is_silent else silence), self._times.recheck, *ends)
+        self._timer = loop.call_later(max(pause, _SHORTEST_BEAT), self.beat)
 
     def _why_to_reconnect(self, *, is_away: bool) -> tuple[int, str] | None:
         """Return after how many milliseconds and why the client has to come again; None if it has not."""
@@ -223,17 +236,19 @@ class Connection:
 
     def _written(self) -> tuple[bytes, bool]:
         """Return what all feeds have, and whether one of them cannot be read at present."""
-        chunks, is_away = [], False
-        for workflow, feed in list(self.feeds.items()):
+        chunks, is_away, ended = [], False, []
+        for workflow, feed in self.feeds.items():
             chunks.append(feed.written(self._watch))
             if feed.client.has_ended:
+                ended.append(workflow)
                 chunks.append(feed.written(self._watch))
                 if (error := feed.client.error) is not None:
                     problem = problem_of(error)
                     is_away |= problem.status == 503
                     if problem.status != 503:
                         chunks.append(feed.encoder.problem(problem.status, problem.detail))
-                del self.feeds[workflow]
+        for workflow in ended:
+            del self.feeds[workflow]
         return b"".join(chunks), is_away
 
 

@@ -50,6 +50,9 @@ class NativeEvents:
 
     Args:
         workflow: Named in each event, for a connection that has several; its events have no `id` then.
+
+    Attributes:
+        key: What decides, beside the changes, what is written: an encoder has no state.
     """
 
     media_type = "text/event-stream"
@@ -57,11 +60,7 @@ class NativeEvents:
 
     def __init__(self, workflow: str = "") -> None:
         self._workflow = workflow
-
-    @property
-    def key(self) -> tuple[type[NativeEvents], str]:
-        """What decides, beside the changes, what is written: it has no state."""
-        return type(self), self._workflow
+        self.key = type(self), workflow
 
     def begin(self) -> bytes:
         """Return the time after which a browser comes again, and a comment."""

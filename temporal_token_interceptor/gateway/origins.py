@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.gateway.problem import Problem, answer
+from temporal_token_interceptor.gateway.response import SERVERS_SEND
 
 _EXPOSED = ("retry-after", "location", "etag", "x-workflow-run-id")
 _ACCEPTED = ("accept", "authorization", "content-type", "last-event-id", "if-none-match")
@@ -62,7 +63,7 @@ def guarded(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
                     headers.setdefault(name, value)
             await send(message)
 
-        await app(scope, receive, with_headers)
+        await app({**scope, SERVERS_SEND: send}, receive, with_headers)
 
     return guard
 

@@ -13,6 +13,9 @@ class RecentChanges:
     Args:
         most: Changes that are kept, at most; for moments twice as many.
         most_bytes: About as many bytes of them, at most.
+
+    Attributes:
+        end: How many changes there have been.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
@@ -21,29 +24,34 @@ class RecentChanges:
         self._first = 0  # the number of the oldest that is kept
         self._changes: list[Change] = []
         self._ends = [0]  # bytes of the stream before each of them, and at the end
-
-    @property
-    def end(self) -> int:
-        """How many changes there have been."""
-        return self._first + len(self._changes)
+        self._asked = -1, -1
+        self._answered: list[Change] | None = None
+        self.end = 0
 
     def add(self, change: Change) -> None:
         """Add a change."""
+        self.end += 1
         self._changes.append(change)
         self._ends.append(self._ends[-1] + weight(change))
         # Half is dropped at a time: taking from the front of a list costs as much as the rest is long.
         if len(self._changes) > 2 * self._most or self._ends[-1] - self._ends[0] > self._most_bytes:
             self._drop(max(1, len(self._changes) // 2))
 
-    def since(self, at: int) -> list[Change]:
-        """Return the changes after so many; only where `bytes_since` is finite."""
-        return self._changes[at - self._first :]
+    def since(self, at: int, most: int, most_bytes: int) -> list[Change] | None:
+        """Return the changes after so many; None if they are more than that, or some are not kept.
 
-    def bytes_since(self, at: int) -> float:
-        """Return about how many bytes the changes after so many have; infinity if some are not kept."""
-        if at < self._first:
-            return float("inf")
-        return self._ends[-1] - self._ends[at - self._first]
+        The same list for all that ask for the same, one after the other: it is not to be changed.
+        """
+        asked = at, self.end
+        if asked != self._asked:
+            self._asked, self._answered = asked, self._since(at, most, most_bytes)
+        return self._answered
+
+    def _since(self, at: int, most: int, most_bytes: int) -> list[Change] | None:
+        place = at - self._first
+        if place < 0 or self.end - at > most or self._ends[-1] - self._ends[place] > most_bytes:
+            return None
+        return self._changes[place:]
 
     def after(self, cursor: str) -> int | None:
         """Return how many changes a client has that has come to a cursor; None if that is not kept."""

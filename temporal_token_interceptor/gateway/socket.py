@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlencode
 
@@ -68,7 +68,7 @@ class _Socket:
         """Serve until the client leaves, or the server stops."""
         with self._streams.living(self._connection):
             tasks = [
-                started(self._write(), "token-stream socket"),
+                started(self._connection.stream(self._write), "token-stream socket"),
                 started(self._read(), "token-stream socket"),
             ]
             try:
@@ -81,13 +81,11 @@ class _Socket:
         if self._connection.is_draining:
             await self._socket.close(_RESTART)
 
-    async def _write(self) -> None:
-        async with aclosing(self._connection.chunks()) as chunks:
-            async for chunk in chunks:
-                for line in chunk.splitlines():
-                    await self._send(line.decode())
-                for workflow_id in self._open.keys() - self._connection.feeds.keys():
-                    await self._close(workflow_id)
+    async def _write(self, chunk: bytes) -> None:
+        for line in chunk.splitlines():
+            await self._send(line.decode())
+        for workflow_id in self._open.keys() - self._connection.feeds.keys():
+            await self._close(workflow_id)
 
     async def _read(self) -> None:
         while True:
@@ -130,6 +128,7 @@ class _Socket:
         stack.enter_context(self._streams.connections.counted([workflow_id], allowed.principal))
         feed = self._streams.feed(asked, allowed, self._connection.woken)
         self._connection.feeds[workflow_id] = await stack.enter_async_context(feed)
+        self._connection.beat()
 
     def _as_request(self, frame: dict[str, Any]) -> Request:
         """Return what the client would have sent over HTTP: `authorize` is asked about requests."""

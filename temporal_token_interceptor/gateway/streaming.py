@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
@@ -31,7 +31,7 @@ from temporal_token_interceptor.gateway.numbering import RunStarted, run_started
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem, asked_for, problem_of
 from temporal_token_interceptor.gateway.raw_events import RawEvents
 from temporal_token_interceptor.gateway.replay import Replay
-from temporal_token_interceptor.gateway.response import StreamResponse
+from temporal_token_interceptor.gateway.response import StreamResponse, Write
 from temporal_token_interceptor.gateway.state import current_state
 from temporal_token_interceptor.gateway.stream_request import Begin, StreamRequest
 from temporal_token_interceptor.gateway.tokens import StreamTokens
@@ -173,7 +173,7 @@ class Streams:
         self.connections.check(list(plan.allowed), principal)
         counted = self.connections.counted(list(plan.allowed), principal)
         timeout = self.limits.write_timeout.total_seconds()
-        body, media_type = self._chunks(plan), plan.frame.media_type
+        body, media_type = partial(self._stream, plan), plan.frame.media_type
         return StreamResponse(body, media_type, counted, plan.telemetry, write_timeout=timeout)
 
     async def admitted(self, asked: StreamRequest) -> Allow:
@@ -193,8 +193,8 @@ class Streams:
                 raise problem_of(error) from error
         return allowed
 
-    async def _chunks(self, plan: _Plan) -> AsyncGenerator[bytes]:
-        yield plan.frame.begin() + b"".join(plan.refused)
+    async def _stream(self, plan: _Plan, write: Write) -> None:
+        await write(plan.frame.begin() + b"".join(plan.refused))
         async with AsyncExitStack() as stack:
             connection = Connection(plan.frame, self.times, plan.telemetry)
             stack.enter_context(self.living(connection))
@@ -210,9 +210,7 @@ class Streams:
                 connection.place = lambda: place(
                     [feeds[name].cursor if name in feeds else cursor for name, cursor in had.items()]
                 )
-            async with aclosing(connection.chunks()) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            await connection.stream(write)
 
     @contextmanager
     def living(self, connection: Connection) -> Iterator[None]:

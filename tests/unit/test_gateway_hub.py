@@ -96,6 +96,73 @@ async def test_a_client_resumes_right_after_its_cursor(monkeypatch, is_new):
     assert taken == changes[place:]
 
 
+class Queued:
+    """A subscription whose events the test lets come, one by one."""
+
+    def __init__(self):
+        self._queue = asyncio.Queue()
+        self._asked = asyncio.Event()
+
+    async def events(self):
+        while True:
+            self._asked.set()
+            if (event := await self._queue.get()) is None:
+                return
+            yield event
+
+    async def comes(self, event):
+        """Let an event come, and wait until the hub has asked for the next one."""
+        self._asked.clear()
+        self._queue.put_nowait(event)
+        await asyncio.wait_for(self._asked.wait(), 5)
+
+    def end(self):
+        self._queue.put_nowait(None)
+
+
+async def test_what_comes_soon_after_a_write_is_one_write(monkeypatch):
+    """The first token comes at once. With many clients, those that follow closely come together."""
+    monkeypatch.setattr(hub_module, "PACE", 0.3)
+    queued, woken = Queued(), asyncio.Event()
+    hub = Hub(queued.events())
+    client = hub.client(None, woken)
+    client.take()
+    woken.clear()
+
+    was_woken = []
+    for event in a_stream(Random(3))[:5]:
+        await queued.comes(event)
+        was_woken.append(woken.is_set())
+        if woken.is_set():
+            first = client.take()
+        woken.clear()
+    await asyncio.wait_for(woken.wait(), 5)
+    rest = client.take()
+    await hub.close()
+
+    assert was_woken == [True, False, False, False, False]
+    assert [*first, *rest] == hub.since(0)
+
+
+async def test_the_end_waits_for_no_pace(monkeypatch):
+    """A client is not kept for the rest of a pause when nothing more comes."""
+    monkeypatch.setattr(hub_module, "PACE", 60)
+    queued, woken = Queued(), asyncio.Event()
+    hub = Hub(queued.events())
+    client = hub.client(None, woken)
+    client.take()
+    for event in a_stream(Random(3))[:2]:
+        await queued.comes(event)
+    woken.clear()
+
+    queued.end()
+    await asyncio.wait_for(woken.wait(), 5)
+
+    assert client.has_ended
+    assert client.take() == hub.since(0)
+    await hub.close()
+
+
 async def test_a_hub_ends_after_its_last_client():
     """And not before: a client that comes within the time finds the same one."""
     gate = asyncio.Event()
@@ -191,7 +258,7 @@ async def test_a_state_does_not_grow_with_the_runs(monkeypatch):
     hub, woken = Hub(yielded(list(events()))), asyncio.Event()
     client = hub.client(None, woken)
     await asyncio.wait({hub._reading})
-    changes = [change.op for change in hub.since(0)]
+    changes = [change.op for change in hub.since(0) or []]
     view, _ = client.take()
 
     texts = [item.text for item in view.items.values() if item.kind == "text"]
