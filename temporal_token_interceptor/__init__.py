@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.protocol.result_items import summary_events
     from temporal_token_interceptor.protocol.stream_key import StreamKey
     from temporal_token_interceptor.reader.blocking import BlockingMany, BlockingStream, BlockingSubscriber
+    from temporal_token_interceptor.reader.graph_stream import GraphStream
     from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
     from temporal_token_interceptor.reader.request import OnRetry
     from temporal_token_interceptor.reader.statistics import ReaderStatistics
@@ -159,6 +160,8 @@ __all__ += ["StreamKey"]
 _found_in("protocol.stream_key")
 __all__ += ["BlockingMany", "BlockingStream", "BlockingSubscriber"]
 _found_in("reader.blocking")
+__all__ += ["GraphStream"]
+_found_in("reader.graph_stream")
 __all__ += ["ManyWorkflows", "StreamFailed"]
 _found_in("reader.many")
 __all__ += ["OnRetry"]

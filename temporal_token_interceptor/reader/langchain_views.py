@@ -14,7 +14,9 @@ from temporal_token_interceptor.reader.view import View
 from temporal_token_interceptor.reader.workflow_views import WorkflowViews
 
 if TYPE_CHECKING:
+    from temporal_token_interceptor.reader.graph_stream import GraphStream
     from temporal_token_interceptor.views.message_stream import Messages
+    from temporal_token_interceptor.views.stream_modes import StreamMode
     from temporal_token_interceptor.views.workflow_run import WorkflowRun
 
 
@@ -71,6 +73,67 @@ class LangChainViews(WorkflowViews):
             subgraphs=subgraphs,
         )
         return View(events, chunks)
+
+    def astream(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        stream_mode: StreamMode | Sequence[StreamMode] = "updates",
+        subgraphs: bool = False,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> GraphStream:
+        """Iterate over what `graph.astream(stream_mode=..., subgraphs=...)` yields; see docs/langgraph.md.
+
+        For graphs that an activity runs by `stream_graph`, with these modes. Of a plain `ainvoke`:
+        `messages`; `updates`, if the worker has `capture={"node_output"}`; and in `custom`, what
+        `dispatch_custom_event` sent, as `{"name": ..., "data": ...}`.
+
+        Chunks are JSON values, with LangChain's messages among them. One of `{"__retry__": ...}` takes back
+        what an attempt of an activity has said: the attempt that it names says it again. `{"__gap__": ...}`
+        says that something is missing, `{"__truncated__": True}` stands for what was too large to be sent.
+        In `messages` these are as for `messages`. The end and its errors are those of `messages`, too.
+
+        Args:
+            workflow_id: As for `subscribe`.
+            run_id: As for `subscribe`.
+            cursor: `.cursor` of such a stream: goes on right after its last item. Only good for the same
+                options.
+            stream_mode: One mode; or a list, then items are pairs `(mode, chunk)`.
+            subgraphs: Whether to show subgraphs, too; items then begin with their namespace.
+            start: As for `subscribe`.
+            on_retry: As for `messages`.
+            until: As for `subscribe`.
+            runs: As for `subscribe`.
+
+        Raises:
+            InvalidCursor: at once, before anything is read.
+            ConfigurationError: at once: no such mode. At the end: graphs ran, and no worker sends the mode.
+            WorkflowNotCompleted: at the end: the workflow failed, was canceled or terminated, or timed out.
+            TokensMissing: at the end: the workflow completed, but not all that it said arrived.
+            TokenStreamError: as of `subscribe`.
+        """
+        from temporal_token_interceptor.reader.graph_stream import GraphStream  # noqa: PLC0415
+        from temporal_token_interceptor.views.graph_items import graph_items  # noqa: PLC0415
+        from temporal_token_interceptor.views.stream_modes import Choice  # noqa: PLC0415
+
+        shown = _of_views(on_retry)
+        choice = Choice.of(stream_mode, subgraphs=subgraphs)
+        events = self.subscribe(
+            workflow_id, run_id, cursor, start=start, on_retry=shown, until=until, runs=runs
+        )
+        items = graph_items(
+            events,
+            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            choice,
+            cursor=cursor,
+            is_whole=not cursor and start == "beginning",
+        )
+        return GraphStream(events, items, choice, cursor or "")
 
     def events_v2(
         self,

@@ -32,7 +32,9 @@ async def chat(argument: Any) -> Any:
 async def names(stage: Stage) -> dict[str, Any]:
     """What the page takes for granted: our names, a client, a backend, and a workflow that runs."""
     backend, workflow_id = MemoryStreamBackend(), unique("page")
-    queue = await stage.exits.enter_async_context(streaming_worker(stage.client, backend, [chat]))
+    queue = await stage.exits.enter_async_context(
+        streaming_worker(stage.client, backend, [chat], capture=["node_output"])
+    )
     await stage.client.start_workflow(
         RunActivity.run, args=["chat", None, False, 2], id=workflow_id, task_queue=queue
     )
@@ -106,6 +108,14 @@ async def a_run_prints_what_is_said_in_subgraphs(stage: Stage, block: Block) -> 
     await stage.client.start_workflow(RunActivity.run, args=["nested"], id=workflow_id, task_queue=queue)
 
     assert (await printed(block, {**known, "workflow_id": workflow_id}))[0] == "plan hm\nsub write tea\n"
+
+
+@play(PAGE, "stream = TokenSubscriber(client, backend).astream(workflow_id")
+async def stream_modes_print_words_updates_and_the_retry(stage: Stage, block: Block) -> None:
+    """The half sentence, that the activity is tried once more, the answer, and the node that returned it."""
+    assert (await printed(block, await names(stage)))[0] == (
+        "half -- once more: 2\nIt is tea. -- done: model\n"
+    )
 
 
 @play(PAGE, "async for event in TokenSubscriber(client, backend).events_v2")

@@ -1,7 +1,6 @@
 """`TokenSubscriber.messages` beside `graph.astream(stream_mode="messages")`, on real servers."""
 
 import asyncio
-import re
 import sys
 from contextlib import aclosing
 from pathlib import Path
@@ -21,8 +20,9 @@ from temporal_token_interceptor import (
     WorkflowNotCompleted,
 )
 from temporal_token_interceptor.testing import ScriptedChatModel
-from tests.differential.models import LAST, MODELS
-from tests.differential.shapes import GRAPHS, QUESTION, graph, node
+from tests.differential.models import LAST
+from tests.differential.shapes import GRAPHS, QUESTION
+from tests.differential.streamed import SHAPES
 from tests.faults.play import Play, Script, Speech
 from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import Continuing, RunActivity, Waiting
@@ -59,43 +59,6 @@ def held(stream: list[tuple[BaseMessage, Any]]) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- beside LangGraph's own stream
-
-SHAPES: dict[str, Any] = {
-    **{name: make for name, make in GRAPHS.items() if not re.search("fails|astream_events", name)},
-    **{
-        f"a node: {name}": lambda name=name: graph(("agent", node(MODELS[name]())))
-        for name in (
-            "text with usage and finish reason",
-            "one chunk",
-            "empty answer",
-            "empty chunks between",
-            "tool call",
-            "tool call in fragments",
-            "text, then tool calls",
-            "blocks of reasoning and text",
-            "an image",
-            "facts in `llm_output`",
-            "a model that will not stream",
-            "`disable_streaming=True`",
-            "`output_version='v1'`",
-            "tag `nostream`",
-        )
-    },
-    "a node: reasoning beside the text": lambda: graph(
-        (
-            "agent",
-            node(
-                ScriptedChatModel.saying(
-                    AIMessageChunk("", additional_kwargs={"reasoning_content": "hm, "}),
-                    AIMessageChunk("", additional_kwargs={"reasoning_content": "so"}),
-                    "It is ",
-                    "tea.",
-                    LAST,
-                )
-            ),
-        )
-    ),
-}
 
 
 def facts(message: AIMessage, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ SECTIONS = {
         "reader.subscriber",
         "reader.many",
         "reader.tree",
+        "reader.graph_stream",
         "reader.blocking",
         "views.workflow_run",
         "views.model_call",

@@ -41,6 +41,7 @@ from temporal_token_interceptor import (
     Gap,
     GapReason,
     GraphEvent,
+    GraphStream,
     IncompleteAnswer,
     InvalidCursor,
     ManyWorkflows,
@@ -296,6 +297,17 @@ def without_asyncio(subscriber: BlockingSubscriber) -> None:
         assert_type(many, BlockingMany)
         for workflow_id, _ in many:
             assert_type(workflow_id, str)
+
+
+async def stream_modes(subscriber: TokenSubscriber) -> None:
+    stream = subscriber.astream("workflow", stream_mode=["values", "messages"], subgraphs=True, cursor="")
+    assert_type(stream, GraphStream)
+    async for item in stream:
+        assert_type(item, Any)
+        assert_type(stream.cursor, str)
+        assert_type(stream.origin, Origin | None)
+    await stream.aclose()
+    subscriber.astream("workflow", stream_mode="tools")  # type: ignore[arg-type]
 
 
 async def events_of_langchain(subscriber: TokenSubscriber) -> None:
