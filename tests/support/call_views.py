@@ -1,11 +1,14 @@
 """What the views make of one captured call: its message by `.messages()`, and by `.run()`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import add
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk, message_chunk_to_message
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from temporal_token_interceptor.events import (
     CallEnded,
@@ -21,17 +24,64 @@ from temporal_token_interceptor.views.langgraph_messages import Chunks
 from temporal_token_interceptor.views.model_call import CallAdapter, ModelCall
 
 
+class Whole(BaseChatModel):
+    """A model that cannot stream.
+
+    Args:
+        message: What it answers.
+        generation_info: What stands beside the message.
+    """
+
+    message: Any
+    generation_info: Any = None
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message=message, **options)
+
+    @property
+    def _llm_type(self) -> str:
+        return "whole"
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        message = message_chunk_to_message(self.message)
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=self.generation_info)])
+
+
+class OneChunk(Whole):
+    """A model that streams its answer in one chunk."""
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        yield ChatGenerationChunk(message=self.message, generation_info=self.generation_info)
+
+
 async def read(
-    pieces: Iterable[Any], *, model: Any = None, **options: Any
+    pieces: Iterable[Any],
+    *,
+    model: Any = None,
+    way: str = "ainvoke",
+    raises: type[Exception] | None = None,
+    **options: Any,
 ) -> tuple[Any, StreamingActivityEnvironment]:
     """Return the message of a call within an activity, and what a reader gets of it."""
     environment = StreamingActivityEnvironment(**options)
     model = model or ScriptedChatModel.saying(*pieces)
 
     async def activity() -> Any:
-        return await model.ainvoke("?")
+        match way:
+            case "ainvoke":
+                return await model.ainvoke("?")
+            case "astream":
+                return [chunk async for chunk in model.astream("?")]
+            case "invoke":
+                return model.invoke("?")
+            case _:
+                return list(model.stream("?"))
 
-    return await environment.run(activity), environment
+    if raises is None:
+        return await environment.run(activity), environment
+    with pytest.raises(raises):
+        await environment.run(activity)
+    return None, environment
 
 
 def as_messages_show_it(events: Iterable[Event]) -> AIMessageChunk:
