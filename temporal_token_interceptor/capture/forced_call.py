@@ -23,7 +23,15 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard
-from temporal_token_interceptor.capture.forced_result import check_end, has_end, is_of_merging, mend
+from temporal_token_interceptor.capture.forced_result import (
+    NothingSaid,
+    check_end,
+    check_said,
+    has_end,
+    is_of_merging,
+    mend,
+    says_something,
+)
 from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
 from temporal_token_interceptor.capture.nesting import WITHIN
 from temporal_token_interceptor.capture.observing import current_observer
@@ -82,6 +90,7 @@ class ForcedCall(Trigger):
         self._manager = manager
         self._first_facts: dict[str, Any] = {}
         self._has_end = False
+        self._says_something = False
         self.on_llm_new_token = self._on_first_token  # type: ignore[method-assign]
         self.on_stream_event = self._on_first_event  # type: ignore[method-assign]
         self._replace(trigger, self)
@@ -100,7 +109,12 @@ class ForcedCall(Trigger):
 
     def _on_cached_token(self, token: Any, *, chunk: Any = None, **facts: Any) -> None:
         """Refuse the last chunk of half an answer: after it, LangChain would keep the answer in its cache."""
-        self._has_end = self._has_end or (isinstance(chunk, ChatGenerationChunk) and has_end(chunk))
+        if isinstance(chunk, ChatGenerationChunk):
+            self._says_something = self._says_something or says_something(chunk)
+            if has_end(chunk):
+                self._has_end = True
+                if not self._says_something:
+                    check_said(self._model, [chunk])
         if getattr(getattr(chunk, "message", None), "chunk_position", None) == "last" and not self._has_end:
             check_end(self._model, ())
         self.observer.on_llm_new_token(token, chunk=chunk, **facts)
@@ -114,6 +128,8 @@ class ForcedCall(Trigger):
         """Whether the call is worth repeating without a stream; never after an injected cancellation."""
         if self.guard.is_injected(error):
             return False
+        if isinstance(error, NothingSaid):
+            return True
         return may_be_refusal(error) if not self.has_begun else is_of_merging(error)
 
     def checked(self, result: ChatResult) -> ChatResult:
@@ -121,14 +137,16 @@ class ForcedCall(Trigger):
 
         Raises:
             IncompleteAnswer: it is half an answer.
+            NothingSaid: it may be a refusal, which the stream left out.
         """
         if not self.has_begun:  # a cache hit, or a model that may not stream
             return result
         try:
             if not self._streams_anyway():
                 mend(self._model, result, self._first_facts, self._repeated_usage())
+                check_said(self._model, result.generations)
             check_end(self._model, result.generations)
-        except IncompleteAnswer:
+        except (IncompleteAnswer, NothingSaid):
             raise
         except Exception as error:  # noqa: BLE001 - a model's attribute may be code of the user's that raises
             self.guard.handle(error, _log_failure)
@@ -192,7 +210,8 @@ def _generating(original: Callable[..., ChatResult]) -> Callable[..., ChatResult
             WITHIN.reset(entered)
         call.release()
         result = _generate_with_cache(self, *args, **kwargs)
-        REFUSALS.add(self, refusal)
+        if not isinstance(refusal, NothingSaid):
+            REFUSALS.add(self, refusal)
         return result
 
     return _generate_with_cache
@@ -221,7 +240,8 @@ def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[...
             WITHIN.reset(entered)
         call.release()
         result = await _agenerate_with_cache(self, *args, **kwargs)
-        REFUSALS.add(self, refusal)
+        if not isinstance(refusal, NothingSaid):
+            REFUSALS.add(self, refusal)
         return result
 
     return _agenerate_with_cache

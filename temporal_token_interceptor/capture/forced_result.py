@@ -46,6 +46,34 @@ def check_end(model: BaseChatModel, generations: Sequence[ChatGeneration]) -> No
         )
 
 
+class NothingSaid(Exception):
+    """A stream said nothing at all: it may have left out a refusal, which the plain answer has."""
+
+
+def check_said(model: BaseChatModel, generations: Sequence[ChatGeneration]) -> None:
+    """Raise if a streamed answer may be a refusal that its package leaves out of a stream.
+
+    Raises:
+        NothingSaid: the model stopped by itself and said nothing. The call is worth a repetition.
+    """
+    if drops_refusals(type(model)) and not any(map(says_something, generations)):
+        stops = [_finish_of(generation) for generation in generations]
+        if stops and all(stop == "stop" for stop in stops):
+            raise NothingSaid
+
+
+def says_something(generation: ChatGeneration) -> bool:
+    """Whether there is a text, a tool call, or something of the provider's own."""
+    message = generation.message
+    return bool(message.content or getattr(message, "tool_calls", None) or message.additional_kwargs)
+
+
+@cache
+def drops_refusals(model: type[BaseChatModel]) -> bool:
+    """Whether a model's package leaves refusals out of its streams; also where it inherits its streaming."""
+    return any(cls.__module__.partition(".")[0] in _DROPS_REFUSALS for cls in model.__mro__)
+
+
 def mend(
     model: BaseChatModel,
     result: ChatResult,
@@ -92,7 +120,8 @@ def _mend_ends(facts: dict[str, Any]) -> None:
 
 
 def _finish_of(generation: ChatGeneration) -> Any:
-    return generation.message.response_metadata.get("finish_reason")
+    facts = {**(generation.generation_info or {}), **generation.message.response_metadata}
+    return facts.get("finish_reason")
 
 
 def is_of_merging(error: Exception) -> bool:
@@ -153,6 +182,9 @@ _FAILURES = frozenset({("langchain_openrouter", "error")})
 
 Without a stream the package raises: OpenRouter then answers with an error.
 """
+
+_DROPS_REFUSALS = frozenset({"langchain_openai"})
+"""The packages whose streams of chat completions lose `refusal`, which is all that such an answer has."""
 
 _ALWAYS_ENDS = frozenset(
     {

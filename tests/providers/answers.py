@@ -33,6 +33,7 @@ class Answer:
     reasoning: tuple[str, ...] = ()
     calls: tuple[ToolUse, ...] = ()
     finish: Literal["stop", "length", "filter"] = "stop"
+    refusal: tuple[str, ...] = ()
 
 
 class Form(Protocol):
@@ -75,6 +76,7 @@ LINES = Answer(text=("Tea.\n", "\nHot.", "\n"))
 CUT_SHORT = Answer(text=("Tea ", "is"), finish="length")
 FILTERED = Answer(text=("Tea ", "is"), finish="filter")
 NOTHING = Answer()
+REFUSAL = Answer(refusal=("I ", "can", "not."))
 JSON_TEXT = Answer(text=VERDICT.args)
 FOUND = Answer(text=("It ", "is ", "tea."))
 
@@ -87,6 +89,7 @@ ANSWERS = {
     "lines": LINES,
     "cut short by `max_tokens`": CUT_SHORT,
     "nothing": NOTHING,
+    "a refusal": REFUSAL,
 }
 """What is asked for plainly, without tools or a schema."""
 

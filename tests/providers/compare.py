@@ -26,6 +26,7 @@ REASONS = {
     r"response_metadata\.(container|diagnostics|stop_details) lost": _WHOLE_BODY,
     r"additional_kwargs\.tool_calls\[\]\.(function\.)?class lost": "objects of the package in the whole "
     "answer, and dicts in the stream: alike in an activity's result, which is JSON",
+    r"content\[refusal\]\.id lost": "the package's stream has the ids of texts alone",
     r"additional_kwargs\.refusal lost": "`None` in the whole answer, absent in the stream",
     r"usage_metadata\.input_token_details\.(cache_creation changed|ephemeral_\w+ lost)": "the package reads "
     "the usage of a stream from its last event, which has the sum and not its parts",
@@ -54,7 +55,8 @@ def _differences(bare: Any, captured: Any, where: str = "") -> Iterator[str]:
             yield from _differences(bare[name], captured[name], f"{where}.{name}")
     elif isinstance(bare, list) and isinstance(captured, list) and len(bare) == len(captured):
         for one, other in zip(bare, captured, strict=True):
-            yield from _differences(one, other, f"{where}[]")
+            kind = one.get("type", "") if where.endswith(".content") and isinstance(one, dict) else ""
+            yield from _differences(one, other, f"{where}[{kind}]")
     elif where.endswith(".id") and bare == f"{captured}-0":
         yield f"{where}: ends in -0"
     else:
@@ -79,6 +81,13 @@ def reasoning_of(message: AIMessage) -> str:
     return "".join(
         block.get("reasoning") or "" for block in message.content_blocks if block["type"] == "reasoning"
     )
+
+
+def refusal_of(message: AIMessage) -> str:
+    """Return the refusal, beside the content or in it."""
+    blocks = message.content_blocks
+    within = "".join(str(block.get("refusal") or "") for block in blocks if block["type"] == "refusal")
+    return message.additional_kwargs.get("refusal") or within
 
 
 def finish_of(message: AIMessage) -> str | None:

@@ -85,7 +85,7 @@ class Stage:
 
 def cases(provider: Provider) -> list[tuple[str, str]]:
     """Return the pairs of way and answer that a provider is asked in."""
-    answers = [name for name, answer in ANSWERS.items() if provider.reasons or not answer.reasoning]
+    answers = [name for name, answer in ANSWERS.items() if provider.gives(answer)]
     return [
         *((way, name) for way in PLAIN for name in answers),
         *((w, "text") for w in WAYS.keys() - PLAIN.keys()),

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from tests.providers.answers import MODEL, Form
+from tests.providers.answers import MODEL, Answer, Form
 from tests.providers.forms.anthropic import Messages
 from tests.providers.forms.chat_completions import ChatCompletions
 from tests.providers.forms.converse import Converse
@@ -33,6 +33,7 @@ class Provider:
         form: How the provider answers.
         options: What a user gives to make the model.
         reasons: Whether its models send their reasoning.
+        refuses: Whether its models may refuse, and say so outside of the text.
         strips: Whether its package takes line ends off the end of a plain answer; a stream shows them.
         stops: Whether cancelling an async call closes its connection at once.
         timeout: The name, and the value in the package's own unit, of a short timeout.
@@ -46,6 +47,7 @@ class Provider:
     form: Form
     options: Mapping[str, Any]
     reasons: bool = False
+    refuses: bool = False
     strips: bool = False
     stops: bool = True
     timeout: Mapping[str, Any] = field(default_factory=lambda: {"timeout": 0.5})
@@ -54,6 +56,10 @@ class Provider:
         """Make the model as users do, but for the key and for retries, which would repeat each failure."""
         make: Callable[..., BaseChatModel] = getattr(import_module(self._module), self.model_class)
         return make(**{**self.options, **options})
+
+    def gives(self, answer: Answer) -> bool:
+        """Whether its models ever answer so."""
+        return (self.reasons or not answer.reasoning) and (self.refuses or not answer.refusal)
 
     @property
     def _module(self) -> str:
@@ -68,6 +74,7 @@ OPENAI = Provider(
     "api.openai.com",
     ChatCompletions(plain_message=(("refusal", None),)),
     {"model": MODEL, "api_key": KEY, "max_retries": 0, "use_responses_api": False},
+    refuses=True,
 )
 RESPONSES = Provider(
     "openai-responses",
@@ -78,6 +85,7 @@ RESPONSES = Provider(
     Responses(),
     {"model": MODEL, "api_key": KEY, "max_retries": 0, "use_responses_api": True},
     reasons=True,
+    refuses=True,
 )
 ANTHROPIC = Provider(
     "anthropic",

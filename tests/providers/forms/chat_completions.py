@@ -72,6 +72,8 @@ class ChatCompletions:
             "content": "".join(answer.text) or None,
             **dict(self.plain_message),
         }
+        if answer.refusal:
+            message["refusal"] = "".join(answer.refusal)
         if answer.reasoning and self.reasoning:
             message[self.reasoning] = "".join(answer.reasoning)
         if answer.calls:
@@ -87,6 +89,7 @@ class ChatCompletions:
         if self.reasoning:
             deltas += [{self.reasoning: piece} for piece in answer.reasoning]
         deltas += [{"content": piece} for piece in answer.text]
+        deltas += [{"refusal": piece} for piece in answer.refusal]
         for index, call in enumerate(answer.calls):
             head = {"index": index, "id": call.id, "type": "function"}
             deltas.append({"tool_calls": [{**head, "function": {"name": call.name, "arguments": ""}}]})

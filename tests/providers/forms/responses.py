@@ -77,6 +77,15 @@ def _item_events(index: int, item: dict[str, Any], answer: Answer) -> list[dict[
         case "message":
             [part] = item["content"]
             at = {**place, "content_index": 0}
+            if part["type"] == "refusal":
+                return [
+                    {**opened, "item": {**item, "content": [], "status": "in_progress"}},
+                    {"type": "response.content_part.added", **at, "part": {**part, "refusal": ""}},
+                    *({"type": "response.refusal.delta", **at, "delta": piece} for piece in answer.refusal),
+                    {"type": "response.refusal.done", **at, "refusal": part["refusal"]},
+                    {"type": "response.content_part.done", **at, "part": part},
+                    closed,
+                ]
             return [
                 {**opened, "item": {**item, "content": [], "status": "in_progress"}},
                 {"type": "response.content_part.added", **at, "part": {**part, "text": ""}},
@@ -104,8 +113,10 @@ def _items(answer: Answer, request: Request) -> list[dict[str, Any]]:
     if answer.reasoning:
         summary = [{"type": "summary_text", "text": "".join(answer.reasoning)}]
         items.append({"type": "reasoning", "id": _id(request, "rs"), "summary": summary, "status": None})
-    if answer.text:
+    if answer.text or answer.refusal:
         part = {"type": "output_text", "text": "".join(answer.text), "annotations": [], "logprobs": []}
+        if answer.refusal:
+            part = {"type": "refusal", "refusal": "".join(answer.refusal)}
         message = {"type": "message", "id": _id(request, "msg"), "role": "assistant", "status": "completed"}
         items.append({**message, "content": [part]})
     for number, call in enumerate(answer.calls):
