@@ -66,11 +66,9 @@ faults: .venv/.installed  ## Inject every fault 30 times on real servers, and pr
 fuzz: .venv/.installed  ## Give a million changed entries, cursors, results and heartbeats to the reader: no foreign exception
 	@$(PY) -m tests.fuzz
 
-conformance: .venv/.installed build/typescript/.built  ## Run the protocol's conformance suite against both readers; needs node and npm
-	@echo 'Python'
-	@$(PY) -m temporal_token_interceptor.conformance run -- $(PY) -m temporal_token_interceptor.conformance reader
-	@echo 'TypeScript'
-	@$(PY) -m temporal_token_interceptor.conformance run -- node build/typescript/dist/conformance.js
+conformance: .venv/.installed build/typescript/.built  ## Run the protocol's conformance suite against all readers, and break each rule of ours; needs node and npm
+	@$(PY) -m tests.support.conformance_table
+	@$(PY) -m tests.contract.reader_mutants
 
 check: .venv/.installed  ## Lint, formatting, types, folder rules, workflows
 	@$(PY) -m ruff check

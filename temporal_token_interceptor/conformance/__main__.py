@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from temporal_token_interceptor.conformance.case import Case, named_cases
+from temporal_token_interceptor.conformance.folds import fold_cases
 from temporal_token_interceptor.conformance.generated import GENERATED, GROUP, generated_cases
 from temporal_token_interceptor.conformance.reference import serve
 from temporal_token_interceptor.conformance.runner import Outcome, outcomes
@@ -32,7 +33,7 @@ def _done(options: argparse.Namespace) -> int:
     if options.command == "reader":
         serve(sys.stdin, sys.stdout)
         return 0
-    cases = _cases(options.group, options.generated)
+    cases = _cases(options.group, options.generated, changes=options.changes)
     if not cases:
         sys.stderr.write(f"there is no group {', '.join(options.group)}; without --group, all are run\n")
         return 2
@@ -63,15 +64,27 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="how many generated streams (%(default)s)",
         )
+        command.add_argument(
+            "--changes",
+            action="store_true",
+            help="the changes that the gateway sends, for a program that folds them, in place of entries",
+        )
     run.add_argument("reader", nargs="+", metavar="COMMAND", help="the reader, after `--`")
     return parser
 
 
-def _cases(groups: Sequence[str], generated: int) -> list[Case]:
+def _cases(groups: Sequence[str], generated: int, *, changes: bool) -> list[Case]:
+    return asyncio.run(all_cases(groups, generated, changes=changes))
+
+
+async def all_cases(
+    groups: Sequence[str] = (), generated: int = GENERATED, *, changes: bool = False
+) -> list[Case]:
+    """Return the cases of groups, or of all: of readers of entries, or of programs that fold changes."""
     cases = [case for case in named_cases() if not groups or case.group in groups]
     if not groups or GROUP in groups:
-        cases += asyncio.run(generated_cases(generated))
-    return cases
+        cases += await generated_cases(generated)
+    return [case async for case in fold_cases(cases)] if changes else cases
 
 
 def _run(command: Sequence[str], cases: Sequence[Case]) -> int:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from temporal_token_interceptor.conformance.case import Json, data_of
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import InvalidCursor, ProtocolError
+from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -34,13 +35,23 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 async def answer_to(request: Json) -> Json:
     """Return what our reader says to a request: the events and the number of skipped entries; or an error."""
-    stream = StreamKey(**request["stream"])
     try:
-        place = Cursor.parse(request["cursor"]) if request["cursor"] is not None else None
-        if place is not None and place.transport:
-            stored_time(place.transport)  # refuses what is no place in Redis
+        events, skipped = await events_of(request)
     except InvalidCursor:
         return {"error": "cursor"}
+    return {"events": [event.to_json() for event in events], "skipped": skipped}
+
+
+async def events_of(request: Json) -> tuple[list[Event], int]:
+    """Return the events of a request, and the number of skipped entries.
+
+    Raises:
+        InvalidCursor: its cursor is none, or of another transport.
+    """
+    stream = StreamKey(**request["stream"])
+    place = Cursor.parse(request["cursor"]) if request["cursor"] is not None else None
+    if place is not None and place.transport:
+        stored_time(place.transport)  # refuses what is no place in Redis
     source = _Stored(request)
     statistics = ReaderStatistics()
     run = RunStream(
@@ -53,11 +64,11 @@ async def answer_to(request: Json) -> Json:
     )
     closing: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     closing.set_result(object() if request["closed"] else None)
-    events: list[Json] = []
+    events: list[Event] = []
     async with aclosing(run.batches(closing, is_snapshot=not request["closed"])) as batches:
         async for batch in batches:
-            events += [event.to_json() for event in batch]
-    return {"events": events, "skipped": statistics.unreadable}
+            events += batch
+    return events, statistics.unreadable
 
 
 class _Stored:

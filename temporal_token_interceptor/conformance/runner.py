@@ -70,6 +70,8 @@ def difference(case: Case, answer: Any) -> str | None:
     if "error" in expected or "error" in answer:
         same = expected.get("error") == answer.get("error")
         return None if same else f"expected {_shown(expected)}, got {_shown(answer)}"
+    if "state" in expected:
+        return _unlike(expected["state"], answer.get("state"), "state", is_exact=True)
     events = answer.get("events")
     if not isinstance(events, list):
         return f"the answer has no array `events`: {_shown(answer)}"

@@ -1,23 +1,30 @@
 """The conformance suite: our reader passes it, a wrong reader does not, and each rule has its cases."""
 
+import asyncio
 import json
 import re
 import sys
 
 import pytest
 
-from temporal_token_interceptor.conformance.__main__ import main
+from temporal_token_interceptor.conformance.__main__ import all_cases, main
 from temporal_token_interceptor.conformance.case import named_cases, rules
+from temporal_token_interceptor.conformance.folds import server_sent
 from temporal_token_interceptor.conformance.generated import generated_cases
-from temporal_token_interceptor.conformance.reference import answer_to
+from temporal_token_interceptor.conformance.reference import answer_to, events_of
 from temporal_token_interceptor.conformance.runner import difference, outcomes
+from temporal_token_interceptor.gateway.encoder import NativeEvents
+from temporal_token_interceptor.views.projector import Projector
 from tests.contract import rules_document
 from tests.contract.reader_mutants import MUTANTS, noticed_by
 from tests.support import typescript_types
+from tests.support.conformance_table import FOLDER
+from tests.support.node import SCRIPT, find_node
 from tests.support.pages import ROOT
 
 CASES = list(named_cases())
 READER = [sys.executable, "-m", "temporal_token_interceptor.conformance", "reader"]
+TTI = [find_node(), str(FOLDER), str(SCRIPT)]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
 
@@ -130,6 +137,52 @@ def test_the_cases_are_data_for_those_without_python(capfd):
 
     assert len(lines) == len(CASES) + 5
     assert all(line["request"]["case"] == f"{line['group']}/{line['name']}" for line in lines)
+
+
+# ------------------------------------------------------------------ what the gateway sends
+
+
+async def test_changes_are_written_as_the_gateway_writes_them():
+    """The suite has the form without the gateway, whose packages not everybody has installed."""
+    for case in [case for case in CASES if "error" not in case.expected and case.group != "bounds"]:
+        events, _ = await events_of({**case.request, "cursor": None})
+        projector = Projector()
+        for change in [change for event in events for change in projector.read(event)]:
+            assert server_sent(change).encode() == NativeEvents().encode([change])
+
+
+@pytest.fixture(scope="module")
+def changes():
+    """What the gateway sends of each stream, and the state that a client must arrive at."""
+    return asyncio.run(all_cases(generated=60, changes=True))
+
+
+async def test_the_script_of_browsers_passes(changes):
+    """`tti.js` subscribes to each stream and arrives at the state; `make conformance` runs all of them."""
+    found = await outcomes(TTI, changes)
+
+    assert [outcome for outcome in found if outcome.wrong] == []
+    assert len(found) == len(changes) > 150
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("items.delete(id)", "id"),
+        ("item?.text.slice(0, event.at)", "item?.text"),
+        ("next.notes.filter(note => note.at < event.at)", "next.notes"),
+        ("items.clear()", ""),
+        ("change({ open: false, facts: event.data ?? {} })", ""),
+    ],
+)
+async def test_a_script_that_folds_otherwise_fails(tmp_path, changes, old, new):
+    """Each kind of change is held by a case."""
+    script = SCRIPT.read_text(encoding="utf-8")
+    assert old in script
+    (tmp_path / "tti.mjs").write_text(script.replace(old, new), encoding="utf-8")
+    found = await outcomes([*TTI[:2], str(tmp_path / "tti.mjs")], changes)
+
+    assert any(outcome.wrong for outcome in found)
 
 
 # ------------------------------------------------------------------ mutants
