@@ -81,6 +81,7 @@ class Transformers:
         self._before: list[Any] = []
         self._after: list[Any] = []
         self._scheduled: set[asyncio.Task[Any]] = set()
+        self._raising: list[asyncio.Task[Any]] = []
         self.shown: dict[str, Any] = {}
         """What they show beside channels, by name."""
         taken, ours = set(names), frozenset(names)
@@ -114,8 +115,11 @@ class Transformers:
         Raises:
             Exception: the first that one raised; all others have ended, too.
         """
-        results = await asyncio.gather(*self._scheduled, return_exceptions=True)
-        errors = [one for one in results if isinstance(one, Exception)]
+        if self._scheduled:
+            await asyncio.wait(self._scheduled)
+        errors: list[BaseException] = [
+            error for task in self._raising if (error := task.exception()) is not None
+        ]
         for transformer in self._all:
             try:
                 await _called(transformer, "afinalize", "finalize")
@@ -142,7 +146,7 @@ class Transformers:
     def _register(self, transformer: Any, projection: dict[str, Any], show: Show) -> None:
         native = bool(getattr(transformer, "_native", False))
         for name, value in projection.items():
-            if callable(getattr(value, "push", None)):
+            if hasattr(value, "push"):
                 value.push = show(name, getattr(value, "name", None), native)
             else:
                 self.shown[name] = value
@@ -150,21 +154,20 @@ class Transformers:
         (self._before if getattr(transformer, "before_builtins", False) else self._after).append(transformer)
 
     def _schedule(self, coro: Coroutine[Any, Any, Any], *, on_error: str = "log") -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(_logged(coro) if on_error == "log" else coro)
+        task = asyncio.get_running_loop().create_task(coro)
         self._scheduled.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(self._log if on_error == "log" else self._keep)
         return task
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() or task.exception() is None:
-            self._scheduled.discard(task)  # else `finalize` raises it
+    def _log(self, task: asyncio.Task[Any]) -> None:
+        self._scheduled.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("what a stream transformer scheduled raised; the run goes on", exc_info=error)
 
-
-async def _logged(coro: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await coro
-    except Exception:
-        logger.exception("what a stream transformer scheduled raised; the run goes on")
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._scheduled.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._raising.append(task)
 
 
 async def _processed(transformers: Sequence[Any], event: ProtocolEvent) -> bool:

@@ -83,7 +83,9 @@ class WorkflowRun(GraphRun):
                 await joined(self._reading)
         finally:  # also where the task that leaves is cancelled: other tasks may be reading
             if not self._ended:
-                self._finish(ConfigurationError("the run was left: read it within its `async with`"))
+                left = ConfigurationError("the run was left: read it within its `async with`")
+                self._finish(left)
+                await self._end(left)
 
     async def __aenter__(self) -> Self:
         self._reading = asyncio.create_task(self._read())

@@ -5,6 +5,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from langchain_core.messages import RemoveMessage
+from langgraph.stream import StreamChannel, StreamTransformer
 from temporalio import activity
 
 import temporal_token_interceptor
@@ -91,6 +92,14 @@ async def the_run_prints_each_call_and_the_result(stage: Stage, block: Block) ->
     out, _ = await printed(block, await names(stage))
 
     assert out == (f"half -- ConnectionError: not part of the answer\nIt is tea. {dict(USAGE)}\nIt is tea.\n")
+
+
+@play(PAGE, "class Words(StreamTransformer):")
+async def a_transformer_counts_words(stage: Stage, block: Block) -> None:
+    """Of the answer: the half sentence before it has no end."""
+    langgraph = {"StreamTransformer": StreamTransformer, "StreamChannel": StreamChannel}
+
+    assert (await printed(block, {**await names(stage), **langgraph}))[0] == "3 words\n"
 
 
 @activity.defn

@@ -77,7 +77,8 @@ LOGGED = {
     "encryption": r"skipping entry \S+ of stream .*this reader's data converter has no payload codec.*\n"
 }
 
-TESTED_ELSEWHERE = {"demo", "web", "web_clients"}  # the last by `make clients`: it needs packages of npm
+# `transformers` by tests/integration/test_transformers.py; `web_clients` by `make clients`: it needs npm.
+TESTED_ELSEWHERE = {"demo", "transformers", "web", "web_clients"}
 
 
 @pytest.mark.parametrize("name", POINTS)

@@ -1,0 +1,1 @@
+"""Transformers of a reader's own over the events of any workflow: LangGraph's `StreamTransformer`."""
