@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.events.lifecycle import GapReason, Outcome, Status
     from temporal_token_interceptor.protocol.result_items import summary_events
     from temporal_token_interceptor.protocol.stream_key import StreamKey
-    from temporal_token_interceptor.reader.blocking import BlockingMany, BlockingStream, BlockingSubscriber
+    from temporal_token_interceptor.reader.blocking import BlockingSubscriber
+    from temporal_token_interceptor.reader.blocking_streams import BlockingMany, BlockingStream
     from temporal_token_interceptor.reader.graph_stream import GraphStream
     from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
     from temporal_token_interceptor.reader.request import OnRetry
@@ -158,8 +159,10 @@ __all__ += ["summary_events"]
 _found_in("protocol.result_items")
 __all__ += ["StreamKey"]
 _found_in("protocol.stream_key")
-__all__ += ["BlockingMany", "BlockingStream", "BlockingSubscriber"]
+__all__ += ["BlockingSubscriber"]
 _found_in("reader.blocking")
+__all__ += ["BlockingMany", "BlockingStream"]
+_found_in("reader.blocking_streams")
 __all__ += ["GraphStream"]
 _found_in("reader.graph_stream")
 __all__ += ["ManyWorkflows", "StreamFailed"]

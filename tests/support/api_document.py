@@ -29,6 +29,7 @@ SECTIONS = {
         "reader.tree",
         "reader.graph_stream",
         "reader.blocking",
+        "reader.blocking_streams",
         "views.workflow_run",
         "views.model_call",
         "views.snapshot",
