@@ -63,7 +63,12 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.protocol.result_items import summary_events
     from temporal_token_interceptor.protocol.stream_key import StreamKey
     from temporal_token_interceptor.reader.blocking import BlockingSubscriber
-    from temporal_token_interceptor.reader.blocking_streams import BlockingMany, BlockingStream
+    from temporal_token_interceptor.reader.blocking_streams import (
+        BlockingGraphStream,
+        BlockingMany,
+        BlockingStream,
+        BlockingTree,
+    )
     from temporal_token_interceptor.reader.graph_stream import GraphStream
     from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
     from temporal_token_interceptor.reader.request import OnRetry
@@ -161,7 +166,7 @@ __all__ += ["StreamKey"]
 _found_in("protocol.stream_key")
 __all__ += ["BlockingSubscriber"]
 _found_in("reader.blocking")
-__all__ += ["BlockingMany", "BlockingStream"]
+__all__ += ["BlockingGraphStream", "BlockingMany", "BlockingStream", "BlockingTree"]
 _found_in("reader.blocking_streams")
 __all__ += ["GraphStream"]
 _found_in("reader.graph_stream")

@@ -8,18 +8,27 @@ each token.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from temporal_token_interceptor.events import Event, TokenEvent
-from temporal_token_interceptor.reader.blocking_streams import BlockingMany, BlockingStream, in_ones
+from temporal_token_interceptor.reader.blocking_streams import (
+    BlockingGraphStream,
+    BlockingMany,
+    BlockingStream,
+    BlockingTree,
+    in_ones,
+)
 from temporal_token_interceptor.reader.loop_thread import LoopThread, Make
 from temporal_token_interceptor.reader.request import FirstRun, OnRetry, Start
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
-from temporal_token_interceptor.views.langgraph_messages import Message
 from temporal_token_interceptor.views.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from temporal_token_interceptor.views.langgraph_messages import Message
+    from temporal_token_interceptor.views.stream_modes import StreamMode
 
 _T = TypeVar("_T")
 
@@ -42,6 +51,7 @@ class BlockingSubscriber:
         self._opening = threading.Lock()
         self._loop: LoopThread | None = None
 
+    @overload
     def subscribe(
         self,
         workflow_id: str,
@@ -53,9 +63,55 @@ class BlockingSubscriber:
         until: Awaitable[object] | None = None,
         start_timeout: timedelta | None = None,
         runs: FirstRun = "newest",
+        children: Literal[False] = False,
+    ) -> BlockingStream[Event]: ...
+
+    @overload
+    def subscribe(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
+        children: Literal[True],
+    ) -> BlockingTree: ...
+
+    def subscribe(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: OnRetry = "reset",
+        until: Awaitable[object] | None = None,
+        start_timeout: timedelta | None = None,
+        runs: FirstRun = "newest",
+        children: bool = False,
     ) -> BlockingStream[Event]:
-        """Return the events of a workflow; see `TokenSubscriber.subscribe`."""
-        return self.stream(
+        """Return the events of a workflow, or of all that it starts, too; see `TokenSubscriber.subscribe`."""
+        if children:
+            loop = self._opened()
+            return BlockingTree(
+                loop,
+                lambda: loop.subscriber.subscribe(
+                    workflow_id,
+                    run_id,
+                    cursor,
+                    start=start,
+                    on_retry=on_retry,
+                    until=until,
+                    start_timeout=start_timeout,
+                    runs=runs,
+                    children=True,
+                ),
+            )
+        return self.iterate(
             lambda subscriber: subscriber.subscribe_batches(
                 workflow_id,
                 run_id,
@@ -77,7 +133,7 @@ class BlockingSubscriber:
         until: Awaitable[object] | None = None,
     ) -> BlockingStream[Event]:
         """Return the events of a standalone activity; see `TokenSubscriber.subscribe_activity`."""
-        return self.stream(
+        return self.iterate(
             lambda subscriber: in_ones(
                 subscriber.subscribe_activity(activity_id, run_id, cursor, until=until)
             )
@@ -87,7 +143,7 @@ class BlockingSubscriber:
         self, workflow_id: str, run_id: str | None = None, cursor: str | None = None
     ) -> BlockingStream[TokenEvent]:
         """Return the tokens that stand; see `TokenSubscriber.tokens`."""
-        return self.stream(lambda subscriber: in_ones(subscriber.tokens(workflow_id, run_id, cursor)))
+        return self.iterate(lambda subscriber: in_ones(subscriber.tokens(workflow_id, run_id, cursor)))
 
     def messages(
         self,
@@ -102,7 +158,7 @@ class BlockingSubscriber:
         runs: FirstRun = "newest",
     ) -> BlockingStream[Message]:
         """Return what `graph.stream(stream_mode="messages")` yields; see `TokenSubscriber.messages`."""
-        return self.stream(
+        return self.iterate(
             lambda subscriber: in_ones(
                 subscriber.messages(
                     workflow_id,
@@ -113,6 +169,94 @@ class BlockingSubscriber:
                     subgraphs=subgraphs,
                     until=until,
                     runs=runs,
+                )
+            )
+        )
+
+    def stream(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        stream_mode: StreamMode | Sequence[StreamMode] = "updates",
+        subgraphs: bool = False,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> BlockingGraphStream:
+        """Return what `graph.stream(stream_mode=...)` yields; see `TokenSubscriber.astream`."""
+        loop = self._opened()
+        return BlockingGraphStream(
+            loop,
+            lambda: loop.subscriber.astream(
+                workflow_id,
+                run_id,
+                cursor,
+                stream_mode=stream_mode,
+                subgraphs=subgraphs,
+                start=start,
+                on_retry=on_retry,
+                until=until,
+                runs=runs,
+            ),
+        )
+
+    def events_v2(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        start: Start = "beginning",
+        on_retry: Literal["reset", "hold"] = "reset",
+        include_names: Collection[str] | None = None,
+        include_types: Collection[str] | None = None,
+        include_tags: Collection[str] | None = None,
+        exclude_names: Collection[str] | None = None,
+        exclude_types: Collection[str] | None = None,
+        exclude_tags: Collection[str] | None = None,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> BlockingStream[dict[str, Any]]:
+        """Return events as of `astream_events(version="v2")`; see `TokenSubscriber.events_v2`."""
+        return self.iterate(
+            lambda subscriber: in_ones(
+                subscriber.events_v2(
+                    workflow_id,
+                    run_id,
+                    cursor,
+                    start=start,
+                    on_retry=on_retry,
+                    include_names=include_names,
+                    include_types=include_types,
+                    include_tags=include_tags,
+                    exclude_names=exclude_names,
+                    exclude_types=exclude_types,
+                    exclude_tags=exclude_tags,
+                    until=until,
+                    runs=runs,
+                )
+            )
+        )
+
+    def protocol_events(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        *,
+        since: int | None = None,
+        on_retry: Literal["reset", "hold"] = "reset",
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> BlockingStream[dict[str, Any]]:
+        """Return LangGraph's protocol events; see `TokenSubscriber.protocol_events`."""
+        return self.iterate(
+            lambda subscriber: in_ones(
+                subscriber.protocol_events(
+                    workflow_id, run_id, cursor, since=since, on_retry=on_retry, until=until, runs=runs
                 )
             )
         )
@@ -130,7 +274,7 @@ class BlockingSubscriber:
         loop = self._opened()
         return BlockingMany(loop, lambda: loop.subscriber.subscribe_many(*args, **keywords))
 
-    def stream(self, make: Callable[[TokenSubscriber], AsyncGenerator[Sequence[_T]]]) -> BlockingStream[_T]:
+    def iterate(self, make: Callable[[TokenSubscriber], AsyncGenerator[Sequence[_T]]]) -> BlockingStream[_T]:
         """Return a stream of your own: what an async generator of lists yields, item by item."""
         loop = self._opened()
         return BlockingStream(loop, lambda: make(loop.subscriber))

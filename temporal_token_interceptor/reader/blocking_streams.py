@@ -6,16 +6,21 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future
+from contextlib import aclosing
 from datetime import timedelta
 from types import AsyncGeneratorType, TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
 from temporal_token_interceptor.errors import ConfigurationError
-from temporal_token_interceptor.events import Event
+from temporal_token_interceptor.events import Event, Origin
 from temporal_token_interceptor.reader.loop_thread import LoopThread
 from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
+from temporal_token_interceptor.reader.tree import WorkflowTree
+
+if TYPE_CHECKING:
+    from temporal_token_interceptor.reader.graph_stream import GraphStream
 
 _T = TypeVar("_T")
 
@@ -63,6 +68,57 @@ class BlockingStream(Iterator[_T]):
         self.close()
 
 
+class BlockingTree(BlockingStream[Event]):
+    """The events of a workflow and of all that it starts, for a `for` loop; see `WorkflowTree`."""
+
+    def __init__(self, loop: LoopThread, make: Callable[[], WorkflowTree]) -> None:
+        self._loop = loop
+        self._tree = tree = loop.do(make)
+        self._waited_at = ""
+        super().__init__(loop, lambda: in_ones(tree))
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Wait until the next event, or the end, is there; as `BlockingStream.wait`."""
+        if not self._reading.is_ahead:
+            self._waited_at = self.cursor
+        return super().wait(timeout)
+
+    @property
+    def cursor(self) -> str:
+        """Resumes right after the last event, in each workflow of the tree."""
+        return self._waited_at if self._reading.is_ahead else self._loop.do(lambda: self._tree.cursor)
+
+    def short_cursor(self) -> str:
+        """Return a cursor of at most 200 characters."""
+        return self._loop.call(self._tree.shortened, self.cursor)
+
+
+class BlockingGraphStream(BlockingStream[Any]):
+    """Items of LangGraph's stream modes, for a `for` loop; see `GraphStream`.
+
+    Attributes:
+        cursor: Resumes right after the last item; before the first, the cursor that the stream began at.
+        origin: The attempt of an activity that said the last item; None before the first.
+    """
+
+    def __init__(self, loop: LoopThread, make: Callable[[], GraphStream]) -> None:
+        stream = loop.do(make)
+        self.cursor: str = stream.cursor
+        self.origin: Origin | None = None
+        super().__init__(loop, lambda: _placed(stream))
+
+    def __next__(self) -> Any:
+        placed: tuple[Any, str, Origin | None] = super().__next__()
+        item, self.cursor, self.origin = placed
+        return item
+
+
+async def _placed(stream: GraphStream) -> AsyncGenerator[Sequence[tuple[Any, str, Origin | None]]]:
+    async with aclosing(stream):
+        async for item in stream:
+            yield ((item, stream.cursor, stream.origin),)
+
+
 class _Reading(Generic[_T]):
     """What a stream has on the loop."""
 
@@ -70,6 +126,11 @@ class _Reading(Generic[_T]):
         self._loop = loop
         self._lists: AsyncGenerator[Sequence[_T]] | None = lists
         self._next: Future[Sequence[_T] | None] | None = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the next list was asked for, and not taken yet."""
+        return self._next is not None
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the next list, or the end; whether it is there."""

@@ -162,7 +162,11 @@ class WorkflowTree(AsyncGenerator[Event, None]):
 
     async def short_cursor(self) -> str:
         """Return a cursor of at most 200 characters; see `ManyWorkflows.short_cursor`."""
-        return await self._cursors.shortened(self.cursor)
+        return await self.shortened(self.cursor)
+
+    async def shortened(self, cursor: str) -> str:
+        """Return the short form of a cursor of this tree; see `short_cursor`."""
+        return await self._cursors.shortened(cursor)
 
     # ------------------------------------------------------------------ reading
 

@@ -1,6 +1,7 @@
 """A subscriber for programs that are not async: plain loops, in any thread, freed when they are left."""
 
 import asyncio
+import inspect
 import signal
 import subprocess
 import sys
@@ -21,11 +22,14 @@ from temporal_token_interceptor import (
     RedisStreamBackend,
     StreamEnded,
     StreamNotFound,
+    TokenEvent,
     TokenSubscriber,
+    stream_graph,
 )
 from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.differential.shapes import QUESTION, graph, node
 from tests.support.streams import read_all, streaming_worker, unique
-from tests.support.workflows import RunActivity
+from tests.support.workflows import Branch, RunActivity
 
 WORDS = ["Plain ", "loops ", "in ", "threads."]
 ROOT = Path(__file__).parents[2]
@@ -132,6 +136,96 @@ async def test_many_workflows_are_one_plain_loop(client, backend, answered, sile
 
     assert found == await read_all(client, backend, answered)
     assert cursor == short
+
+
+@activity.defn
+async def agree(argument):
+    """A graph that says what it does in LangGraph's modes."""
+    nodes = {"plan": ["hm"], "write": WORDS}
+    compiled = graph(*((name, node(ScriptedChatModel.saying(*words))) for name, words in nodes.items()))
+    await stream_graph(compiled, QUESTION, modes=["values", "updates"])
+
+
+@activity.defn
+async def speak(words):
+    return (await ScriptedChatModel.saying(*words.split()).ainvoke("?")).text
+
+
+async def test_langgraphs_streams_are_plain_loops(client, backend, subscriber):
+    """`stream` is `graph.stream`, as `astream` is `graph.astream`; a wait moves no cursor."""
+    workflow_id, here = unique("graph"), TokenSubscriber(client, backend)
+    async with streaming_worker(client, backend, [agree]) as queue:
+        await client.execute_workflow(RunActivity.run, args=["agree"], id=workflow_id, task_queue=queue)
+
+    def read():
+        found, cursors = [], []
+        with subscriber.stream(workflow_id, stream_mode=["values", "messages"]) as stream:
+            while (cursor := stream.cursor) is not None and stream.wait() and stream.cursor == cursor:
+                try:
+                    found.append(next(stream))
+                except StopIteration:
+                    break
+                cursors.append(stream.cursor)
+            assert stream.origin.activity_type == "agree"
+        options = {"stream_mode": ["values", "messages"]}
+        assert list(subscriber.stream(workflow_id, cursor=cursors[2], **options)) == found[3:]
+        return found, list(subscriber.events_v2(workflow_id)), list(subscriber.protocol_events(workflow_id))
+
+    items, events, protocol = await asyncio.to_thread(read)
+
+    assert items == [one async for one in here.astream(workflow_id, stream_mode=["values", "messages"])]
+    assert [mode for mode, _ in items].count("values") == 3
+    assert events == [one async for one in here.events_v2(workflow_id)]
+    assert protocol == [one async for one in here.protocol_events(workflow_id)]
+    assert len(events) > 3 < len(protocol)
+
+
+async def test_a_tree_is_a_plain_loop_that_resumes(client, backend, subscriber):
+    """`children=True`: what children say is there, and a cursor goes on after any event in all of them."""
+    root = unique("tree")
+    child = {"id": f"{root}-child", "words": "the child", "children": []}
+    async with streaming_worker(client, backend, [speak]) as queue:
+        plan = {"id": root, "words": "the root", "children": [child]}
+        await client.execute_workflow(Branch.run, plan, id=root, task_queue=queue)
+
+    def texts(events):
+        return [event.token for event in events if isinstance(event, TokenEvent)]
+
+    def read():
+        whole = list(subscriber.subscribe(root, children=True))
+        with subscriber.subscribe(root, children=True) as tree:
+            first = [next(tree) for _ in range(5)]
+            cursor = tree.cursor
+            assert tree.wait()
+            assert tree.cursor == cursor, "the next event is there, and was not taken"
+            assert len(tree.short_cursor()) < 200
+            first.append(next(tree))
+            assert tree.cursor != cursor
+        rest = list(subscriber.subscribe(root, cursor=tree.cursor, children=True))
+        return whole, first + rest
+
+    whole, resumed = await asyncio.to_thread(read)
+
+    assert sorted(texts(whole)) == sorted(texts(resumed)) == ["child", "root", "the", "the"]
+    assert {event.origin.parent for event in whole if event.origin} == {None, root}
+    assert isinstance(whole[-1], StreamEnded)
+
+
+@pytest.mark.parametrize(
+    ("name", "original"),
+    [
+        *((name, name) for name in ("subscribe", "subscribe_activity", "tokens", "messages", "events_v2")),
+        *((name, name) for name in ("protocol_events", "text", "snapshot")),
+        ("stream", "astream"),
+    ],
+)
+def test_a_method_takes_what_that_of_the_async_subscriber_takes(name, original):
+    """Names, order and defaults: what is added there has to be added here."""
+    here, there = (
+        {each.name: (each.kind, each.default) for each in inspect.signature(method).parameters.values()}
+        for method in (getattr(BlockingSubscriber, name), getattr(TokenSubscriber, original))
+    )
+    assert list(here.items()) == list(there.items())
 
 
 async def test_errors_are_those_of_the_async_subscriber(subscriber, answered):

@@ -24,9 +24,11 @@ from temporal_token_interceptor import (
     AttemptEnded,
     AttemptStarted,
     AttemptState,
+    BlockingGraphStream,
     BlockingMany,
     BlockingStream,
     BlockingSubscriber,
+    BlockingTree,
     Call,
     CallEnded,
     CallNotCompleted,
@@ -291,8 +293,19 @@ def without_asyncio(subscriber: BlockingSubscriber) -> None:
         assert_type(token, TokenEvent)
     assert_type(subscriber.text("workflow", runs="all"), str)
     assert_type(subscriber.snapshot("workflow"), Snapshot)
+    tree = subscriber.subscribe("workflow", children=True)
+    assert_type(tree, BlockingTree)
+    assert_type(tree.cursor, str)
+    assert_type(tree.short_cursor(), str)
+    stream = subscriber.stream("workflow", stream_mode=["values", "messages"])
+    assert_type(stream, BlockingGraphStream)
+    assert_type(stream.cursor, str)
+    assert_type(stream.origin, Origin | None)
+    assert_type(subscriber.events_v2("workflow", include_types=["tool"]), BlockingStream[dict[str, Any]])
+    assert_type(subscriber.protocol_events("workflow", since=3), BlockingStream[dict[str, Any]])
     subscriber.text()  # type: ignore[call-arg]
-    subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[arg-type]
+    subscriber.stream("workflow", stream_mode="tools")  # type: ignore[arg-type]
+    subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[call-overload]
     with subscriber.subscribe_many(["one"]) as many:
         assert_type(many, BlockingMany)
         for workflow_id, _ in many:
