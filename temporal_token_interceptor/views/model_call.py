@@ -5,18 +5,17 @@ It is fed with the events of LangChain's protocol, through its public `dispatch`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, AsyncProjection
 
-from temporal_token_interceptor.errors import CallNotCompleted, TokensMissing
-from temporal_token_interceptor.events import Call, CallEnded, Gap, Origin
+from temporal_token_interceptor.events import Call, Origin
 from temporal_token_interceptor.views.call_metadata import message_id
-from temporal_token_interceptor.views.message_events import MessageEvent, MessageEvents, Said
 
 
 class ModelCall(AsyncChatModelStream):
-    """One call of a model: `.text`, `.reasoning`, `.tool_calls` and `.output`, each to iterate or to await.
+    """One call of a model: `.text`, `.reasoning`, `.tool_calls`, `.usage`, `.output`, to iterate or to await.
 
     A call that failed, was cut off or lost something raises `CallNotCompleted` or `TokensMissing` once what
     there is of it has been read.
@@ -25,6 +24,7 @@ class ModelCall(AsyncChatModelStream):
         origin: The attempt.
         call: The call.
         superseded: Whether a newer attempt replaces it, also after it has completed.
+        usage: LangChain's `usage_metadata`, once the call has ended; None if the provider reported none.
     """
 
     def __init__(self, origin: Origin, call: Call) -> None:
@@ -32,37 +32,23 @@ class ModelCall(AsyncChatModelStream):
         self.origin = origin
         self.call = call
         self.superseded = False
+        self.usage = AsyncProjection()
 
+    def dispatch(self, event: Mapping[str, Any]) -> None:
+        """Take in an event of LangChain's protocol."""
+        super().dispatch(event)
+        if event["event"] == "message-finish":
+            usage = event.get("usage")
+            if usage is not None:
+                self.usage.push(usage)
+            self.usage.complete(usage)
 
-class CallAdapter:
-    """Feeds the stream of one call with its events."""
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        super().fail(error)
+        self.usage.fail(error)
 
-    def __init__(self, stream: ModelCall) -> None:
-        self.stream = stream
-        self._events = MessageEvents(stream.origin, stream.call)
-        stream.dispatch(self._events.start)
-
-    def add(self, event: Said) -> None:
-        """Pass on an event of the call."""
-        self._dispatch(self._events.add(event), event.cursor)
-
-    def finish(self, end: CallEnded) -> None:
-        """End the stream with its message, or with the reason that it has none."""
-        self._dispatch(self._events.finish(end), end.cursor)
-
-    def fail(self, error: Exception) -> None:
-        """End the stream with an error."""
-        self.stream.fail(error)
-
-    def miss(self, gap: Gap) -> None:
-        """Note a gap, if this call may miss something of it."""
-        self._events.miss(gap)
-
-    def _dispatch(self, made: Iterable[MessageEvent], cursor: str) -> None:
-        for one in made:
-            if one["event"] != "error":
-                self.stream.dispatch(one)
-            elif one["code"] == "missing":
-                self.fail(TokensMissing((one["message"],), cursor))
-            else:
-                self.fail(CallNotCompleted(one["message"]))
+    def set_arequest_more(self, cb: Callable[[], Awaitable[bool]] | None) -> None:
+        """Say what reads on: each projection calls it while it has nothing."""
+        super().set_arequest_more(cb)
+        self.usage.set_arequest_more(cb)

@@ -1,6 +1,6 @@
 """What the views make of one captured call: its message by `.messages()`, and by `.run()`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from functools import reduce
 from operator import add
 from typing import Any
@@ -10,18 +10,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from temporal_token_interceptor.events import (
-    CallEnded,
-    CallStarted,
-    ContentBlock,
-    Event,
-    ReasoningEvent,
-    TokenEvent,
-    ToolCallChunk,
-)
+from temporal_token_interceptor.events import Event, StreamEnded
 from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 from temporal_token_interceptor.views.langgraph_messages import Chunks
-from temporal_token_interceptor.views.model_call import CallAdapter, ModelCall
+from temporal_token_interceptor.views.workflow_run import WorkflowRun
 
 
 class Whole(BaseChatModel):
@@ -93,21 +85,20 @@ def as_messages_show_it(events: Iterable[Event]) -> AIMessageChunk:
 
 async def as_run_shows_it(events: Iterable[Event]) -> Any:
     """Return the message of the one call, as `.run()` makes it."""
-    adapters: dict[int, CallAdapter] = {}
-    for event in events:
-        match event:
-            case CallStarted(call=call, origin=origin):
-                adapters[call.ordinal] = CallAdapter(ModelCall(origin, call))
-            case CallEnded(call=call):
-                adapters[call.ordinal].finish(event)
-                return await adapters[call.ordinal].stream.output
-            case (
-                TokenEvent(call=call)
-                | ReasoningEvent(call=call)
-                | ContentBlock(call=call)
-                | ToolCallChunk(call=call)
-            ):
-                adapters[call.ordinal].add(event)
-            case _:
-                pass
-    raise AssertionError("the call did not end")
+    [message] = await all_that_run_shows(events)
+    return message
+
+
+async def all_that_run_shows(events: Iterable[Event]) -> list[Any]:
+    """Return the messages of all calls, as `.run()` makes them."""
+
+    async def source() -> AsyncGenerator[Event]:
+        for event in events:
+            yield event
+        yield StreamEnded(status="completed")
+
+    async def no_result() -> None:
+        raise AssertionError("it is not asked for")
+
+    async with WorkflowRun(source(), no_result, subgraphs=True) as run:
+        return [await call.output async for call in run.messages]

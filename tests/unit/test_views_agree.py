@@ -11,11 +11,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from temporal_token_interceptor import CallEnded, CallStarted, Gap, event_from_json
+from temporal_token_interceptor import CallEnded, event_from_json
 from temporal_token_interceptor.cli.transcript import Transcript
 from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 from temporal_token_interceptor.views.langgraph_messages import Chunks
-from temporal_token_interceptor.views.model_call import CallAdapter, ModelCall
+from tests.support.call_views import all_that_run_shows
 from tests.unit.test_final_message import of_kind
 
 
@@ -39,20 +39,6 @@ async def captured(activity: Any) -> tuple[Any, StreamingActivityEnvironment]:
         return await activity()
 
     return await environment.run(run), environment
-
-
-async def by_run(environment: StreamingActivityEnvironment) -> list[Any]:
-    """What `.run()` makes of each call."""
-    found, live = [], {}
-    for event in environment.events:
-        if isinstance(event, CallStarted):
-            live[event.call.ordinal] = CallAdapter(ModelCall(event.origin, event.call))
-        elif isinstance(event, CallEnded):
-            live[event.call.ordinal].finish(event)
-            found.append(await live[event.call.ordinal].stream.output)
-        elif hasattr(event, "call") and not isinstance(event, Gap):
-            live[event.call.ordinal].add(event)
-    return found
 
 
 def by_messages(environment: StreamingActivityEnvironment) -> list[Any]:
@@ -80,10 +66,10 @@ async def test_an_invalid_tool_call_stays_invalid(args):
     _, environment = await captured(lambda: _ask(model))
 
     ids = [one["id"] for one in invalid]
-    for message in (*await by_run(environment), *by_messages(environment)):
+    for message in (*await all_that_run_shows(environment.events), *by_messages(environment)):
         assert message.tool_calls == []
         assert [one["id"] for one in message.invalid_tool_calls] == ids
-    (ran,) = await by_run(environment)
+    (ran,) = await all_that_run_shows(environment.events)
     assert [one["args"] or "" for one in ran.invalid_tool_calls] == [one or "" for one in args]
     assert [event_from_json(event.to_json()) for event in environment.events] == environment.events
 
@@ -108,7 +94,7 @@ async def test_tool_calls_that_share_an_index_are_told_apart_by_id(calls, cut):
 
     _, environment = await captured(lambda: _ask(ScriptedChatModel.saying(*chunks)))
 
-    (ran,) = await by_run(environment)
+    (ran,) = await all_that_run_shows(environment.events)
     transcript = Transcript()
     for event in environment.events:
         transcript.add(event)
@@ -130,7 +116,7 @@ async def test_a_cache_hit_ends_no_view():
 
     _, environment = await captured(activity)
 
-    assert [message.text for message in await by_run(environment)] == ["cached"] * 2
+    assert [message.text for message in await all_that_run_shows(environment.events)] == ["cached"] * 2
     assert [message.text for message in by_messages(environment)] == ["cached"] * 2
 
 
