@@ -23,6 +23,12 @@ _BARE: Final = {kind: frozenset({"type", "index", kind}) for kind in TEXTS}
 _MOST_PIECES: Final = 10_000  # of one call of a server tool: what has more is left to the message
 
 
+def text_of(block: Mapping[str, Any]) -> str:
+    """Return the text of a block; none where a provider, or its translator, has put something else there."""
+    text = block.get(block["type"])
+    return text if isinstance(text, str) else ""
+
+
 def facts_of(block: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a block of text says beside its text; members that say nothing are left out."""
     bare = _BARE[block["type"]]

@@ -14,6 +14,7 @@ from temporal_token_interceptor.capture.block_facts import (
     facts_of,
     in_stream,
     new_facts,
+    text_of,
 )
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.message_parts import (
@@ -139,7 +140,7 @@ class CallRecords:
                 self.put_block(live, block, block_key(message, block))
             return
         blocks = blocks_of(message)
-        text = "".join(block.get("text") or "" for block in blocks if block["type"] == "text")
+        text = "".join(text_of(block) for block in blocks if block["type"] == "text")
         if text != message.text:
             # Not every provider's blocks are translated; `.text` is what users compare with.
             self.put_text(live, "text", message.text, block_key(message, {}))
@@ -164,7 +165,7 @@ class CallRecords:
     def put_block(self, live: LiveCall, block: Mapping[str, Any], key: object = NEW_BLOCK) -> None:
         kind = block["type"]
         if kind in TEXTS:
-            text = block.get(kind) or ""
+            text = text_of(block)
             self.put_text(live, kind, text, key)
             if facts := facts_of(block):
                 sent = live.sent if kind == "text" else live.thought

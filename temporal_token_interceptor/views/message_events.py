@@ -145,12 +145,11 @@ class MessageEvents:
         place = (kind, index) if isinstance(index, int | str) else None
         number, content = self._others.get(place, (0, {}))
         if not content or not _is_same(content, block):
-            number, content = self._open(block), {}
+            number, content = self._open(_final(block)), {}
         content = _merged(content, block)
         if place is not None:
             self._others[place] = number, content
-        final = content if kind in _FINAL else {"type": "non_standard", "value": content}
-        self._part("finish", number, content=final)
+        self._part("finish", number, content=_final(content))
 
     def _add_facts(self, kind: str, block: int, said: Mapping[str, Any]) -> None:
         """Add what a text says beside itself; a text that is finished already is finished again."""
@@ -177,9 +176,12 @@ class MessageEvents:
 
 
 # The blocks that LangChain takes as they are.
-_FINAL = frozenset(
-    {"text", "image", "audio", "video", "file", "server_tool_call", "server_tool_result", "non_standard"}
-)
+_FINAL = ("text", "image", "audio", "video", "file", "server_tool_call", "server_tool_result", "non_standard")
+
+
+def _final(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a block as LangChain takes it."""
+    return block if block.get("type") in _FINAL else {"type": "non_standard", "value": block}
 
 
 def failure(code: str, message: str) -> MessageEvent:
@@ -229,7 +231,7 @@ def _is_same(block: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _parsed(written: WrittenToolCall) -> dict[str, Any]:
     """Return a tool call as LangChain has it once it is whole; invalid if its arguments are no object."""
-    tool_call = {"id": written.id, "name": written.name, "args": written.args}
+    tool_call = {"id": written.id, "name": written.name or "", "args": written.args}
     try:
         args = None if written.invalid else json.loads(written.args or "{}")
     except (ValueError, RecursionError):  # nested too deep, or a number of thousands of digits
