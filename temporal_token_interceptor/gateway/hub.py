@@ -145,7 +145,7 @@ class Hub:
     """Reads one workflow, folds it once, and hands changes to its clients.
 
     Args:
-        events: The subscription, from the start of a run; closed by the hub.
+        batches: The subscription's events in lists, from the start of a run; closed by the hub.
         run_started: Asked once, for the numbers of changes; None: see `views.sequence`.
 
     Attributes:
@@ -157,7 +157,7 @@ class Hub:
         has_ended: Whether nothing more comes.
     """
 
-    def __init__(self, events: AsyncGenerator[Event], run_started: RunStarted | None = None) -> None:
+    def __init__(self, batches: AsyncGenerator[list[Event]], run_started: RunStarted | None = None) -> None:
         self._projector = Projector()
         self._recent = RecentChanges(WAITING, REMEMBERED_BYTES)
         self._run_started = run_started
@@ -170,7 +170,7 @@ class Hub:
         self.has_ended = False
         self._waking: asyncio.TimerHandle | None = None
         self._may_wake_at = 0.0
-        self._reading = started(self._read(events), "token-stream hub")
+        self._reading = started(self._read(batches), "token-stream hub")
 
     @property
     def view(self) -> View:
@@ -204,21 +204,18 @@ class Hub:
         """End the subscription."""
         await joined(self._reading)
 
-    async def _read(self, events: AsyncGenerator[Event]) -> None:
+    async def _read(self, batches: AsyncGenerator[list[Event]]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with aclosing(events):
-                async for event in events:
+            async with aclosing(batches):
+                async for batch in batches:
                     if not self.read_at:
-                        self._projector = await projector_for(event, self._run_started)
-                    before = self.view.run
-                    for change in self._projector.read(event):
-                        self._add(change)
+                        self._projector = await projector_for(batch[0], self._run_started)
+                    for event in batch:
+                        self._take(event)
                     self.read_at = loop.time()
                     self.has_ended = self.view.status is not None
                     self._wake_soon(loop)
-                    if isinstance(event, RunContinued):
-                        self._projector.forget(KEPT_ITEMS, {before, self.view.run})
         except TokenStreamError as error:
             self.error = error  # clients that come again get a new hub
             logger.info("the subscription of a gateway ended early: %s", error)
@@ -231,6 +228,13 @@ class Hub:
                 self._waking.cancel()
             for client in self.clients:
                 client.finish()
+
+    def _take(self, event: Event) -> None:
+        before = self.view.run
+        for change in self._projector.read(event):
+            self._add(change)
+        if isinstance(event, RunContinued):
+            self._projector.forget(KEPT_ITEMS, {before, self.view.run})
 
     def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the clients take what came: at once, unless they all have been written to just now."""
@@ -260,14 +264,14 @@ class Hubs:
     """The hubs of a process, made when a client comes.
 
     Args:
-        subscribe: Returns the subscription of a key.
+        subscribe: Returns the events of a key, in lists.
         linger: How long a hub lives after its last client, in seconds.
         run_started: Returns what asks when a run of a workflow began.
     """
 
     def __init__(
         self,
-        subscribe: Callable[[Key], AsyncGenerator[Event]],
+        subscribe: Callable[[Key], AsyncGenerator[list[Event]]],
         linger: float,
         run_started: Callable[[str], RunStarted] | None = None,
     ) -> None:

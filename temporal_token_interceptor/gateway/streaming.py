@@ -73,7 +73,7 @@ class Streams:
         self._made_subscriber = subscriber
         self._authorize = authorize
         self.times = times
-        self._hubs = Hubs(self._events, times.linger, self._run_started)
+        self._hubs = Hubs(self._batches, times.linger, self._run_started)
         self._living: set[Connection] = set()
         self.connections = Connections(limits)
         self.limits = limits
@@ -261,6 +261,9 @@ class Streams:
 
     def _run_started(self, workflow_id: str) -> RunStarted:
         return run_started(self._subscriber, workflow_id)
+
+    def _batches(self, key: Key) -> AsyncGenerator[list[Event]]:
+        return self._subscriber.subscribe_batches(key.workflow_id, key.run_id, on_retry=key.on_retry)
 
     def _events(
         self, key: Key, start: Literal["now", "beginning"] = "beginning", cursor: str = ""

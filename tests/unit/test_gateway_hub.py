@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import islice
 from random import Random
 
 import pytest
@@ -25,6 +26,16 @@ async def yielded(events, gate=None):
             await gate.wait()
         await asyncio.sleep(0)
         yield event
+
+
+async def in_lists(events, gate=None, size=1):
+    """The same as a hub reads them."""
+    coming = iter(events)
+    while batch := [*islice(coming, size)]:
+        if gate is not None:
+            await gate.wait()
+        await asyncio.sleep(0)
+        yield batch
 
 
 async def read_slowly(hub, pauses):
@@ -56,7 +67,7 @@ async def test_slow_clients_are_exact(monkeypatch, seed):
     for event in events:
         projector.read(event)
 
-    hub = Hub(yielded(events))
+    hub = Hub(in_lists(events, size=1 + seed % 4))
     clients = [read_slowly(hub, pauses) for pauses in (0, 2, 10, 100)]
     shown = await asyncio.gather(*clients)
     await hub.close()
@@ -69,7 +80,7 @@ async def test_a_client_that_falls_behind_gets_the_state(monkeypatch):
     monkeypatch.setattr(hub_module, "WAITING", 5)
     events = a_stream(Random(1))
 
-    hub = Hub(yielded(events))
+    hub = Hub(in_lists(events))
     _, states = await read_slowly(hub, 1_000)
     await hub.close()
 
@@ -85,7 +96,7 @@ async def test_a_client_resumes_right_after_its_cursor(monkeypatch, is_new):
     assert len(changes) < hub_module.WAITING
     place = next(place for place in range(len(changes) // 2, len(changes)) if changes[place - 1].cursor)
 
-    hub = Hub(yielded(events))
+    hub = Hub(in_lists(events))
     if not is_new:
         await asyncio.wait({hub._reading})
     client = hub.client(changes[place - 1].cursor, asyncio.Event())
@@ -108,7 +119,7 @@ class Queued:
             self._asked.set()
             if (event := await self._queue.get()) is None:
                 return
-            yield event
+            yield [event]
 
     async def comes(self, event):
         """Let an event come, and wait until the hub has asked for the next one."""
@@ -170,7 +181,7 @@ async def test_a_hub_ends_after_its_last_client():
 
     def subscribe(key):
         made.append(key)
-        return yielded(a_stream(Random(1)), gate)
+        return in_lists(a_stream(Random(1)), gate)
 
     hubs = Hubs(subscribe, 0.05)
     async with hubs.client(Key("wf"), None, asyncio.Event()) as first:
@@ -255,7 +266,7 @@ async def test_a_state_does_not_grow_with_the_runs(monkeypatch):
                 after = runs[number + 1]
                 yield RunContinued(run_id=after, cursor=f"1~{after}~~0")
 
-    hub, woken = Hub(yielded(list(events()))), asyncio.Event()
+    hub, woken = Hub(in_lists(list(events()))), asyncio.Event()
     client = hub.client(None, woken)
     await asyncio.wait({hub._reading})
     changes = [change.op for change in hub.since(0) or []]
@@ -279,7 +290,7 @@ async def test_what_is_remembered_has_a_bound_in_bytes(monkeypatch):
         for at in range(50)
     ]
 
-    hub, woken = Hub(yielded(events)), asyncio.Event()
+    hub, woken = Hub(in_lists(events)), asyncio.Event()
     client = hub.client(None, woken)
     client.take()
     await asyncio.wait({hub._reading})
@@ -303,7 +314,7 @@ async def test_changes_are_numbered_from_the_start_of_the_run():
     projector = Projector(run_started=STARTED)
     expected = flat([projector.read(event) for event in events])
 
-    hub = Hub(yielded(events), run_started)
+    hub = Hub(in_lists(events), run_started)
     await asyncio.wait({hub._reading})
     replay = Replay(yielded(events), woken := asyncio.Event(), "", run_started)
     made = []
