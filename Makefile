@@ -145,7 +145,8 @@ clean:  ## Remove the environment and every cache
 
 # Optional packages stay: the compiler is one.
 build/typescript/.built: clients/typescript/package.json clients/typescript/tsconfig.json clients/typescript/README.md \
-    $(wildcard clients/typescript/src/*.ts) $(wildcard clients/typescript/tests/*.mjs)
+    $(wildcard clients/typescript/src/*.ts) $(wildcard clients/typescript/tests/*.mjs) \
+    temporal_token_interceptor/gateway/tti.js temporal_token_interceptor/gateway/tti.d.ts
 	@command -v npm >/dev/null || { echo 'make: npm is not installed; install Node 20 or newer' >&2; exit 1; }
 	@echo 'Building the TypeScript reader in build/typescript; its packages are installed once'
 	@mkdir -p build/typescript

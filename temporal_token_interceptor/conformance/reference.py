@@ -56,7 +56,9 @@ async def events_of(request: Json) -> tuple[list[Event], int]:
     statistics = ReaderStatistics()
     run = RunStream(
         stream,
-        ReadRequest(workflow_id=stream.workflow_id, place=place),
+        ReadRequest(
+            workflow_id=stream.workflow_id, place=place, on_retry="hold" if request.get("hold") else "reset"
+        ),
         source,
         None,
         cache=(_SealedEntries if request["sealed"] else EntryCache)(stream, FrameCodec(None, stream)),

@@ -8,18 +8,25 @@ import signal
 import subprocess
 import uuid
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 
 from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
+from temporal_token_interceptor.conformance.__main__ import all_cases
 from temporal_token_interceptor.conformance.case import named_cases
 from temporal_token_interceptor.conformance.generated import generated_cases
+from temporal_token_interceptor.conformance.reference import answer_to
 from temporal_token_interceptor.conformance.runner import outcomes
 from tests.faults.play import Play, Script, Speech
 from tests.faults.worker import serving
+from tests.support.conformance_table import FOLDER
+from tests.support.encryption import AesCodec
+from tests.support.node import SCRIPT
 from tests.support.pages import ROOT
 
 BUILT = ROOT / "build" / "typescript"
@@ -31,14 +38,23 @@ BETWEEN_RUNS = ("run_continued", "stream_ended")
 @pytest.fixture(scope="module", autouse=True)
 def built():
     """The client, compiled by `make clients`."""
-    if shutil.which("node") is None or not (BUILT / "dist").is_dir():
+    if shutil.which("npm") is None or not (BUILT / "dist").is_dir():
         pytest.fail("the TypeScript client is not built: run `make clients`")
 
 
-def program(library, redis_url, client, workflow_id, *, leaving=0):
+@pytest.fixture(params=["20", "22"])
+def node(request):
+    """Each version of Node that the package is for."""
+    binary = BUILT / "node_modules" / f"node{request.param}" / "bin" / "node"
+    version = subprocess.check_output([binary, "--version"], text=True)  # noqa: S603 - as installed
+    assert version.startswith(f"v{request.param}.")
+    return str(binary)
+
+
+def program(node, library, redis_url, client, workflow_id, *, leaving=0):
     """The command that prints the events of a workflow."""
     address = client.service_client.config.target_host
-    return ["node", str(BUILT / "tests" / "read.mjs"), library, redis_url, address, workflow_id, str(leaving)]
+    return [node, str(BUILT / "tests" / "read.mjs"), library, redis_url, address, workflow_id, str(leaving)]
 
 
 async def read(command):
@@ -75,7 +91,8 @@ def comparable(events):
 async def played(client, redis_url, script):
     """A workflow that runs on a worker of ours; yields its id and a reader of ours."""
     async with RedisStreamBackend(redis_url) as backend:
-        own = await Client.connect(client.service_client.config.target_host)
+        address, converter = client.service_client.config.target_host, client.data_converter
+        own = await Client.connect(address, data_converter=converter)
         queue = f"typescript-{uuid.uuid4().hex[:8]}"
         async with serving(own, backend, queue):
             handle = await client.start_workflow(Play.run, script, id=queue, task_queue=queue)
@@ -90,13 +107,13 @@ async def ours(subscriber, workflow_id):
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("leaving", [0, 1])
-async def test_a_running_workflow_is_read_to_its_end(client, redis_url, library, leaving):
+async def test_a_running_workflow_is_read_to_its_end(node, client, redis_url, library, leaving):
     """Live, and by a reader that leaves after each event and comes back: exactly what ours yields."""
     async with played(client, redis_url, Script(Speech(calls=2, tokens=30, delay=0.01))) as (
         handle,
         subscriber,
     ):
-        found = await read(program(library, redis_url, client, handle.id, leaving=leaving))
+        found = await read(program(node, library, redis_url, client, handle.id, leaving=leaving))
         expected = await ours(subscriber, handle.id)
 
     assert comparable(found) == comparable(expected)
@@ -112,11 +129,11 @@ async def test_a_running_workflow_is_read_to_its_end(client, redis_url, library,
     ],
     ids=["a zombie beside its successor", "continued as new"],
 )
-async def test_what_ours_takes_back_this_one_takes_back(client, redis_url, script):
+async def test_what_ours_takes_back_this_one_takes_back(node, client, redis_url, script):
     """Attempts that time out and go on to write; runs that follow each other."""
     async with played(client, redis_url, script) as (handle, subscriber):
         first = handle.first_execution_run_id
-        found = await read(program("ioredis", redis_url, client, handle.id, leaving=7))
+        found = await read(program(node, "ioredis", redis_url, client, handle.id, leaving=7))
         expected = [event.to_json() async for event in subscriber.subscribe(handle.id, first)]
 
     starts = [event["origin"]["run_id"] for event in found if event["type"] == "attempt_started"]
@@ -124,7 +141,7 @@ async def test_what_ours_takes_back_this_one_takes_back(client, redis_url, scrip
     assert len(starts) >= 2 or script.continues
 
 
-async def test_a_reset_run_takes_back_what_it_does_again(client, redis_url):
+async def test_a_reset_run_takes_back_what_it_does_again(node, client, redis_url):
     """The second run supersedes the attempts of the first.
 
     What an attempt says after its run has closed comes for late readers alone, so the live one is compared
@@ -133,7 +150,7 @@ async def test_a_reset_run_takes_back_what_it_does_again(client, redis_url):
     script = Script(Speech(tokens=60, delay=0.01))
     async with played(client, redis_url, script) as (handle, subscriber):
         run = handle.first_execution_run_id
-        command = [*program("redis", redis_url, client, handle.id), f"1~{run}~~0"]  # the first run
+        command = [*program(node, "redis", redis_url, client, handle.id), f"1~{run}~~0"]  # the first run
         reading = asyncio.ensure_future(read(command))
         async for event in subscriber.subscribe(handle.id, run):
             if event.to_json()["type"] == "token":
@@ -155,22 +172,22 @@ def second_run(events):
     return events[[event["type"] for event in events].index("run_continued") :]
 
 
-async def test_a_killed_reader_goes_on_where_it_was(client, redis_url):
+async def test_a_killed_reader_goes_on_where_it_was(node, client, redis_url):
     """A process that ends by SIGKILL, five times; the next one has the last cursor."""
     script = Script(Speech(tokens=150, delay=0.01))
     async with played(client, redis_url, script) as (handle, subscriber):
         found = []
         for _ in range(5):
-            found += await killed(resumed(redis_url, client, handle.id, found), after=12)
-        found += await read(resumed(redis_url, client, handle.id, found))
+            found += await killed(resumed(node, redis_url, client, handle.id, found), after=12)
+        found += await read(resumed(node, redis_url, client, handle.id, found))
         expected = await ours(subscriber, handle.id)
 
     assert comparable(found) == comparable(expected)
 
 
-def resumed(redis_url, client, workflow_id, found):
+def resumed(node, redis_url, client, workflow_id, found):
     """The command of a reader that goes on behind the last event."""
-    command = program("ioredis", redis_url, client, workflow_id)
+    command = program(node, "ioredis", redis_url, client, workflow_id)
     return [*command, found[-1]["cursor"]] if found else command
 
 
@@ -188,6 +205,66 @@ async def killed(command, *, after):
     return found
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_reader_that_is_killed_after_each_event_misses_none(node, client, redis_url, library):
+    """Each event is received by a process of its own, which goes on behind the last one."""
+    async with played(client, redis_url, Script(Speech(tokens=8, delay=0.01))) as (handle, subscriber):
+        found = []
+        while not found or found[-1]["type"] != "stream_ended":
+            command = program(node, library, redis_url, client, handle.id)
+            found += (await killed([*command, *([found[-1]["cursor"]] if found else [])], after=1))[:1]
+        expected = await ours(subscriber, handle.id)
+
+    assert comparable(found) == comparable(expected)
+    assert len(found) > 10
+
+
+async def test_what_is_held_is_shown_once_it_stands(node, client, redis_url):
+    """A zombie beside its successor, with `onRetry: "hold"`: nothing of the one, and all of the other."""
+    script = Script(Speech(tokens=60, delay=0.01, deaf=True), start_to_close=0.4)
+    async with played(client, redis_url, script) as (handle, subscriber):
+        command = program(node, "ioredis", redis_url, client, handle.id)
+        await handle.result()
+        out = await printed(command, READ_OPTIONS='{"onRetry": "hold"}')
+        events = subscriber.subscribe(handle.id, runs="all", on_retry="hold")
+        expected = [event.to_json() async for event in events]
+
+    found = [json.loads(line) for line in out.splitlines()]
+    assert comparable(found) == comparable(expected)
+    assert [event["type"] for event in found].count("token") == 60
+
+
+async def test_a_snapshot_is_what_stands_and_where_to_go_on(node, client, redis_url):
+    """Of a workflow that has ended: the text of each call, and after its cursor only the end."""
+    async with played(client, redis_url, Script(Speech(calls=2, tokens=10))) as (handle, _):
+        (result,) = await handle.result()
+        command = program(node, "redis", redis_url, client, handle.id, leaving="snapshot")
+        (shown,) = await read(command)
+        rest = await read([*program(node, "redis", redis_url, client, handle.id), shown["cursor"]])
+
+    assert sorted(call["text"] for call in shown["calls"]) == sorted(result.values())
+    assert all(call["ended"] and call["error"] is None for call in shown["calls"])
+    assert [event["type"] for event in rest] == ["stream_ended"]
+
+
+async def test_sealed_frames_are_opened_by_the_codec_of_the_client(node, client, redis_url):
+    """A worker whose client encrypts: with the key all is read; without it that is an error."""
+    address = client.service_client.config.target_host
+    converter = replace(DataConverter.default, payload_codec=AesCodec("one"))
+    sealed = await Client.connect(address, data_converter=converter)
+    async with played(sealed, redis_url, Script(Speech(tokens=10))) as (handle, subscriber):
+        await handle.result()
+        command = program(node, "ioredis", redis_url, client, handle.id)
+        found = [json.loads(line) for line in (await printed(command, READ_KEYS="two,one")).splitlines()]
+        expected = await ours(subscriber, handle.id)
+        for keys in ({}, {"READ_KEYS": "other"}):
+            with pytest.raises(AssertionError, match=r"CodecMismatch.*is encoded as"):
+                await printed(command, **keys)
+
+    assert comparable(found) == comparable(expected)
+    assert [event["type"] for event in found].count("token") == 10
+
+
 async def reset(client, workflow_id, run_id):
     """Do a run again from its first workflow task."""
     await client.workflow_service.reset_workflow_execution(
@@ -201,14 +278,41 @@ async def reset(client, workflow_id, run_id):
     )
 
 
-async def test_the_typescript_reader_passes_the_conformance_suite():
+async def test_the_typescript_reader_passes_the_conformance_suite(node):
     """All named cases and a part of the streams; `make conformance` runs all."""
     cases = [*named_cases(), *await generated_cases(100)]
 
-    found = await outcomes(["node", str(BUILT / "dist" / "conformance.js")], cases)
+    found = await outcomes([node, str(BUILT / "dist" / "conformance.js")], cases)
 
     assert [outcome for outcome in found if outcome.wrong] == []
     assert len(found) == len(cases)
+
+
+async def test_what_is_held_comes_out_as_ours_does(node):
+    """`onRetry: "hold"` over the streams of the suite, some of them resumed: the same events and cursors."""
+    cases = [await held(case) for case in [*named_cases(), *await generated_cases(300)]]
+
+    found = await outcomes([node, str(BUILT / "dist" / "conformance.js")], cases)
+
+    assert [outcome for outcome in found if outcome.wrong] == []
+    assert sum(len(case.expected.get("events", ())) for case in cases) > 500
+
+
+async def held(case):
+    """The case for a reader that holds attempts back."""
+    request = {**case.request, "hold": True}
+    return replace(case, request=request, expected=await answer_to(request), is_exact=True)
+
+
+async def test_the_folds_of_the_package_are_those_of_browsers(node):
+    """One source: the package has `tti.js` as `changes`, and it passes what the suite has for it."""
+    script = BUILT / "dist" / "changes.js"
+    cases = await all_cases(generated=100, changes=True)
+
+    found = await outcomes([node, str(FOLDER), str(script)], cases)
+
+    assert script.read_bytes() == SCRIPT.read_bytes()
+    assert [outcome for outcome in found if outcome.wrong] == []
 
 
 def test_the_package_is_small_and_can_be_published():
@@ -224,11 +328,11 @@ def test_the_package_is_small_and_can_be_published():
 
 
 @pytest.mark.parametrize("example", ["route", "hono"])
-async def test_an_example_serves_the_events_and_resumes(client, redis_url, example, monkeypatch):
+async def test_an_example_serves_the_events_and_resumes(node, client, redis_url, example, monkeypatch):
     """A route handler as Next.js calls it, and a Hono app: server-sent events whose ids are cursors."""
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("TEMPORAL_ADDRESS", client.service_client.config.target_host)
-    handlers = ["node", str(BUILT / "tests" / "handlers.mjs")]
+    handlers = [node, str(BUILT / "tests" / "handlers.mjs")]
     async with played(client, redis_url, Script(Speech(tokens=20, delay=0.005))) as (handle, subscriber):
         whole = sent(await printed([*handlers, handle.id, example]))
         rest = sent(await printed([*handlers, handle.id, example, whole[9]["cursor"]]))
@@ -245,7 +349,7 @@ def sent(text):
     ]
 
 
-async def test_the_readme_shows_a_program_that_runs(client, redis_url):
+async def test_the_readme_shows_a_program_that_runs(node, client, redis_url):
     """The snippet of the client's README, with the connections of the examples."""
     readme = (ROOT / "clients" / "typescript" / "README.md").read_text(encoding="utf-8")
     snippet = readme.partition("```ts\n")[2].partition("```")[0]
@@ -256,6 +360,6 @@ async def test_the_readme_shows_a_program_that_runs(client, redis_url):
         leaving = "await connection.close();\nawait redis.quit();\n"
         program.write_text(connections + snippet.replace("order-7", handle.id) + leaving, encoding="utf-8")
         address = client.service_client.config.target_host
-        out = await printed(["node", str(program)], REDIS_URL=redis_url, TEMPORAL_ADDRESS=address)
+        out = await printed([node, str(program)], REDIS_URL=redis_url, TEMPORAL_ADDRESS=address)
 
     assert out == "".join(result.values())

@@ -17,11 +17,17 @@ interface Request {
   readonly cursor: string | null;
   readonly sealed: boolean;
   readonly closed: boolean;
+  /** Of our own tests, not of the suite: whether nothing of an attempt is shown before it has succeeded. */
+  readonly hold?: boolean;
 }
 
 function answer(request: Request): unknown {
   try {
-    const reader = new RunReader(request.stream, { cursor: request.cursor, sealed: request.sealed });
+    const reader = new RunReader(request.stream, {
+      cursor: request.cursor,
+      sealed: request.sealed,
+      hold: request.hold ?? false,
+    });
     const entries = request.entries.map(entryOf);
     const events = [
       ...reader.begin(entries.at(-1)?.id ?? ""),

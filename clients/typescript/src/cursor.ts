@@ -6,6 +6,7 @@ export const Position = {
   STARTED: 0,
   GAP: 1,
   FIRST: 2,
+  LAST_RELEASED: 998_000_000,
   TAIL: 999_000_000,
   END: 999_999_999,
 } as const;

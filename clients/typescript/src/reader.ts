@@ -3,6 +3,7 @@
 import { Attempts } from "./attempts.js";
 import { type Cursor, isId, padded, parseCursor, Position, positionOf, prefixOf, unpadded } from "./cursor.js";
 import type { Gap, Origin, StreamEvent } from "./events.js";
+import { Held } from "./held.js";
 import { type Frame, NoFrame, readFrame, type StreamName } from "./frames.js";
 
 /** An entry of a stream, as Redis has it. */
@@ -10,7 +11,18 @@ export interface Entry {
   readonly id: string;
   /** The value of the field `f`; `null` if it has none. */
   readonly data: Uint8Array | null;
+  /** Whether a codec has opened it: then it must name its stream. */
+  readonly wasSealed?: boolean;
+  /** Why it cannot be opened. */
+  readonly unopened?: string;
 }
+
+/** Not one of the first frames can be opened: the codec is missing, or its keys are wrong. */
+export class CodecMismatch extends Error {
+  override readonly name = "CodecMismatch";
+}
+
+const HOPELESS = 8; // so many frames that cannot be opened, and none that can, are no accident
 
 export interface ReaderOptions {
   /** Where to go on from. */
@@ -19,6 +31,8 @@ export interface ReaderOptions {
   readonly sealed?: boolean;
   /** What stood in a run that this one does again, as `standing` of its reader. */
   readonly before?: readonly Origin[];
+  /** Whether nothing of an attempt is shown before it has succeeded. */
+  readonly hold?: boolean;
 }
 
 /** One reader of one run. */
@@ -29,6 +43,10 @@ export class RunReader {
   readonly #attempts: Attempts;
   readonly #place: Cursor | null;
   readonly #wasSealed: boolean;
+  readonly #held: Held | null;
+  #isReadable = false;
+  #unopened: StreamEvent[] = []; // gaps, until it is known that others can be opened
+  #mismatch = "";
   #mark: string;
   #position: number;
   #last = ""; // the entry that was read last, padded
@@ -40,6 +58,7 @@ export class RunReader {
     this.#attempts = new Attempts(stream.run_id, options.before);
     this.#place = options.cursor == null ? null : parseCursor(options.cursor);
     this.#wasSealed = options.sealed ?? false;
+    this.#held = options.hold ? new Held(stream.run_id) : null;
     this.#mark = this.#place?.entry ?? "";
     this.#position = this.#place?.position ?? Position.BEFORE;
   }
@@ -82,22 +101,17 @@ export class RunReader {
    */
   read(entries: readonly Entry[], begun: string | null = null): StreamEvent[] {
     const events: StreamEvent[] = [];
-    for (const { id, data } of entries) {
-      const entry = padded(id);
-      const frame = this.#frame(id, data);
+    for (const one of entries) {
+      const entry = padded(one.id);
+      const frame = this.#frame(one);
       if (!this.#hasBegun) {
         this.#hasBegun = true;
         events.push(...this.#lostStart(entry, frame, begun));
       }
       this.#last = entry;
       const known = this.#known(entry);
-      if (frame === null && data !== null && isSealed(data) && known === Position.BEFORE) {
-        events.push(this.#gap("unreadable", `${prefixOf(this.#stream.run_id, entry)}${Position.STARTED}`));
-      }
-      if (frame !== null) {
-        const added = this.#attempts.read(entry, frame);
-        events.push(...added.filter((event) => positionOf(event.cursor) > known));
-      }
+      const added = frame === null ? this.#unread(entry, one) : this.#read(entry, frame);
+      events.push(...added.filter((event) => positionOf(event.cursor) > known));
     }
     return events;
   }
@@ -108,6 +122,9 @@ export class RunReader {
    * @param begun As for `read`.
    */
   end(begun: string | null = null): StreamEvent[] {
+    if (this.#mismatch !== "" && !this.#isReadable) {
+      throw new CodecMismatch(this.#mismatch);
+    }
     const events: StreamEvent[] = [];
     if (!this.#hasBegun && this.readsAll && this.#mark === "" && begun !== null && isId(begun)) {
       events.push(this.#gap("trimmed", prefixOf(this.#stream.run_id, "") + Position.GAP));
@@ -115,15 +132,19 @@ export class RunReader {
     return events;
   }
 
-  /** Return a gap for each newest attempt that has not said how it ended. */
+  /** Return what is held still, and a gap for each newest attempt that has not said how it ended. */
   tail(): StreamEvent[] {
     const furthest = this.furthest;
     const prefix = prefixOf(this.#stream.run_id, furthest);
+    const rest = this.#held?.rest(furthest) ?? [];
+    const first = Position.TAIL + rest.length;
     const gaps = this.#attempts
       .unended()
-      .map((origin, place) => this.#gap("unended", `${prefix}${Position.TAIL + place}`, origin));
+      .map((origin, place) => this.#gap("unended", `${prefix}${first + place}`, origin));
     const place = this.#place;
-    return gaps.filter((gap) => place?.entry !== furthest || positionOf(gap.cursor) > place.position);
+    return [...rest, ...gaps].filter(
+      (event) => place?.entry !== furthest || positionOf(event.cursor) > place.position,
+    );
   }
 
   /** Return the attempt that stands of each activity. */
@@ -161,10 +182,39 @@ export class RunReader {
     return entry === this.#mark ? this.#position : Position.END;
   }
 
-  #frame(id: string, data: Uint8Array | null): Frame | null {
+  #read(entry: string, frame: Frame): StreamEvent[] {
+    const added = this.#attempts.read(entry, frame);
+    this.#isReadable = true;
+    const gaps = this.#unopened;
+    this.#unopened = [];
+    return [...gaps, ...(this.#held?.read(entry, added) ?? added)];
+  }
+
+  /** Return what an entry shows that cannot be read: nothing, or a gap if it may be a frame of ours. */
+  #unread(entry: string, { unopened }: Entry): StreamEvent[] {
+    if (unopened === undefined) {
+      return [];
+    }
+    const gap = this.#gap("unreadable", `${prefixOf(this.#stream.run_id, entry)}${Position.STARTED}`);
+    if (this.#isReadable) {
+      return [gap];
+    }
+    this.#unopened.push(gap);
+    this.#mismatch = unopened;
+    if (this.#unopened.length === HOPELESS) {
+      throw new CodecMismatch(unopened);
+    }
+    return [];
+  }
+
+  #frame({ id, data, wasSealed, unopened }: Entry): Frame | null {
     try {
+      if (unopened !== undefined) {
+        throw new NoFrame(unopened);
+      }
       const stored = Number(id.slice(0, id.indexOf("-")));
-      return readFrame(data ?? new Uint8Array(), this.#stream, stored, Date.now(), this.#wasSealed);
+      const isSealed = wasSealed ?? this.#wasSealed;
+      return readFrame(data ?? new Uint8Array(), this.#stream, stored, Date.now(), isSealed);
     } catch (error) {
       if (error instanceof NoFrame) {
         this.skipped += 1;
@@ -177,24 +227,4 @@ export class RunReader {
   #gap(reason: Gap["reason"], cursor: string, origin: Origin | null = null): StreamEvent {
     return { v: 1, type: "gap", cursor, origin: origin as Origin, missing: null, reason, call: null };
   }
-}
-
-/** Whether an entry is a payload in protobuf, which only the worker's codec can open: its first field fits into it. */
-function isSealed(data: Uint8Array): boolean {
-  if (data[0] !== 0x0a && data[0] !== 0x12) {
-    return false;
-  }
-  let length = 0;
-  let at = 1;
-  for (let shift = 0; shift < 35; shift += 7, at += 1) {
-    const byte = data[at];
-    if (byte === undefined) {
-      return false;
-    }
-    length += (byte & 0x7f) * 2 ** shift;
-    if (byte < 0x80) {
-      break;
-    }
-  }
-  return length > 0 && at + 1 + length <= data.length;
 }

@@ -86,6 +86,11 @@ export async function next(commands: Commands, key: string, after: string, milli
   return streamsIn(reply).flatMap(entriesOf);
 }
 
+/** Return the next entries after an id that are there. */
+export async function after(commands: Commands, key: string, id: string): Promise<Entry[]> {
+  return entriesOf(await commands.send("XRANGE", key, id === "" ? "-" : `(${id}`, "+", "COUNT", MOST));
+}
+
 /** Return the entries of each stream: a list of pairs, or a map where the connection uses RESP3, in any form. */
 function streamsIn(reply: unknown): unknown[] {
   if (reply instanceof Map) {

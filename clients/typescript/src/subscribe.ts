@@ -1,10 +1,12 @@
 /** Joins Redis, which is fast, with Temporal, which knows the end. */
 
+import { calls, type CallText } from "./answers.js";
 import { parseCursor, Position, prefixOf } from "./cursor.js";
 import type { Origin, StreamEvent } from "./events.js";
 import type { StreamName } from "./frames.js";
-import { RunReader } from "./reader.js";
-import { Commands, edge, get, Keys, next, type RedisClient } from "./redis.js";
+import { opened, type PayloadCodec } from "./payload.js";
+import { type Entry, RunReader } from "./reader.js";
+import { after, Commands, edge, get, Keys, next, type RedisClient } from "./redis.js";
 import { closed, type Closed, newestRun, type TemporalClient } from "./temporal.js";
 
 export interface SubscribeOptions {
@@ -20,6 +22,15 @@ export interface SubscribeOptions {
   readonly cursor?: string;
   /** What keys in Redis begin with; as the worker's `channel_prefix`. */
   readonly prefix?: string;
+  /**
+   * What to show of attempts that did not stand: `reset`, the default, shows all at once and takes it back by
+   * `attempt_started`; `hold` shows nothing of an attempt before it has succeeded.
+   */
+  readonly onRetry?: "reset" | "hold";
+  /** What opens sealed frames; the codecs of the Temporal client by default. */
+  readonly codecs?: readonly PayloadCodec[];
+  /** Whether frames are read that are not sealed, where there is a codec: while some workers have none. */
+  readonly acceptPlainFrames?: boolean;
   /** Ends the stream. */
   readonly signal?: AbortSignal;
   /** How many milliseconds Redis or Temporal may be away before the stream fails. */
@@ -48,6 +59,7 @@ const PAUSE_MILLISECONDS = 200;
  * @throws InvalidCursor the cursor is none.
  * @throws StreamNotFound neither Temporal nor Redis knows of a run.
  * @throws TransportUnavailable Redis was away for too long.
+ * @throws CodecMismatch none of the first frames can be opened.
  */
 export async function* subscribe(workflowId: string, options: SubscribeOptions): AsyncGenerator<StreamEvent, void> {
   const { temporal, signal } = options;
@@ -58,13 +70,14 @@ export async function* subscribe(workflowId: string, options: SubscribeOptions):
     return; // all was received
   }
   let run = place?.run ?? options.runId ?? (await newest(commands, namespace, workflowId, options));
+  const isHeld = options.onRetry === "hold";
   let cursor = options.cursor;
   let before: readonly Origin[] = [];
   const own = await commands.apart();
   try {
     for (;;) {
       const stream = { namespace, workflow_id: workflowId, run_id: run };
-      const reader = new RunReader(stream, { before, ...(cursor === undefined ? {} : { cursor }) });
+      const reader = new RunReader(stream, { before, hold: isHeld, ...(cursor === undefined ? {} : { cursor }) });
       const end: Closed | null = yield* follow(own, stream, reader, options);
       if (end === null || signal?.aborted) {
         return;
@@ -140,17 +153,17 @@ async function* follow(
       }
       const failures = insist.failures;
       const asked = Date.now();
-      const after = reader.lastId;
-      const entries = await insist.on(() => next(commands, keys.stream, after, BLOCK_MILLISECONDS));
+      const known = reader.lastId;
+      const entries = await insist.on(() => next(commands, keys.stream, known, BLOCK_MILLISECONDS));
       if (entries.length > 0) {
         if (hasRead && (insist.failures > failures || insist.wasBusy(asked))) {
           const oldest = await insist.on(() => edge(commands, keys.stream, "oldest"));
-          if (isBefore(after, oldest)) {
+          if (isBefore(known, oldest)) {
             yield* reader.cut(insist.failures > failures ? "transport" : "trimmed");
           }
         }
         hasRead = true;
-        yield* reader.read(entries, begun);
+        yield* reader.read(await openedBy(options, entries), begun);
       }
       insist.served();
     }
@@ -161,6 +174,50 @@ async function* follow(
     leaving.abort();
     void closing;
   }
+}
+
+/** What stands of a run. */
+export interface Snapshot {
+  readonly runId: string;
+  /** Where `subscribe` goes on; `null` if there was nothing yet. */
+  readonly cursor: string | null;
+  readonly calls: readonly CallText[];
+}
+
+/**
+ * Return what a workflow's run has said so far, waiting for nothing.
+ *
+ * @throws as `subscribe`.
+ */
+export async function snapshot(
+  workflowId: string,
+  options: Omit<SubscribeOptions, "cursor" | "signal">,
+): Promise<Snapshot> {
+  const namespace = options.namespace ?? options.temporal?.options.namespace ?? "default";
+  const commands = new Commands(options.redis);
+  const runId = options.runId ?? (await newest(commands, namespace, workflowId, options));
+  const stream = { namespace, workflow_id: workflowId, run_id: runId };
+  const keys = new Keys(options.prefix ?? "tti:v1:", stream);
+  const reader = new RunReader(stream, { hold: options.onRetry === "hold" });
+  const insist = new Insistence(options.patience ?? 60_000, new AbortController().signal);
+  const begun = await insist.on(() => get(commands, keys.begun));
+  const last = await insist.on(() => edge(commands, keys.stream, "newest"));
+  const events: StreamEvent[] = [];
+  while (isBefore(reader.lastId, last)) {
+    const entries = await insist.on(() => after(commands, keys.stream, reader.lastId));
+    if (entries.length === 0) {
+      break; // they were trimmed since
+    }
+    events.push(...reader.read(await openedBy(options, entries), begun));
+  }
+  events.push(...reader.end(begun));
+  return { runId, cursor: events.at(-1)?.cursor ?? null, calls: calls(events) };
+}
+
+/** Return entries, opened where they are sealed. */
+function openedBy(options: Omit<SubscribeOptions, "cursor" | "signal">, entries: readonly Entry[]): Promise<Entry[]> {
+  const codecs = options.codecs ?? options.temporal?.options.loadedDataConverter?.payloadCodecs ?? [];
+  return opened(entries, codecs, options.acceptPlainFrames ?? false);
 }
 
 /** Repeats a command while Redis is away, for as long as that may be. */

@@ -1,10 +1,15 @@
 /** What only Temporal knows: which run is the newest, and how a run closed. */
 
 import type { StreamEnded } from "./events.js";
+import type { PayloadCodec } from "./payload.js";
 
 /** A `Client` of the package `@temporalio/client`; the part that is used. */
 export interface TemporalClient {
-  readonly options: { readonly namespace: string };
+  readonly options: {
+    readonly namespace: string;
+    /** Its codecs open sealed frames. */
+    readonly loadedDataConverter?: { readonly payloadCodecs: readonly PayloadCodec[] };
+  };
   readonly workflow: {
     getHandle(workflowId: string): { describe(): Promise<{ readonly runId: string }> };
   };
