@@ -59,7 +59,7 @@ async def serve(
         authorize=authorize,
         cancel=cancel if allow_cancel else None,
         live=live,
-        list_runs=RunList(with_.client),
+        list_runs=RunList(with_.client, narrowed=True) if live else None,
     )
     with listening(host, port) as listener:
         address, bound, *_ = listener.getsockname()

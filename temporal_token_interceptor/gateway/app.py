@@ -23,7 +23,8 @@ from temporal_token_interceptor.gateway.actions import Cancel, Start, action_rou
 from temporal_token_interceptor.gateway.assets import asset_routes
 from temporal_token_interceptor.gateway.connection import Times
 from temporal_token_interceptor.gateway.limits import Limits
-from temporal_token_interceptor.gateway.live.page import ListRuns, live_page
+from temporal_token_interceptor.gateway.listing import ListRuns, list_routes
+from temporal_token_interceptor.gateway.live.page import live_page
 from temporal_token_interceptor.gateway.native import native
 from temporal_token_interceptor.gateway.openapi import document_routes
 from temporal_token_interceptor.gateway.origins import guarded
@@ -37,13 +38,16 @@ from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 class Gateway:
     """Streams workflows over HTTP; an ASGI app. Made by `gateway`."""
 
-    def __init__(self, streams: Streams, formats: Sequence[Format], origins: Sequence[str]) -> None:
+    def __init__(
+        self, streams: Streams, formats: Sequence[Format], origins: Sequence[str], runs: ListRuns | None
+    ) -> None:
         self._streams = streams
         routes = [route for made in (native, sockets, *formats) for route in made(streams)]
         app = Starlette(
             routes=[
                 *routes,
                 *action_routes(streams.actions, streams.limits.body_bytes),
+                *(list_routes(streams.allowed, runs) if runs is not None else ()),
                 Route("/healthz", _healthy, methods=["GET"]),
                 Route("/readyz", self._ready, methods=["GET"]),
                 *document_routes(),
@@ -106,8 +110,9 @@ def gateway(
         allow_origins: Pages of which other origins may use the gateway, such as `https://app.example`.
         limits: What it takes on; None for the defaults.
         live: Whether the live page is served, as `/live`: for people who watch runs. See docs/live-page.md.
-        list_runs: What that page lists, such as `reader.temporal.run_list.RunList(client)`; None: only what
-            its address names.
+        list_runs: Lists runs for `GET /v1/workflows` and that page, such as
+            `reader.temporal.run_list.RunList(client)`; None: there is no such route, and the page shows only
+            what its address names.
         recheck: How often a living stream is asked for again.
         keep_alive: After how much silence a comment is sent.
         linger: How long a subscription lives after its last client.
@@ -117,7 +122,7 @@ def gateway(
     """
     if not callable(authorize):
         raise ConfigurationError("authorize must be an async function (request, target) -> Allow or Deny")
-    for name, hook in (("start", start), ("cancel", cancel)):
+    for name, hook in (("start", start), ("cancel", cancel), ("list_runs", list_runs)):
         if hook is not None and not callable(hook):
             raise ConfigurationError(f"{name} must be an async function, or None")
     if isinstance(allow_origins, str):
@@ -130,8 +135,8 @@ def gateway(
     streams = Streams(
         subscriber, authorize, times, limits=limits or Limits(), tokens=tokens, start=start, cancel=cancel
     )
-    pages = [live_page(list_runs, can_stop=cancel is not None)] if live else []
-    return Gateway(streams, [*formats, *pages], allow_origins)
+    pages = [live_page(has_list=list_runs is not None, can_stop=cancel is not None)] if live else []
+    return Gateway(streams, [*formats, *pages], allow_origins, list_runs)
 
 
 async def _healthy(request: Request) -> Response:  # noqa: ARG001 - as Starlette calls it

@@ -39,6 +39,19 @@ def openapi() -> dict[str, Any]:
         },
         "paths": {
             "/v1/workflows": {
+                "get": {
+                    "summary": "List the newest runs",
+                    "parameters": [
+                        _parameter(
+                            "query", "query", "A list filter of Temporal, where the server takes one."
+                        ),
+                        _parameter("limit", "query", "At most so many.", schema=_INTEGER),
+                    ],
+                    "responses": {
+                        "200": _json(_object({"runs": {"type": "array", "items": _RUN_ROW}})),
+                        **_problems(400, 401, 403, 500, 503),
+                    },
+                },
                 "post": {
                     "summary": "Start a workflow",
                     "requestBody": _body(
@@ -48,7 +61,7 @@ def openapi() -> dict[str, Any]:
                         "201": _json(_object({"workflow": _STRING})),
                         **_problems(400, 401, 403, 413, 415),
                     },
-                }
+                },
             },
             "/v1/workflows/{workflow_id}/events": {
                 "get": {
@@ -190,6 +203,15 @@ _ITEM = _object(
         "text": _STRING,
         "open": {"type": "boolean"},
         "facts": {"type": "object"},
+    }
+)
+_RUN_ROW = _object(
+    {
+        "workflow": _STRING,
+        "type": _STRING,
+        "status": _STRING,
+        "started": _STRING,
+        "closed": {"type": ["string", "null"]},
     }
 )
 _STATE_SCHEMA = _object(

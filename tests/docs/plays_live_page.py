@@ -20,7 +20,7 @@ async def the_page_is_served(stage: Stage, block: Block) -> None:
     subscriber = TokenSubscriber(stage.client)
     app = (await block.run(subscriber=subscriber, may_read=may_read, client=stage.client))["app"]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
-        page, runs = await http.get("/live"), await http.get("/live.runs")
+        page, runs = await http.get("/live"), await http.get("/v1/workflows")
 
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     assert isinstance(runs.json()["runs"], list)

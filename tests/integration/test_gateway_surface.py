@@ -707,6 +707,7 @@ def test_the_document_has_every_route_and_no_other(client, backend):
         authorize=anyone,
         start=anyone,
         cancel=anyone,
+        list_runs=anyone,
         tokens=StreamTokens(SECRET),
     )
     starlette = app._app

@@ -6,23 +6,18 @@ Content-Security-Policy lets no script run but its own, so that what a model wri
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.gateway.access import Target
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.streaming import Format, Streams
-from temporal_token_interceptor.reader.temporal.run_list import Run
-
-logger = logging.getLogger(__name__)
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -30,9 +25,6 @@ POLICY = (
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 """The page's own files and no others; no inline script, no markup out of text, no frame around it."""
-
-LISTED = 200
-"""Runs that the page is given, at most."""
 
 _FILES = Path(__file__).parent / "files"
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -45,23 +37,19 @@ _SECURITY = {
 }
 
 
-ListRuns = Callable[[Request, int], Awaitable[Sequence[Run]]]
-"""Returns the newest runs that a client may know of, at most so many; `RunList` is one."""
-
-
-def live_page(list_runs: ListRuns | None = None, *, can_stop: bool = False) -> Format:
+def live_page(*, has_list: bool = False, can_stop: bool = False) -> Format:
     """Return the routes of the page.
 
     Args:
-        list_runs: What the page lists, asked every five seconds; None: only what its address names.
+        has_list: Whether the gateway lists runs, which the page asks every five seconds; otherwise it shows
+            only what its address names.
         can_stop: Whether the gateway cancels workflows: only then there is a button Stop.
     """
 
     def routes(streams: Streams) -> Sequence[BaseRoute]:
-        page = _Page(streams, list_runs, can_stop=can_stop)
+        page = _Page(streams, has_list=has_list, can_stop=can_stop)
         return [
             Route("/live", page.show, methods=["GET"]),
-            Route("/live.runs", page.runs, methods=["GET"]),
             Route("/live.files/{name}", page.file, methods=["GET"]),
             Route("/live/{workflow_id:path}", page.show, methods=["GET"]),
         ]
@@ -70,10 +58,9 @@ def live_page(list_runs: ListRuns | None = None, *, can_stop: bool = False) -> F
 
 
 class _Page:
-    def __init__(self, streams: Streams, list_runs: ListRuns | None, *, can_stop: bool) -> None:
+    def __init__(self, streams: Streams, *, has_list: bool, can_stop: bool) -> None:
         self._streams = streams
-        self._list_runs = list_runs
-        facts = (' data-stop="yes"' if can_stop else "") + (' data-runs="yes"' if list_runs else "")
+        facts = (' data-stop="yes"' if can_stop else "") + (' data-runs="yes"' if has_list else "")
         self._html = (_FILES / "live.html").read_text(encoding="utf-8").replace("{{facts}}", facts)
         self._files = {
             path.name: (path.read_bytes(), _TYPES[path.suffix])
@@ -90,20 +77,6 @@ class _Page:
         html = self._html.replace("{{root}}", root)
         return Response(html, media_type="text/html", headers=HEADERS | _SECURITY)
 
-    async def runs(self, request: Request) -> Response:
-        """Answer with the runs that the client may list, and may read."""
-        if self._list_runs is None:
-            raise Problem(404, "this server lists no runs")
-        await self._streams.allowed(request, Target("", None, "list"))
-        try:
-            found = await self._list_runs(request, LISTED)
-        except Exception as error:
-            logger.exception("the gateway's list_runs function failed")
-            raise Problem(503, "the runs cannot be listed at present") from error
-        may = await asyncio.gather(*(self._may_read(request, run) for run in found))
-        rows = [_row(run) for run, is_shown in zip(found, may, strict=True) if is_shown]
-        return JSONResponse({"runs": rows}, headers=HEADERS)
-
     async def file(self, request: Request) -> Response:
         """Answer with one of the page's files; they hold no data."""
         found = self._files.get(request.path_params["name"])
@@ -115,20 +88,3 @@ class _Page:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=media_type, headers=headers)
-
-    async def _may_read(self, request: Request, run: Run) -> bool:
-        try:
-            await self._streams.allowed(request, Target(run.workflow_id, None, "read"))
-        except Problem:
-            return False
-        return True
-
-
-def _row(run: Run) -> dict[str, str | None]:
-    return {
-        "workflow": run.workflow_id,
-        "type": run.workflow_type,
-        "status": run.status,
-        "started": run.started.isoformat(),
-        "closed": run.closed.isoformat() if run.closed else None,
-    }

@@ -181,7 +181,7 @@ addEventListener('popstate', fromAddress)
 async function list() {
   if (facts.runs) {
     try {
-      const reply = await fetch(new URL(`live.runs${query}`, root), { cache: 'no-store' })
+      const reply = await fetch(new URL(`v1/workflows${query}`, root), { cache: 'no-store' })
       if (reply.ok) {
         const listed = (await reply.json()).runs
         for (const run of listed) runs.show(run.workflow, run)
