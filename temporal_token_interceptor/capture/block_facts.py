@@ -14,13 +14,16 @@ from typing import Any, Final
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import add_ai_message_chunks
 
+from temporal_token_interceptor.capture.json_values import CUT_MARK
 from temporal_token_interceptor.capture.message_parts import blocks_of
 
 TEXTS: Final = frozenset({"text", "reasoning"})
 """The types of blocks that are text: each has it under its own name."""
 
 _BARE: Final = {kind: frozenset({"type", "index", kind}) for kind in TEXTS}
-_MOST_PIECES: Final = 10_000  # of one call of a server tool: what has more is left to the message
+# Of one call of a server tool; what has more is left to the message.
+_MOST_PIECES: Final = 10_000
+_MOST_CHARACTERS: Final = 256 * 1024
 
 
 def text_of(block: Mapping[str, Any]) -> str:
@@ -61,13 +64,12 @@ def new_facts(facts: dict[str, Any], known: dict[str, object]) -> dict[str, Any]
 class ServerTools:
     """The calls of tools that the provider runs, of one model call: collected until each is whole."""
 
-    __slots__ = ("_chunks", "_has_others", "_index", "_text", "is_open", "sent")
+    __slots__ = ("_chunks", "_has_others", "_index", "_sent", "_text", "is_open")
 
     def __init__(self) -> None:
         self.is_open = False
         """Whether there are pieces that were not sent: the message has them whole."""
-        self.sent: set[object] = set()
-        """The ids of those that were."""
+        self._sent: set[str] = set()
         self._has_others = False
         self._begin(None)
 
@@ -82,13 +84,21 @@ class ServerTools:
         if not self._chunks:
             self._begin(index)
         self.is_open = True
-        if index == self._index and len(self._chunks) < _MOST_PIECES:
-            self._chunks.append(message)
-            args = block.get("args")
-            self._text += args if isinstance(args, str) else ""
-        else:
+        args = block.get("args")
+        text = args if isinstance(args, str) else ""
+        if index != self._index or self._text == CUT_MARK:
             self._has_others = True
+        elif len(self._chunks) < _MOST_PIECES and len(self._text) + len(text) <= _MOST_CHARACTERS:
+            self._chunks.append(message)
+            self._text += text
+        else:
+            self._text = CUT_MARK  # which is no JSON
         return done
+
+    def has_sent(self, block: Mapping[str, Any]) -> bool:
+        """Whether a call of the whole message was sent as a whole."""
+        name = block.get("id")
+        return isinstance(name, str) and name in self._sent
 
     def take(self) -> Sequence[Mapping[str, Any]]:
         """Return the call that the pieces are, as LangChain reads them; nothing if it is not whole yet."""
@@ -97,7 +107,7 @@ class ServerTools:
         whole = add_ai_message_chunks(*self._chunks, AIMessageChunk(content="", chunk_position="last"))
         calls = [block for block in blocks_of(whole) if block["type"] == "server_tool_call"]
         self._begin(None)
-        self.sent.update(call.get("id") for call in calls)
+        self._sent.update(name for call in calls if isinstance(name := call.get("id"), str))
         self.is_open = self._has_others or not calls
         return calls
 

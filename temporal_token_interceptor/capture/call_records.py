@@ -113,7 +113,7 @@ class CallRecords:
             if kind == "text" or kind in TOOL_CALLS:
                 continue
             if kind == "server_tool_call" and live.server_tools.is_open:
-                is_sent = block.get("id") in live.server_tools.sent
+                is_sent = live.server_tools.has_sent(block)
             else:
                 is_sent = had_thought if kind == "reasoning" else had_blocks
             if not is_sent:

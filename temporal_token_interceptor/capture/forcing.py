@@ -1,8 +1,7 @@
 """Whether a call of a model may be made to stream, and whether one that failed may be repeated without.
 
 A result must be the one of a run without us. So the decision is made for each call: by what would run, by
-what the call asks for, and by what this model has refused before. Knowledge about providers is data at the
-end.
+what this model has refused before, and by what the call asks for (`several_answers.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 
@@ -51,45 +49,6 @@ def _depth(model: type[BaseChatModel], method: str) -> int:
         if method in vars(cls):
             return depth
     return _BASE
-
-
-def asks_for_several(model: BaseChatModel, options: Mapping[str, Any]) -> bool:
-    """Whether a call asks for more than one answer: a stream of them is woven into one.
-
-    Args:
-        model: The model; its attributes and its `model_kwargs` and the like are looked at.
-        options: The call's own options, with those that were bound.
-    """
-    places: list[object] = [options] if options else []
-    places += [options[name] for name in _OPTIONS_WITHIN if name in options]
-    if any(_is_several(_member(place, name)) for place in places for name in _HOW_MANY):
-        return True
-    counts, within = _members_of(type(model))
-    return any(_is_several(getattr(model, name, None)) for name in counts) or any(
-        _is_several(_member(_member(model, place), name)) for place in within for name in _HOW_MANY
-    )
-
-
-@cache
-def _members_of(model: type[BaseChatModel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return which of the names that matter a class of models may have: to look for all takes 150 us."""
-    own = getattr(model, "__getattr__", None) is not getattr(BaseChatModel, "__getattr__", None)
-    is_open = own or model.model_config.get("extra") == "allow"
-
-    def known(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name for name in names if is_open or name in model.model_fields or hasattr(model, name))
-
-    return known(_HOW_MANY), known(_OPTIONS_WITHIN)
-
-
-def _member(place: object, name: str) -> object:
-    if isinstance(place, Mapping):
-        return place.get(name)
-    return None if place is None else getattr(place, name, None)
-
-
-def _is_several(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 1
 
 
 # ------------------------------------------------------------------ what a model has refused
@@ -135,6 +94,12 @@ REFUSALS = Refusals()
 """Of this process: a provider refuses every call of a model alike, whichever activity makes it."""
 
 
+def _member(place: object, name: str) -> object:
+    if isinstance(place, Mapping):
+        return place.get(name)
+    return None if place is None else getattr(place, name, None)
+
+
 def _identity(model: BaseChatModel) -> tuple[type, str]:
     names = (_member(model, name) for name in ("model_name", "model"))
     return type(model), next((name for name in names if isinstance(name, str)), "")
@@ -173,8 +138,3 @@ _NOT_IMPLEMENTED = 501
 _NETWORK = re.compile(
     r"Timeout|TimedOut|Connect|Network|Throttl|RateLimit|Overload|Unavailable|Auth|Permission"
 )
-
-# ------------------------------------------------------------------ what is known of providers
-
-_HOW_MANY = ("n", "best_of", "candidate_count", "num_return_sequences", "num_completions", "num_generations")
-_OPTIONS_WITHIN = ("model_kwargs", "generation_config", "extra_body", "params", "kwargs")

@@ -37,9 +37,10 @@ from langchain_core.tracers.context import register_configure_hook
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard
 from temporal_token_interceptor.capture.forced_call import ForceStreaming, Trigger
-from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, streams_as_it_generates
+from temporal_token_interceptor.capture.forcing import REFUSALS, streams_as_it_generates
 from temporal_token_interceptor.capture.nesting import note_caller
 from temporal_token_interceptor.capture.observing import OBSERVER, current_observer
+from temporal_token_interceptor.capture.several_answers import asks_for_several
 
 NO_FORCE_TAG = "tti:noforce"
 """A call with this tag is left to stream or not as it would without us."""

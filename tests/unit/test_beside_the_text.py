@@ -4,6 +4,7 @@ Signatures, sources, ids, phases, refusals, what is encrypted, server tools, `ad
 reasons, usage: in the shapes in which the packages of providers stream them, cut in any way.
 """
 
+import json
 from enum import Enum
 from functools import reduce
 from operator import add
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from temporal_token_interceptor import CallEnded, Gap
+from temporal_token_interceptor import CallEnded, ContentBlock, Gap
 from temporal_token_interceptor.capture.names import name_of
 from temporal_token_interceptor.capture.stream_usage import StreamUsage
 from temporal_token_interceptor.testing import ScriptedChatModel
@@ -168,3 +169,24 @@ async def test_sources_of_a_whole_answer_arrive(words, in_list, data):
     assert shown(await as_run_shows_it(environment.events)) == shown(said)
     blocks = shown(as_messages_show_it(environment.events))
     assert [block["annotations"] for block in blocks if "annotations" in block] == [sources]
+
+
+@pytest.mark.parametrize("length", [10, 300_000])
+async def test_a_call_of_a_server_tool_is_whole_however_long_it_is(length):
+    """One that is too long to be collected beside the message comes from it, at its end."""
+    facts = {"model_provider": "anthropic"}
+    tool = {"type": "server_tool_use", "id": "s1", "name": "look", "input": {}, "index": 0}
+    text = json.dumps({"code": "x" * length})
+    pieces = [
+        {"type": "input_json_delta", "partial_json": text[at : at + 1_000], "index": 0}
+        for at in range(0, len(text), 1_000)
+    ]
+    later = {"type": "text", "text": "So.", "index": 1}
+
+    said, environment = await read(
+        [AIMessageChunk(content=[block], response_metadata=facts) for block in (tool, *pieces, later)]
+    )
+
+    [sent] = [event.block for event in environment.events if isinstance(event, ContentBlock)]
+    assert sent["args"] == {"code": "x" * length}
+    assert sent == said.content_blocks[0]

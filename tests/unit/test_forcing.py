@@ -12,12 +12,13 @@ from langchain_core.callbacks import manager as langchain_manager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_token_interceptor import Gap, IncompleteAnswer, TokenEvent
 from temporal_token_interceptor.capture import forced_result, forcing
-from temporal_token_interceptor.capture.forcing import REFUSALS, asks_for_several, may_be_refusal
+from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
 from temporal_token_interceptor.capture.forcing import streams_as_it_generates as forced
+from temporal_token_interceptor.capture.several_answers import asks_for_several
 from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 
 WAYS = ["invoke", "ainvoke"]
@@ -88,20 +89,83 @@ async def test_a_call_that_asks_for_several_answers_is_left_alone(way, name):
     assert (message.text, model.streamed_calls) == ("whole", 0)
 
 
-SEVERAL = st.sampled_from(["n", "best_of", "candidate_count"])
+NAMES = ["n", "best_of", "bestOf", "candidate_count", "candidateCount", "num_return_sequences", "numResults"]
+PLACES = [
+    "model_kwargs",
+    "extra_body",
+    "generation_config",
+    "generationConfig",
+    "options",
+    "pipeline_kwargs",
+    "additional_model_request_fields",
+    "inferenceConfig",
+    "sampling_params",
+]
 
 
-@given(SEVERAL, st.integers(2, 9), st.sampled_from(["field", "model_kwargs", "call", "generation_config"]))
-def test_several_answers_are_found_wherever_they_are_asked_for(name, count, place):
-    match place:
-        case "field":
-            assert asks_for_several(Own(n=count), {})
-        case "model_kwargs":
-            assert asks_for_several(Own(model_kwargs={name: count}), {})
-        case "call":
-            assert asks_for_several(Own(), {name: count})
-        case _:
-            assert asks_for_several(Own(), {"generation_config": {name: count}})
+class Open(Own):
+    """A model that takes any option, as many packages' do."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Settings(BaseModel):
+    """Options as an object of a package."""
+
+    model_config = ConfigDict(extra="allow")
+    candidate_count: int | None = None
+
+
+@given(
+    st.sampled_from(NAMES),
+    st.integers(2, 9) | st.just(2.0),
+    st.lists(st.sampled_from(PLACES), max_size=3),
+    st.booleans(),
+)
+def test_several_answers_are_found_wherever_they_are_asked_for(name, count, within, in_call):
+    """As a field or an option, in any spelling, in what goes on to the provider, also three levels deep."""
+    options: Any = {name: count}
+    for place in within:
+        options = {place: {"temperature": 1, **options}}
+
+    assert asks_for_several(Own() if in_call else Open(**options), options if in_call else {})
+
+
+@given(st.sampled_from(PLACES[1:]), st.integers(2, 9), st.booleans())
+def test_several_answers_are_found_in_objects(place, count, in_call):
+    options = {place: Settings(candidate_count=count)}
+
+    assert asks_for_several(Own() if in_call else Open(**options), options if in_call else {})
+
+
+@given(st.sampled_from(["metadata", "tools", "response_format", "messages"]), st.integers(2, 9))
+def test_numbers_of_another_meaning_ask_for_nothing(place, count):
+    model = Own(metadata={"n": count})
+
+    assert not asks_for_several(model, {place: {"n": count}, "top_k": count})
+
+
+class Counted(dict[str, Any]):
+    """Counts what is read of it."""
+
+    read = 0
+
+    def items(self):
+        for item in super().items():
+            self.read += 1
+            yield item
+
+
+def test_options_are_looked_at_within_a_bound():
+    """A user may hand over a document: its end is not reached."""
+    deep: Any = {"n": 2}
+    for _ in range(100):
+        deep = {"extra_body": deep}
+    wide = Counted({f"config{number}": {} for number in range(10_000)})
+
+    assert not asks_for_several(Own(), deep)
+    assert not asks_for_several(Own(), {"extra_body": wide})
+    assert wide.read <= 500
 
 
 @given(st.sampled_from([None, 1, 0, True, "2", [2]]))
