@@ -151,6 +151,8 @@ class Items:
     def _node_ended(self, event: NodeEnded) -> list[_Said]:
         namespace = self._namespaces.of(event)
         self._namespaces.end(event)
+        if event.interrupted:
+            self._came.add("updates")  # who interrupts returns nothing: that shows no want of `capture`
         has_output = event.output is not None or event.truncated
         if event.forwarded or not has_output or event.node_name == _START:
             return []

@@ -1,7 +1,8 @@
 """`astream`'s items: what is an update, what stands beside, and what entries of others can do to them."""
 
 import json
-from typing import Any
+from random import Random
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -22,8 +23,9 @@ from temporal_token_interceptor import (
 from temporal_token_interceptor.capture.json_values import json_values
 from temporal_token_interceptor.views.graph_items import Items
 from temporal_token_interceptor.views.graph_values import update_of, with_messages
-from temporal_token_interceptor.views.stream_modes import Choice
+from temporal_token_interceptor.views.stream_modes import Choice, StreamMode
 from tests.support.frames import a_call, an_origin
+from tests.support.projected import a_stream
 
 FIRST, SECOND = an_origin(attempt=1), an_origin(attempt=2, attempt_id="b" * 16)
 MESSAGES = {
@@ -164,6 +166,27 @@ def test_a_reader_that_began_later_does_not_complain_of_a_mode():
     reading.end(is_whole=False)
     with pytest.raises(ConfigurationError, match="values"):
         reading.end(is_whole=True)
+
+
+def test_a_graph_that_interrupts_at_once_misses_no_updates():
+    reading = Items(Choice.of("updates", subgraphs=False))
+    reading.read(NodeStarted(node_name="ask", run_id="1", origin=FIRST))
+    reading.read(NodeEnded(node_name="ask", run_id="1", interrupted=True, origin=FIRST))
+    reading.read(StreamEnded(status="completed"))
+
+    reading.end(is_whole=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_item_stands_where_its_event_does(seed):
+    """Of any stream: an event's last item has its cursor, the others that of the event before."""
+    choice = Choice.of([*get_args(StreamMode)], subgraphs=True)
+    reading, before = Items(choice), ""
+    for event in a_stream(Random(seed)):
+        made = reading.read(event)
+        assert [item.cursor for item in made] == [before] * (len(made) - 1) + [event.cursor] * bool(made)
+        assert {item.origin for item in made} <= {event.origin}
+        before = event.cursor or before
 
 
 def test_where_no_graph_ran_no_mode_is_missed():
