@@ -95,8 +95,13 @@ class ServerTools:
             self._text = CUT_MARK  # which is no JSON
         return done
 
+    def note(self, block: Mapping[str, Any]) -> None:
+        """Note a call that is sent."""
+        if isinstance(name := block.get("id"), str):
+            self._sent.add(name)
+
     def has_sent(self, block: Mapping[str, Any]) -> bool:
-        """Whether a call of the whole message was sent as a whole."""
+        """Whether a call of the whole message was sent, in pieces or whole."""
         name = block.get("id")
         return isinstance(name, str) and name in self._sent
 
@@ -107,7 +112,6 @@ class ServerTools:
         whole = add_ai_message_chunks(*self._chunks, AIMessageChunk(content="", chunk_position="last"))
         calls = [block for block in blocks_of(whole) if block["type"] == "server_tool_call"]
         self._begin(None)
-        self._sent.update(name for call in calls if isinstance(name := call.get("id"), str))
         self.is_open = self._has_others or not calls
         return calls
 

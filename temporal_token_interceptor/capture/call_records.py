@@ -180,6 +180,8 @@ class CallRecords:
     def put_other(self, live: LiveCall, block: Mapping[str, Any]) -> None:
         """Put a block that is neither text nor a tool call."""
         live.blocks += 1
+        if block["type"] == "server_tool_call":
+            live.server_tools.note(block)
         if self._takes_blocks:
             self._put_content(live, block)
 

@@ -228,7 +228,12 @@ class GraphRun:
         # Of a subgraph's events LangGraph numbers none; the root's number is that of the whole.
         return {**made, "seq": self._shared.number()} if self._namespace == () else made
 
-    def _show(self, name: str, channel: str | None, native: bool) -> Callable[[Any], None]:  # noqa: FBT001
+    def _show(
+        self,
+        name: str,
+        channel: str | None,
+        native: bool,  # noqa: FBT001 - by place, as all of a `Show`
+    ) -> tuple[Callable[[Any], None], Callable[[Exception | None], None]]:
         projection = self._shown[name] = self._shared.projection()
         if native:
             self._natives[name] = projection
@@ -240,7 +245,7 @@ class GraphRun:
                 params = {"namespace": [], "timestamp": self._now, "data": item}
                 self._events.push(self._numbered({"type": "event", "method": method, "params": params}))
 
-        return push
+        return push, projection.end
 
 
 class SubgraphRun(GraphRun):

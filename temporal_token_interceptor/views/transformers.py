@@ -1,8 +1,8 @@
 """A reader's own transformers over protocol events: LangGraph's `StreamTransformer`, by its public names.
 
 A transformer is what `init`, `process` or `aprocess`, `finalize` and `fail` make it; LangGraph's class is
-one, and need not be its base. Two members are replaced on the objects: `push` of the channels that `init`
-returns, because LangGraph's channels are bound to its own run by private names, and `schedule`.
+one, and need not be its base. Some members are replaced on the objects: `push`, `close` and `fail` of the
+channels that `init` returns, because LangGraph's are bound to its own run by private names, and `schedule`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from temporal_token_interceptor.errors import ConfigurationError
@@ -38,8 +39,8 @@ class Transformer(Protocol):
 TransformerFactory = Callable[[tuple[str, ...]], Any]
 """Makes a transformer for a namespace: that of the run is `()`. A class that takes one is a factory."""
 
-Show = Callable[[str, str | None, bool], Callable[[Any], None]]
-"""Given the name of what is shown, that of its channel, and whether it is native: what pushes an item."""
+Show = Callable[[str, str | None, bool], tuple[Callable[[Any], None], Callable[[Exception | None], None]]]
+"""Given the name of what is shown, that of its channel, and whether it is native: what pushes, what ends."""
 
 
 def factories(given: Sequence[Any]) -> Sequence[TransformerFactory]:
@@ -147,7 +148,8 @@ class Transformers:
         native = bool(getattr(transformer, "_native", False))
         for name, value in projection.items():
             if hasattr(value, "push"):
-                value.push = show(name, getattr(value, "name", None), native)
+                push, end = show(name, getattr(value, "name", None), native)
+                value.push, value.close, value.fail = push, partial(end, None), end
             else:
                 self.shown[name] = value
         transformer.schedule = self._schedule

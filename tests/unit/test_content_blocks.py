@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 
@@ -75,10 +76,16 @@ KINDS: dict[str, list[dict[str, Any]]] = {
 def as_chunks(names: Sequence[str]) -> list[AIMessageChunk]:
     """The chunks of a message with these blocks, as a provider with LangChain's v1 content sends them."""
     return [
-        AIMessageChunk(content=[{**part, "index": index}], response_metadata={"output_version": "v1"})
+        AIMessageChunk(content=[part_of(part, index)], response_metadata={"output_version": "v1"})
         for index, name in enumerate(names)
         for part in KINDS[name]
     ]
+
+
+def part_of(part: dict[str, Any], index: int) -> dict[str, Any]:
+    """A part of the block at a place; no id comes twice in a message."""
+    own = {"id": f"{part['id']}-{index}"} if "id" in part else {}
+    return {**part, **own, "index": index}
 
 
 def tool_call(number: int, *args: str) -> list[AIMessageChunk]:
@@ -211,3 +218,40 @@ async def test_a_call_that_failed_has_no_usage():
 
     with pytest.raises(CallNotCompleted, match="ValueError"):
         await call.usage
+
+
+async def test_a_plain_text_file_is_a_block_of_its_own():
+    """LangChain's own stream of a call leaves it out."""
+    block = {"type": "text-plain", "text": "doc", "mime_type": "text/plain", "index": 0}
+    chunk = AIMessageChunk(content=[block], response_metadata={"output_version": "v1"})
+    _, read, _ = await both([chunk], 2**30)
+
+    assert [without(one, "index") for one in read.content_blocks] == [
+        {"type": "non_standard", "value": block}
+    ]
+
+
+async def test_a_call_is_langchains_class_with_all_its_methods():
+    """Raw events, `await`, and what drives one by hand."""
+    call = ModelCall(an_origin(), a_call())
+    events: list[dict[str, Any]] = [
+        {"event": "message-start", "role": "ai", "id": "m1"},
+        {"event": "content-block-start", "index": 0, "content": {"type": "text", "text": ""}},
+        {"event": "content-block-delta", "index": 0, "delta": {"type": "text-delta", "text": "tea"}},
+        {"event": "content-block-finish", "index": 0, "content": {"type": "text", "text": "tea"}},
+        {"event": "message-finish"},
+    ]
+    coming = iter(events)
+
+    async def more() -> bool:
+        event = next(coming, None)
+        if event is not None:
+            call.dispatch(event)
+        return event is not None
+
+    call.set_arequest_more(more)
+
+    assert isinstance(call, AsyncChatModelStream)
+    assert [event async for event in call] == events
+    assert (await call).text == "tea"
+    assert (call.done, call.message_id, call.has_events) == (True, "m1", True)

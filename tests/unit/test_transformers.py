@@ -101,6 +101,28 @@ async def test_what_a_transformer_shows_is_in_extensions():
             run.methods  # noqa: B018 - it is no native one
 
 
+async def test_a_transformer_may_end_a_channel_itself():
+    """Well or with an error, before the run ends."""
+
+    class Ending(StreamTransformer):
+        def init(self) -> dict[str, Any]:
+            self.well: StreamChannel[int] = StreamChannel()
+            self.ill: StreamChannel[int] = StreamChannel()
+            return {"well": self.well, "ill": self.ill}
+
+        def process(self, event: Any) -> bool:
+            self.well.push(1)
+            self.well.close()
+            self.ill.fail(KeyError("no more"))
+            return False
+
+    state = GraphEvent(mode="values", data=1, origin=FIRST)
+    async with a_run(state, state, transformers=[Ending]) as run:
+        assert await anext(run.extensions["well"]) == 1
+        with pytest.raises(KeyError, match="no more"):
+            await anext(run.extensions["ill"])
+
+
 async def test_a_native_transformer_shows_attributes():
     class Native(Methods):
         _native = True
@@ -330,7 +352,8 @@ async def test_a_transformer_need_not_be_langgraphs():
     """A class with `init` and `process`, and a channel with `push`: a process may have no LangGraph."""
 
     class Channel:
-        push: Any = None
+        def push(self, item: Any) -> None:
+            raise AssertionError("it is replaced")
 
     class Plain:
         def __init__(self, scope: tuple[str, ...]) -> None:
