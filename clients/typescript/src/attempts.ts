@@ -4,16 +4,19 @@ import { prefixOf, Position } from "./cursor.js";
 import type { AttemptStarted, Gap, Origin, StreamEvent } from "./events.js";
 import { OpenCalls } from "./forms.js";
 import type { Frame } from "./frames.js";
+import type { Completed } from "./results.js";
 
 type Reason = Gap["reason"];
 
 interface Attempt {
   readonly origin: Origin;
   readonly started: number;
+  readonly scheduled: number | null;
   readonly calls: OpenCalls;
   next: number;
   isSuperseded: boolean;
   hasEnded: boolean;
+  hasCompleted: boolean;
   cut: Reason | null; // why the next jump, if there is one
   lost: Reason | null; // why frames of it are missing
 }
@@ -23,6 +26,7 @@ export class Attempts {
   readonly #run: string;
   readonly #attempts = new Map<string, Attempt>();
   readonly #newest = new Map<string, Attempt>();
+  readonly #others = new Map<Attempt, Reason>(); // stand here, and not at Temporal
   /** Whether all may have been shown before: each attempt then supersedes itself first. */
   again = false;
   readonly #before: readonly Origin[];
@@ -66,7 +70,10 @@ export class Attempts {
     }
     attempt.next = frame.number + 1;
     for (const event of attempt.calls.unfold(frame.forms, prefix)) {
-      attempt.hasEnded ||= event.type === "attempt_ended";
+      if (event.type === "attempt_ended") {
+        attempt.hasEnded = true;
+        attempt.hasCompleted = event.outcome === "completed_provisional";
+      }
       const isExplained = event.type === "gap" && event.reason === "mismatch" && attempt.lost === "transport";
       events.push(isExplained ? { ...event, reason: "transport" } : event);
     }
@@ -96,25 +103,59 @@ export class Attempts {
     return [...rest, ...newest];
   }
 
-  /** Return the newest attempts that have not said how they ended. */
-  unended(): Origin[] {
-    return [...this.#newest.values()].filter((one) => !one.hasEnded).map((one) => one.origin);
+  /** Whether the attempt of which Temporal has a result reported that it completed. */
+  isSettled({ activity, scheduled, started, attempt }: Completed): boolean {
+    return [...this.#newest.values()].some(
+      (one) =>
+        one.hasCompleted &&
+        one.origin.activity_id === activity &&
+        one.origin.attempt === attempt &&
+        (started === null || started === one.started) &&
+        (scheduled === null || one.scheduled === null || scheduled === one.scheduled),
+    );
+  }
+
+  /** Note which attempt of an activity Temporal has a result of: `doubtful` has another one that stands. */
+  compare({ activity, scheduled, started, attempt }: Completed): void {
+    const newest = started === null ? undefined : this.#newest.get(keyOf(activity, scheduled));
+    if (newest === undefined || started === null || scheduled === null) {
+      return;
+    }
+    if (newest.started !== started || newest.origin.attempt !== attempt) {
+      // An older one stands where the transport lost, or never took, all of the one that completed.
+      this.#others.set(newest, newest.started < started ? "transport" : "mismatch");
+    }
+  }
+
+  /** Return the newest attempts that have not said how they ended, or are not those that completed, and why. */
+  doubtful(): [Origin, Reason][] {
+    const found = new Map<Attempt, Reason>();
+    for (const one of this.#newest.values()) {
+      if (!one.hasEnded) {
+        found.set(one, "unended");
+      }
+    }
+    for (const [one, reason] of this.#others) {
+      found.set(one, reason);
+    }
+    return [...found].map(([{ origin }, reason]) => [origin, reason]);
   }
 
   #begin(frame: Frame, origin: Origin, prefix: string, events: StreamEvent[]): Attempt {
     const attempt: Attempt = {
       origin,
       started: frame.started,
+      scheduled: frame.scheduled,
       calls: new OpenCalls(origin),
       next: 0,
       isSuperseded: false,
       hasEnded: false,
+      hasCompleted: false,
       cut: null,
       lost: null,
     };
     this.#attempts.set(frame.attempt, attempt);
-    // An activity is its id and when it was scheduled: a workflow may use an id again.
-    const activity = JSON.stringify([origin.activity_id, frame.scheduled]);
+    const activity = keyOf(origin.activity_id, frame.scheduled);
     const rival = this.#newest.get(activity);
     if (rival !== undefined && isNewer(rival, attempt)) {
       attempt.isSuperseded = true;
@@ -147,6 +188,11 @@ export class Attempts {
     const place = [...this.#newest.values()].filter((one) => one.origin.activity_id === origin.activity_id).length;
     return this.#before.filter((before) => before.activity_id === origin.activity_id)[place] ?? null;
   }
+}
+
+/** An activity is its id and when it was scheduled: a workflow may use an id again. */
+function keyOf(activity: string, scheduled: number | null): string {
+  return JSON.stringify([activity, scheduled]);
 }
 
 function isNewer(one: Attempt, other: Attempt): boolean {

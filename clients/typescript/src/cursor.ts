@@ -15,7 +15,11 @@ export interface Cursor {
   readonly run: string;
   /** The entry of the transport that was read last, padded; empty for none. */
   readonly entry: string;
+  /** The entry of Temporal's history that was read last; empty for none. */
+  readonly history: string;
   readonly position: number;
+  /** Whether the event came from the history: then `position` is one of `history`. */
+  readonly isFromHistory: boolean;
 }
 
 /** A cursor that no reader has given out. */
@@ -24,6 +28,7 @@ export class InvalidCursor extends Error {
 }
 
 const FORM = /^1~([A-Za-z0-9_-]+)~([A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?)~([0-9]{1,9})$/;
+const HISTORY = /^h[0-9]{15}(?:-[0-9]{4,9})?$/;
 const ENTRY = /^z?([0-9]{1,20})-z?([0-9]{1,20})$/;
 const WIDTHS = [15, 10] as const; // of both numbers of an id: to the year 33658, and entries of one millisecond
 const WIDEST = 20;
@@ -33,8 +38,7 @@ const LONGEST = 128;
 /**
  * Read a cursor back.
  *
- * A reader with access to Temporal's history names a place there, too; this one has none, and goes on from the
- * place in the transport.
+ * It names how far a reader came in the transport and in Temporal's history; what was read last comes last.
  *
  * @throws InvalidCursor if it is none, or one of another transport.
  */
@@ -45,12 +49,12 @@ export function parseCursor(text: string): Cursor {
   }
   const [, run = "", entries = "", position = ""] = match;
   const parts = entries.split(".");
+  const history = parts.find((part) => part.startsWith("h")) ?? "";
   const entry = parts.find((part) => !part.startsWith("h")) ?? "";
-  if (entry !== "" && !isId(entry)) {
+  if ((entry !== "" && !isId(entry)) || (history !== "" && !HISTORY.test(history))) {
     throw new InvalidCursor("the cursor is of another transport than Redis: pass none to read from the start");
   }
-  const isBehind = parts.at(-1) !== entry; // history was read after that entry, so all of the entry was
-  return { run, entry, position: isBehind ? Position.END : Number(position) };
+  return { run, entry, history, position: Number(position), isFromHistory: (parts.at(-1) ?? "").startsWith("h") };
 }
 
 /** Return the prefix of all cursors of an entry: a position follows. */

@@ -4,6 +4,8 @@ import { Attempts } from "./attempts.js";
 import { type Cursor, isId, padded, parseCursor, Position, positionOf, prefixOf, unpadded } from "./cursor.js";
 import type { Gap, Origin, StreamEvent } from "./events.js";
 import { Held } from "./held.js";
+import type { RunResults } from "./history.js";
+import { countsIn, framesIn } from "./results.js";
 import { type Frame, NoFrame, readFrame, type StreamName } from "./frames.js";
 
 /** An entry of a stream, as Redis has it. */
@@ -35,6 +37,11 @@ export interface ReaderOptions {
   readonly hold?: boolean;
 }
 
+/** Return the entry of a cursor: where a reader stands elsewhere, and where it read last. */
+function joined(elsewhere: string, entry: string): string {
+  return elsewhere === "" ? entry : `${elsewhere}.${entry}`;
+}
+
 /** One reader of one run. */
 export class RunReader {
   /** Entries that were no frames. */
@@ -49,6 +56,10 @@ export class RunReader {
   #mismatch = "";
   #mark: string;
   #position: number;
+  #historyMark: string;
+  #historyPosition: number;
+  #historyAt = ""; // the entry of the history that was read last
+  #isShort = false; // the history could not be read
   #last = ""; // the entry that was read last, padded
   #hasBegun = false;
 
@@ -60,17 +71,37 @@ export class RunReader {
     this.#wasSealed = options.sealed ?? false;
     this.#held = options.hold ? new Held(stream.run_id) : null;
     this.#mark = this.#place?.entry ?? "";
-    this.#position = this.#place?.position ?? Position.BEFORE;
+    const position = this.#place?.position ?? Position.BEFORE;
+    const isFromHistory = this.#place?.isFromHistory ?? false;
+    this.#position = isFromHistory ? Position.END : position; // of the transport, all was read before
+    this.#historyMark = this.#place?.history ?? "";
+    this.#historyPosition = isFromHistory ? position : Position.END;
   }
 
   /** Whether all of the run is wanted: no cursor leaves out a part. */
   get readsAll(): boolean {
-    return this.#place === null || (this.#place.entry === "" && this.#place.position <= 0);
+    const place = this.#place;
+    return place === null || (place.entry === "" && place.history === "" && place.position <= 0);
   }
 
-  /** The entry that was read last, by this reader or before its cursor; padded, empty for none. */
+  /** The entry of the transport that was read last, by this reader or before its cursor; padded, empty for none. */
   get furthest(): string {
     return this.#last > this.#mark ? this.#last : this.#mark;
+  }
+
+  /** How far all was read, in the transport and in the history: the entry of a cursor. */
+  get place(): string {
+    const { furthest, furthestHistory: history } = this;
+    return this.#historyAt === "" ? joined(history, furthest) : joined(furthest, history);
+  }
+
+  /** The entry of the history that was read before the cursor, and the transport's entry of it. */
+  get recalled(): { readonly history: string; readonly entry: string } | null {
+    return this.#historyMark.includes("-") ? { history: this.#historyMark, entry: this.#mark } : null;
+  }
+
+  get furthestHistory(): string {
+    return this.#historyAt > this.#historyMark ? this.#historyAt : this.#historyMark;
   }
 
   /** The id of the entry that was read last, as Redis writes it; empty for none. */
@@ -110,7 +141,8 @@ export class RunReader {
       }
       this.#last = entry;
       const known = this.#known(entry);
-      const added = frame === null ? this.#unread(entry, one) : this.#read(entry, frame);
+      const named = joined(this.furthestHistory, entry);
+      const added = frame === null ? this.#unread(named, one) : this.#read(named, frame);
       events.push(...added.filter((event) => positionOf(event.cursor) > known));
     }
     return events;
@@ -122,9 +154,6 @@ export class RunReader {
    * @param begun As for `read`.
    */
   end(begun: string | null = null): StreamEvent[] {
-    if (this.#mismatch !== "" && !this.#isReadable) {
-      throw new CodecMismatch(this.#mismatch);
-    }
     const events: StreamEvent[] = [];
     if (!this.#hasBegun && this.readsAll && this.#mark === "" && begun !== null && isId(begun)) {
       events.push(this.#gap("trimmed", prefixOf(this.#stream.run_id, "") + Position.GAP));
@@ -134,17 +163,57 @@ export class RunReader {
 
   /** Return what is held still, and a gap for each newest attempt that has not said how it ended. */
   tail(): StreamEvent[] {
-    const furthest = this.furthest;
-    const prefix = prefixOf(this.#stream.run_id, furthest);
-    const rest = this.#held?.rest(furthest) ?? [];
-    const first = Position.TAIL + rest.length;
-    const gaps = this.#attempts
-      .unended()
-      .map((origin, place) => this.#gap("unended", `${prefix}${first + place}`, origin));
+    this.checkOpened();
+    const prefix = prefixOf(this.#stream.run_id, this.place);
+    const found = this.#held?.rest(this.place) ?? [];
+    for (const [origin, reason] of this.#attempts.doubtful()) {
+      found.push(this.#gap(reason, `${prefix}${Position.TAIL + found.length}`, origin));
+    }
+    if (this.#isShort) {
+      found.push(this.#gap("transport", `${prefix}${Position.TAIL + found.length}`));
+    }
     const place = this.#place;
-    return [...rest, ...gaps].filter(
-      (event) => place?.entry !== furthest || positionOf(event.cursor) > place.position,
-    );
+    const isThere = place?.entry === this.furthest && place.history === this.furthestHistory;
+    return found.filter((event) => !isThere || positionOf(event.cursor) > place.position);
+  }
+
+  /** @throws CodecMismatch if there were frames, and none could be opened. */
+  checkOpened(): void {
+    if (this.#mismatch !== "" && !this.#isReadable) {
+      throw new CodecMismatch(this.#mismatch);
+    }
+  }
+
+  /**
+   * Return what the results of activities hold that the transport did not take.
+   *
+   * @param upTo The entry of the history up to which it was read before the cursor; all by default.
+   */
+  heal({ workflowType, completed }: RunResults, upTo?: string): StreamEvent[] {
+    // A reader that resumes in the transport may have received there what that has no more.
+    const takesCounts = upTo === undefined && (this.#place === null || this.#place.entry === "");
+    const events: StreamEvent[] = [];
+    for (const one of completed) {
+      if (upTo !== undefined && one.id > upTo) {
+        break;
+      }
+      if (!this.#attempts.isSettled(one)) {
+        const counts = takesCounts ? countsIn(one, this.#stream, workflowType) : [];
+        for (const { id, frame } of [...framesIn(one, this.#stream), ...counts]) {
+          this.#historyAt = id;
+          const known = this.#knownInHistory(id);
+          const added = this.#read(joined(this.furthest, id), frame);
+          events.push(...added.filter((event) => positionOf(event.cursor) > known));
+        }
+      }
+      this.#attempts.compare(one);
+    }
+    return events;
+  }
+
+  /** Note that the history could not be read. */
+  healingFailed(): void {
+    this.#isShort = true;
   }
 
   /** Return the attempt that stands of each activity. */
@@ -205,6 +274,13 @@ export class RunReader {
       throw new CodecMismatch(unopened);
     }
     return [];
+  }
+
+  #knownInHistory(entry: string): number {
+    if (this.#historyMark === "" || entry > this.#historyMark) {
+      return Position.BEFORE;
+    }
+    return entry === this.#historyMark ? this.#historyPosition : Position.END;
   }
 
   #frame({ id, data, wasSealed, unopened }: Entry): Frame | null {

@@ -1,9 +1,10 @@
 /** Joins Redis, which is fast, with Temporal, which knows the end. */
 
 import { calls, type CallText } from "./answers.js";
-import { parseCursor, Position, prefixOf } from "./cursor.js";
+import { padded, parseCursor, Position, prefixOf } from "./cursor.js";
 import type { Origin, StreamEvent } from "./events.js";
 import type { StreamName } from "./frames.js";
+import { resultsOf } from "./history.js";
 import { opened, type PayloadCodec } from "./payload.js";
 import { type Entry, RunReader } from "./reader.js";
 import { after, Commands, edge, get, Keys, next, type RedisClient } from "./redis.js";
@@ -82,12 +83,12 @@ export async function* subscribe(workflowId: string, options: SubscribeOptions):
       if (end === null || signal?.aborted) {
         return;
       }
-      const here = { v: 1, cursor: endOf(run, reader), origin: null } as const;
       if (end.nextRun === "") {
-        yield { ...here, type: "stream_ended", status: end.status };
+        yield { v: 1, type: "stream_ended", cursor: endOf(run, reader), origin: null, status: end.status };
         return;
       }
-      yield { ...here, type: "run_continued", run_id: end.nextRun };
+      const start = `${prefixOf(end.nextRun, "")}${Position.STARTED}`; // to resume there is to be in the next run
+      yield { v: 1, type: "run_continued", cursor: start, origin: null, run_id: end.nextRun };
       run = end.nextRun;
       before = end.again ? reader.standing() : [];
       cursor = undefined;
@@ -137,6 +138,7 @@ async function* follow(
     yield* reader.begin(await insist.on(() => edge(commands, keys.stream, "newest")));
     const begun = await insist.on(() => get(commands, keys.begun));
     let last: string | null = null; // the id at which a closed run's stream ends
+    let recalled = options.temporal === undefined ? null : reader.recalled;
     let hasRead = false;
     for (;;) {
       if (signal.aborted) {
@@ -163,16 +165,47 @@ async function* follow(
           }
         }
         hasRead = true;
-        yield* reader.read(await openedBy(options, entries), begun);
+        const all = await openedBy(options, entries);
+        const old = recalled === null ? 0 : all.filter(({ id }) => padded(id) <= (recalled?.entry ?? "")).length;
+        if (recalled !== null && old < all.length) {
+          yield* reader.read(all.slice(0, old), begun);
+          yield* await healed(reader, stream, options, recalled.history);
+          recalled = null;
+          yield* reader.read(all.slice(old), begun);
+        } else {
+          yield* reader.read(all, begun);
+        }
       }
       insist.served();
     }
     yield* reader.end(begun);
+    yield* await healed(reader, stream, options);
     yield* reader.tail();
     return end;
   } finally {
     leaving.abort();
     void closing;
+  }
+}
+
+/** Return what only the history has; where it cannot be read, the reader notes that. */
+async function healed(
+  reader: RunReader,
+  stream: StreamName,
+  options: SubscribeOptions,
+  upTo?: string,
+): Promise<StreamEvent[]> {
+  if (options.temporal === undefined) {
+    return [];
+  }
+  try {
+    return reader.heal(await resultsOf(options.temporal, stream, codecsOf(options)), upTo);
+  } catch (error) {
+    if (error instanceof TypeError) {
+      throw error; // of this program, not of Temporal
+    }
+    reader.healingFailed();
+    return [];
   }
 }
 
@@ -211,13 +244,17 @@ export async function snapshot(
     events.push(...reader.read(await openedBy(options, entries), begun));
   }
   events.push(...reader.end(begun));
+  reader.checkOpened();
   return { runId, cursor: events.at(-1)?.cursor ?? null, calls: calls(events) };
 }
 
 /** Return entries, opened where they are sealed. */
 function openedBy(options: Omit<SubscribeOptions, "cursor" | "signal">, entries: readonly Entry[]): Promise<Entry[]> {
-  const codecs = options.codecs ?? options.temporal?.options.loadedDataConverter?.payloadCodecs ?? [];
-  return opened(entries, codecs, options.acceptPlainFrames ?? false);
+  return opened(entries, codecsOf(options), options.acceptPlainFrames ?? false);
+}
+
+function codecsOf({ codecs, temporal }: Pick<SubscribeOptions, "codecs" | "temporal">): readonly PayloadCodec[] {
+  return codecs ?? temporal?.options.loadedDataConverter?.payloadCodecs ?? [];
 }
 
 /** Repeats a command while Redis is away, for as long as that may be. */
@@ -265,7 +302,7 @@ class Insistence {
 }
 
 function endOf(run: string, reader: RunReader): string {
-  return `${prefixOf(run, reader.furthest)}${Position.END}`;
+  return `${prefixOf(run, reader.place)}${Position.END}`;
 }
 
 /** Whether an id of Redis comes before another one; empty is before all. */
