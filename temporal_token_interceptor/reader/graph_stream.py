@@ -27,7 +27,7 @@ class GraphStream(View[Any]):
         self, events: AsyncGenerator[Any], items: AsyncGenerator[Item], choice: Choice, cursor: str
     ) -> None:
         super().__init__(events, self._shaped(items, choice))
-        self.cursor = cursor
+        self.cursor: str = cursor
         self.origin: Origin | None = None
 
     async def _shaped(self, items: AsyncGenerator[Item], choice: Choice) -> AsyncGenerator[Any]:
