@@ -32,6 +32,7 @@ BENCHMARKS = {
     "heartbeats": ("heartbeats", "figures"),
     "growth": ("growth", "figures"),
     "costs": ("costs", "figures"),
+    "steps": ("steps", "figures"),
     "peers": ("delivery", "peer_figures"),
     "workflow_streams": ("peers.workflow_streams", "figures"),
 }

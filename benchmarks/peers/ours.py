@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+
 from benchmarks.peers import Say
 from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer
+from temporal_token_interceptor.capture.text_path import OnToken
 from temporal_token_interceptor.events import Origin
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 from temporal_token_interceptor.worker.session import Session
@@ -21,6 +25,30 @@ async def ours(url: str) -> AsyncIterator[Ours]:
         yield Ours(backend)
 
 
+class Chunks:
+    """A call that reports its tokens as LangChain does: in chunks, and by a callback of its own.
+
+    There is one chunk, which gets a new text each time: what it takes to make one is LangChain's.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._run_id = uuid.uuid4()
+        self._message = AIMessageChunk(content="")
+        self._chunk = ChatGenerationChunk(message=self._message)
+        self._on_token: OnToken | None = None
+        observer.on_chat_model_start({}, [], run_id=self._run_id)
+
+    def say(self, token: str) -> None:
+        """Report a token."""
+        self._message.content = token
+        if self._on_token is not None:
+            self._on_token(token, chunk=self._chunk, run_id=self._run_id)
+            return
+        self._observer.on_llm_new_token(token, chunk=self._chunk, run_id=self._run_id)
+        self._on_token = self._observer.on_token_of(self._run_id)
+
+
 class Ours:
     def __init__(self, backend: RedisStreamBackend) -> None:
         self._backend = backend
@@ -28,15 +56,14 @@ class Ours:
 
     @asynccontextmanager
     async def call(self, attempt: Origin) -> AsyncIterator[Say]:
-        run_id = uuid.uuid4()
         async with Session(
             attempt, self._backend, budget=self._budget, flush_timeout=timedelta(seconds=10)
         ) as session:
             observer = Observer(session.buffer, default_node="bench")
-            observer.on_chat_model_start({}, [], run_id=run_id)
+            chunks = Chunks(observer)
 
             async def say(token: str) -> None:
-                observer.on_llm_new_token(token, run_id=run_id)
+                chunks.say(token)
 
             yield say
             observer.close()
