@@ -13,9 +13,10 @@ import gc
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 from redis import Redis
 
@@ -152,7 +153,7 @@ async def _speak(sink: TokenSink, calls: int, turns: int) -> float:
 _STORE = f"for i = 1, #KEYS do redis.call('XADD', KEYS[i], '*', '{FIELD}', ARGV[i]) end"
 
 _Got = Callable[[int], None]
-_Follow = Callable[[RedisStreamBackend, Origin, _Got], Awaitable[None]]
+_Follow = Callable[[RedisStreamBackend, Origin, _Got], Coroutine[Any, Any, None]]
 
 
 async def _fetch(backend: RedisStreamBackend, attempt: Origin, got: _Got) -> None:

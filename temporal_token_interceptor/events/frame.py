@@ -24,10 +24,12 @@ from temporal_token_interceptor.events.graph import (
 from temporal_token_interceptor.events.lifecycle import AttemptEnded, Gap
 from temporal_token_interceptor.events.model import CallEnded, CallStarted, ContentBlock, ToolCallChunk
 from temporal_token_interceptor.events.origin import Call, Origin
+from temporal_token_interceptor.events.quick_init import quick_init
 
 TextKind = Literal["text", "reasoning"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class TextRun:
     """Neighbouring text chunks of one call, as a frame carries them.
@@ -86,6 +88,7 @@ Record = (
 """What a frame may carry."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What an attempt sends in one go.

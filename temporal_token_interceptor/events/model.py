@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from temporal_token_interceptor.events.origin import NO_CALL, AttemptEvent, Call
+from temporal_token_interceptor.events.quick_init import quick_init
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class TokenEvent(AttemptEvent):
     """A piece of an answer's text. The tokens of one call, joined, are exactly its message's text.
@@ -48,6 +50,7 @@ class TokenEvent(AttemptEvent):
         }
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasoningEvent(AttemptEvent):
     """A piece of a model's reasoning; never part of the answer's text.
@@ -66,6 +69,7 @@ class ReasoningEvent(AttemptEvent):
     block: int = 0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallChunk(AttemptEvent):
     """A fragment of a tool call that a model is writing.

@@ -15,8 +15,9 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError, ResponseError
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.redis.connection import Command, Queries
+from temporal_token_interceptor.transport.redis.connection import Queries
 from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
+from temporal_token_interceptor.transport.redis.packing import Command
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, classify, described
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,10 @@ from redis.client import NEVER_DECODE
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.lifetime import closed_error
-from temporal_token_interceptor.transport.redis.connection import ANSWER_SECONDS, Command, cancellations
+from temporal_token_interceptor.transport.redis.connection import ANSWER_SECONDS, cancellations
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Outage
+from temporal_token_interceptor.transport.redis.packing import Command
 from temporal_token_interceptor.transport.redis.progress import Exchange
 from temporal_token_interceptor.transport.redis.refusals import FAILURES
 from temporal_token_interceptor.transport.redis.writer import RedisWriter

@@ -27,13 +27,11 @@ from redis.exceptions import ResponseError
 from temporal_token_interceptor.errors import InvalidCursor
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.redis.keys import FIELD
+from temporal_token_interceptor.transport.redis.packing import Command, packed
 from temporal_token_interceptor.transport.redis.progress import Exchange
 
 ANSWER_SECONDS: Final = 5.0
 """How long Redis may let nothing be received or sent of what does not block, a new connection included."""
-
-Command = Sequence[str | int | bytes]
-"""A command's words."""
 
 # For a client with a socket timeout, which would bound a whole reply. redis-py takes no "none" here.
 _NO_TIMEOUT: Final = 86_400.0
@@ -42,6 +40,8 @@ _NO_TIMEOUT: Final = 86_400.0
 _ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _ENTRY_ID = re.compile(r"z?([0-9]{1,20})-z?([0-9]{1,20})")
 _WIDTHS: Final = (15, 10)  # of both numbers: to the year 33658, and entries of one millisecond
+_USUAL_ID = re.compile(r"(?=.{15}-)0{0,14}([0-9]+)-0{0,9}([0-9]+)")
+_USUAL_LENGTH: Final = sum(_WIDTHS) + 1
 _LONGEST: Final = 20
 _MOST: Final = 2**64
 _FIELD = FIELD.encode()
@@ -109,7 +109,7 @@ class QueryConnection:
             before = cancellations()
             connection = await self._begin(exchange)
             try:
-                await _send(connection, connection.pack_command(*command), before)
+                await _send(connection, packed(connection, (command,)), before)
                 return await _receive(connection)
             finally:
                 await self._end(connection)
@@ -121,7 +121,7 @@ class QueryConnection:
             before = cancellations()
             connection = await self._begin(exchange)
             try:
-                await _send(connection, connection.pack_commands(commands), before)
+                await _send(connection, packed(connection, commands), before)
                 for _ in commands:
                     try:
                         replies.append(await _receive(connection))
@@ -211,13 +211,13 @@ async def roundtrip(
     """
     async with Exchange(blocks + ANSWER_SECONDS, at_most) as exchange:
         exchange.watch(connection)
-        await _send(connection, connection.pack_command(*command), cancellations())
+        await _send(connection, packed(connection, (command,)), cancellations())
         return await _receive(connection)
 
 
-async def _send(connection: AbstractConnection, packed: list[bytes], before: int) -> None:
+async def _send(connection: AbstractConnection, command: list[bytes], before: int) -> None:
     """Send a command; raise a cancellation that redis-py has lost since there were so many."""
-    await connection.send_packed_command(packed)
+    await connection.send_packed_command(command)
     if cancellations() > before:
         await connection.disconnect(nowait=True)  # its next reply would be that of this command
         raise asyncio.CancelledError
@@ -265,6 +265,9 @@ def server_id(entry_id: str) -> str:
     Raises:
         InvalidCursor: no entry of this transport has such an id.
     """
+    # Nearly all are as long as this; a shared read asks for each of its streams.
+    if len(entry_id) == _USUAL_LENGTH and (usual := _USUAL_ID.fullmatch(entry_id)):
+        return f"{usual[1]}-{usual[2]}"
     if (numbers := _numbers(_ENTRY_ID, entry_id)) is None:
         raise InvalidCursor(
             f"entry id {entry_id!r} is not one of a Redis stream: a cursor is only good for the transport "

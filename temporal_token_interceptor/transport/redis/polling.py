@@ -17,7 +17,6 @@ from redis.exceptions import ResponseError
 
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.redis.connection import (
-    Command,
     Queries,
     entries,
     range_after,
@@ -27,6 +26,7 @@ from temporal_token_interceptor.transport.redis.connection import (
 from temporal_token_interceptor.transport.redis.feeds import Feed
 from temporal_token_interceptor.transport.redis.follower import Follower
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
+from temporal_token_interceptor.transport.redis.packing import Command
 from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import (
