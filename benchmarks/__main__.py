@@ -24,6 +24,7 @@ BENCHMARKS = {
     "fanout": ("audience", "fanout_figures"),
     "crowd": ("audience", "crowd_figures"),
     "subscribers": ("audience", "subscriber_figures"),
+    "joins": ("joins", "figures"),
     "screens": ("screens", "figures"),
     "idle": ("screens", "idle_figures"),
     "resume": ("resuming", "figures"),

@@ -84,14 +84,14 @@ def age(token: str | bytes) -> float:
     return (time.monotonic() - float(token)) * 1e3
 
 
-def origin(activity_id: str = "1") -> Origin:
-    """Return a first attempt in a workflow run of its own."""
+def origin(activity_id: str = "1", *, workflow_id: str = "", run_id: str = "") -> Origin:
+    """Return a first attempt, by default in a workflow run of its own."""
     unique = uuid.uuid4().hex
     return Origin(
         namespace="default",
-        workflow_id=f"bench-{unique}",
+        workflow_id=workflow_id or f"bench-{unique}",
         workflow_type="Bench",
-        run_id=str(uuid.uuid4()),
+        run_id=run_id or str(uuid.uuid4()),
         activity_id=activity_id,
         activity_type="bench",
         attempt_id=unique[:16],

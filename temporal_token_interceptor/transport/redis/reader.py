@@ -10,8 +10,9 @@ reader goes back to `XRANGE`. Redis holds the entries anyway.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from temporal_token_interceptor._tasks import ProgressTimeout
@@ -29,16 +30,22 @@ from temporal_token_interceptor.transport.redis.connection import (
 from temporal_token_interceptor.transport.redis.follower import Follower
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
-from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize, size_of
+from temporal_token_interceptor.transport.redis.packing import Command
+from temporal_token_interceptor.transport.redis.pages import FIRST_OF_READER, PageSize, size_of
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, RefusedError, is_final, refused
 from temporal_token_interceptor.transport.redis.replica import Replica
+from temporal_token_interceptor.transport.redis.shared_questions import SharedQuestions
 
 _NOTED_BYTES: Final = 4_096
 """Of the value of a key that is no stream: ours have fewer than 100."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What may stand in a cursor: Temporal's are 36 hexadecimal digits and dashes."""
+
+
+def _as_it_came(reply: Any) -> Any:
+    return reply
 
 
 class RedisReader:
@@ -63,7 +70,7 @@ class RedisReader:
         loop: OneLoop,
         *,
         patience: float,
-        first_entries: int = FIRST_ENTRIES,
+        first_entries: int = FIRST_OF_READER,
     ) -> None:
         self._keys = keys
         self._outage = outage
@@ -73,6 +80,7 @@ class RedisReader:
         self._follower = follower
         self._first_entries = first_entries
         self._replica = Replica(queries)
+        self._questions: SharedQuestions[Any] = SharedQuestions()
         self._asking: set[ProgressTimeout] = set()
         self._closed = False
 
@@ -117,12 +125,16 @@ class RedisReader:
 
     async def last_id(self, stream: StreamKey) -> str:
         """Return the id of the newest entry, or an empty string."""
-        newest = entries(await self._ask("XREVRANGE", self._keys.stream(stream), "+", "-", "COUNT", 1))
+        newest: list[Entry] = await self._ask(
+            "XREVRANGE", self._keys.stream(stream), "+", "-", "COUNT", 1, read=entries
+        )
         return newest[0].id if newest else ""
 
     async def first_id(self, stream: StreamKey) -> str:
         """Return the id of the oldest entry that is still there, or an empty string."""
-        oldest = entries(await self._ask("XRANGE", self._keys.stream(stream), "-", "+", "COUNT", 1))
+        oldest: list[Entry] = await self._ask(
+            "XRANGE", self._keys.stream(stream), "-", "+", "COUNT", 1, read=entries
+        )
         return oldest[0].id if oldest else ""
 
     async def begun(self, stream: StreamKey) -> str:
@@ -181,14 +193,23 @@ class RedisReader:
             count = size.count
             try:
                 command = range_after(key, after, count, until)
-                page = entries(await self._ask(*command, at_most=size.most_bytes))
+                page: list[Entry] = await self._ask(*command, at_most=size.most_bytes, read=entries)
             except ReplyTooLarge:
                 size.too_large()
             else:
                 size.received(len(page), size_of(page))
                 return page, len(page) >= count
 
-    async def _ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
+    async def _ask(
+        self,
+        *command: str | int | bytes,
+        at_most: int | None = None,
+        read: Callable[[Any], Any] = _as_it_came,
+    ) -> Any:
+        """Return the reply to a command about a key, as `read` reads it, shared by all who ask alike."""
+        return await self._questions.ask((command, at_most), partial(self._answer, command, at_most, read))
+
+    async def _answer(self, command: Command, at_most: int | None, read: Callable[[Any], Any]) -> Any:
         """Ask about a key, which is the command's second word, until Redis answers.
 
         Patience counts from the last sign of life of Redis: waiting behind others who get their pages over a
@@ -208,7 +229,7 @@ class RedisReader:
                         await backoff.wait(error)
                     else:
                         backoff.over()
-                        return reply
+                        return read(reply)
         except TimeoutError:
             if not self._closed:
                 raise backoff.unavailable(self._patience) from backoff.error
