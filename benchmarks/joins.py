@@ -26,7 +26,7 @@ from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 
 VIEWERS = 1_000
-STORED = 200  # tokens before anybody comes
+STORED = 200  # tokens before any viewer comes
 RATE = 50  # a second, while the run says more
 ROUNDS = 3
 LAST_MS = 300.0
