@@ -63,18 +63,18 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
         Redis.from_url(url) as counting,
     ):
         target = server.client.service_client.config.target_host
-        for name, spread, speaks in (("at_once", 0.0, False), ("idle", 1.0, False), ("live", 1.0, True)):
+        for name, spread, is_live in (("at_once", 0.0, False), ("idle", 1.0, False), ("live", 1.0, True)):
             rounds: list[array[float]] = []
             asked = 0
             for _ in range(size.count(ROUNDS)):
                 attempt = await _stored(server.client, backend)
                 storm = Storm(target, url, attempt.workflow_id, viewers, time.monotonic() + size.lead, spread)
                 before = await _commands(counting)
-                speaking = asyncio.create_task(_speak(backend, attempt)) if speaks else None
+                writing = asyncio.create_task(_write_on(backend, attempt)) if is_live else None
                 rounds.append(await process.run(watch, storm))
                 asked += await _commands(counting) - before
-                if speaking is not None:
-                    speaking.cancel()
+                if writing is not None:
+                    writing.cancel()
                 await server.client.get_workflow_handle(attempt.workflow_id).terminate()
             yield Figure(f"joins.{name}.p50", median(percentile(each, 0.5) for each in rounds), "ms")
             yield Figure(f"joins.{name}.p99", median(percentile(each, 0.99) for each in rounds), "ms")
@@ -102,7 +102,7 @@ async def _stored(client: Client, backend: RedisStreamBackend) -> Origin:
     return attempt
 
 
-async def _speak(backend: RedisStreamBackend, attempt: Origin) -> None:
+async def _write_on(backend: RedisStreamBackend, attempt: Origin) -> None:
     begin = time.monotonic()
     for place in range(STORED, STORED + 3_600 * RATE):
         await asyncio.sleep(begin + (place - STORED) / RATE - time.monotonic())

@@ -34,7 +34,7 @@ class SharedQuestions(Generic[_T]):
         self._asked: dict[Hashable, _Asking[_T]] = {}  # the newest of each
 
     async def ask(self, key: Hashable, question: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Return the answer to a question that is sent after this call, whoever's it is.
+        """Return the answer to a question that is sent after this call, by whichever task.
 
         Args:
             key: The same for questions that may share an answer.
