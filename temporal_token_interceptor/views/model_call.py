@@ -32,7 +32,7 @@ class ModelCall(AsyncChatModelStream):
         self.origin = origin
         self.call = call
         self.superseded = False
-        self.usage = AsyncProjection()
+        self.usage: AsyncProjection = AsyncProjection()
 
     def dispatch(self, event: Mapping[str, Any]) -> None:
         """Take in an event of LangChain's protocol."""

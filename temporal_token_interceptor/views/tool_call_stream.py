@@ -36,7 +36,7 @@ class ToolCallStream:
         self.output_deltas = output_deltas
         self.output: Any = None
         self.error: str | None = None
-        self.completed = False
+        self.completed: bool = False
 
     def end(self, *, output: Any = None, error: str | None = None) -> None:
         """Note how it ended; the first end counts."""
