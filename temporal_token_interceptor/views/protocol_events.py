@@ -58,12 +58,16 @@ class ProtocolEvents:
         self._namespaces = Namespaces()
         self._subgraphs = Subgraphs()
         self._made: list[ProtocolEvent] = []
+        self._place = ""  # the entry of the last event, and when it was stored
         self._time = 0
         self._origins: dict[str, dict[str, Any]] = {}
 
     def read(self, event: Event) -> list[ProtocolEvent]:
         """Return what an event adds."""
-        self._time = time_of(event.cursor.rpartition("~")[0]) or self._time or _started(event)
+        place = event.cursor.rpartition("~")[0]
+        if place != self._place or not self._time:
+            self._place = place
+            self._time = time_of(place) or self._time or _started(event)
         match event:
             case TokenEvent() | ReasoningEvent() | ToolCallChunk() | ContentBlock() | CallStarted():
                 live = self._call(event.origin, event.call, event)
@@ -152,6 +156,8 @@ class ProtocolEvents:
             case StreamEnded() | RunContinued():
                 self._end_calls(None, "unfinished")
                 self._lifecycle(self._subgraphs.end_all("unfinished"))
+                self._namespaces = Namespaces()
+                self._origins.clear()
             case _:
                 pass
         self._add(TEMPORAL, (), event.to_json(), event.origin)

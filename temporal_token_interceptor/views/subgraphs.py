@@ -85,6 +85,7 @@ class Subgraphs:
 
     def end_all(self, error: str) -> list[Lifecycle]:
         """Return the ends of all subgraphs that are open."""
+        self._tools.clear()
         return self._close(list(self._open), "failed", error)
 
     def _close(self, keys: list[tuple[str, Namespace]], status: str, error: str | None) -> list[Lifecycle]:

@@ -150,7 +150,8 @@ class WorkflowRun(GraphRun):
 
     async def _take(self, event: Event) -> None:
         self._ending.note(event)
-        self._sequence.reach(event.cursor)
+        if self._events is not None:
+            self._sequence.reach(event.cursor)
         for made in self._protocol.read(event):
             await self._push(made, event)
         match event:
