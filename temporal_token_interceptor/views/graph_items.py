@@ -31,14 +31,12 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
+from temporal_token_interceptor.views.graph_updates import START, TRUNCATED
 from temporal_token_interceptor.views.graph_values import update_of, with_messages
 from temporal_token_interceptor.views.langgraph_messages import Chunks
 from temporal_token_interceptor.views.message_stream import Past, recall_from
 from temporal_token_interceptor.views.namespaces import Namespace, Namespaces
 from temporal_token_interceptor.views.stream_modes import Choice, Item
-
-# What runs the edges from a graph's start is a node for callbacks, and has no update.
-_START = "__start__"
 
 _EACH_GRAPH_HAS = frozenset({"values", "updates", "tasks", "debug"})
 
@@ -118,7 +116,7 @@ class Items:
             case GraphEvent():
                 self._has_graph = self._has_stream_graph = True
                 self._came.add(event.mode)
-                chunk = _TRUNCATED if event.truncated else with_messages(event.data)
+                chunk = TRUNCATED if event.truncated else with_messages(event.data)
                 return self._shown(event.path, event.mode, chunk)
             case NodeStarted():
                 self._has_graph = True
@@ -127,7 +125,7 @@ class Items:
             case NodeEnded():
                 return self._node_ended(event)
             case CustomEvent(forwarded=False):
-                data = _TRUNCATED if event.truncated else with_messages(event.data)
+                data = TRUNCATED if event.truncated else with_messages(event.data)
                 return self._shown(self._namespaces.of(event), "custom", {"name": event.name, "data": data})
             case AttemptStarted(supersedes=Origin() as superseded):
                 self._namespaces.forget(superseded)
@@ -154,10 +152,10 @@ class Items:
         if event.interrupted:
             self._came.add("updates")  # who interrupts returns nothing: that shows no want of `capture`
         has_output = event.output is not None or event.truncated
-        if event.forwarded or not has_output or event.node_name == _START:
+        if event.forwarded or not has_output or event.node_name == START:
             return []
         self._came.add("updates")
-        update = _TRUNCATED if event.truncated else update_of(event.output)
+        update = TRUNCATED if event.truncated else update_of(event.output)
         return self._shown(namespace, "updates", {event.node_name: update})
 
     def _shown(self, namespace: Namespace, mode: str, chunk: Any) -> list[_Said]:
@@ -170,8 +168,6 @@ class Items:
 
 
 _Said = tuple[Namespace, str, Any]
-
-_TRUNCATED = {"__truncated__": True}
 
 
 def _why_missing(mode: str) -> str:

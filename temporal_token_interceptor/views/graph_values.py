@@ -12,11 +12,12 @@ from typing import Any, Final, cast
 
 from langchain_core.messages import messages_from_dict
 
+from temporal_token_interceptor.views.graph_updates import update_in
+
 _DEEPEST: Final = 64
 """Workers write 32 levels; anyone may write an entry, and Python stops at a thousand."""
 
 _OF_A_MESSAGE: Final = frozenset({"type", "content", "additional_kwargs", "response_metadata"})
-_OF_A_COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
 
 
 def with_messages(value: object, depth: int = 0) -> Any:
@@ -35,18 +36,7 @@ def with_messages(value: object, depth: int = 0) -> Any:
 
 def update_of(output: object) -> Any:
     """Return what a node's output is in the mode `updates`: of a `Command`, its update."""
-    if isinstance(output, list):
-        outputs = cast("list[object]", output)
-        if any(_is_command(one) for one in outputs):
-            updates = [update for one in outputs if (update := update_of(one)) is not None]
-            return updates if len(updates) > 1 else next(iter(updates), None)
-    if _is_command(output):
-        return with_messages(cast("Mapping[str, object]", output)["update"])
-    return with_messages(output)
-
-
-def _is_command(value: object) -> bool:
-    return isinstance(value, dict) and cast("dict[str, object]", value).keys() == _OF_A_COMMAND
+    return with_messages(update_in(output))
 
 
 def _message(members: Mapping[str, object]) -> object | None:

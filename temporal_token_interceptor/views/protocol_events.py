@@ -36,6 +36,7 @@ from temporal_token_interceptor.events import (
     ToolStarted,
 )
 from temporal_token_interceptor.views.call_metadata import message_id, of_call
+from temporal_token_interceptor.views.graph_updates import START, TRUNCATED, update_in
 from temporal_token_interceptor.views.message_events import MessageEvent, MessageEvents, failure
 from temporal_token_interceptor.views.namespaces import Namespace, Namespaces
 from temporal_token_interceptor.views.sequence import time_of
@@ -80,14 +81,15 @@ class ProtocolEvents:
                 self._tool(event)
             case NodeStarted() | NodeEnded():
                 self._node(event)
-            case CustomEvent():
-                data = {"name": event.name, "payload": event.data}
-                self._add("custom", self._placed(event), data, event.origin)
+            case CustomEvent(forwarded=False):
+                data = TRUNCATED if event.truncated else event.data
+                payload = {"name": event.name, "payload": data}
+                self._add("custom", self._placed(event), payload, event.origin)
             case GraphEvent():
                 self._graph(event)
             case AttemptStarted() | AttemptEnded() | Gap() | RunContinued() | StreamEnded():
                 self._life(event)
-            case RetrieverStarted() | RetrieverEnded():
+            case RetrieverStarted() | RetrieverEnded() | CustomEvent():
                 self._add(TEMPORAL, self._placed(event), event.to_json(), event.origin)
             case _:
                 assert_never(event)
@@ -134,12 +136,14 @@ class ProtocolEvents:
         within = (*namespace, f"{event.node_name}:{event.task_id}" if event.task_id else event.node_name)
         self._lifecycle(self._subgraphs.end(event, within))
         self._namespaces.end(event)
-        if event.output is not None and not event.forwarded:
-            self._add("updates", namespace, {event.node_name: event.output}, event.origin)
+        has_output = event.output is not None or event.truncated
+        if has_output and not event.forwarded and event.node_name != START:
+            update = TRUNCATED if event.truncated else update_in(event.output)
+            self._add("updates", namespace, {event.node_name: update}, event.origin)
 
     def _graph(self, event: GraphEvent) -> None:
         self._lifecycle(self._subgraphs.see(event, event.path, None))
-        self._add(event.mode, event.path, event.data, event.origin)
+        self._add(event.mode, event.path, TRUNCATED if event.truncated else event.data, event.origin)
 
     def _life(self, event: AttemptStarted | AttemptEnded | Gap | RunContinued | StreamEnded) -> None:
         match event:

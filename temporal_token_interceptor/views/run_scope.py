@@ -13,6 +13,7 @@ from typing import Any
 
 from temporal_token_interceptor.errors import ConfigurationError, SubgraphNotCompleted
 from temporal_token_interceptor.events import Event
+from temporal_token_interceptor.views.graph_values import with_messages
 from temporal_token_interceptor.views.model_call import ModelCall
 from temporal_token_interceptor.views.projection import Projection, interleaved
 from temporal_token_interceptor.views.protocol_events import ProtocolEvent
@@ -160,11 +161,12 @@ class GraphRun:
             self._mode(method, data)
 
     def _mode(self, mode: str, data: Any) -> None:
-        if mode == "values":
-            self._state = data
-        elif mode == "updates" and isinstance(data, dict) and data.get("__interrupt__"):
+        if mode == "updates" and isinstance(data, dict) and data.get("__interrupt__"):
             self._interrupts += data["__interrupt__"]
-        self._shown[mode].push(data)
+        shown = with_messages(data)
+        if mode == "values":
+            self._state = shown
+        self._shown[mode].push(shown)
 
     async def _lifecycle(self, payload: Mapping[str, Any], made: ProtocolEvent, event: Event) -> None:
         namespace = tuple(payload["namespace"])

@@ -324,6 +324,26 @@ def test_what_a_node_returns_is_an_update_unless_its_graph_sends_its_own():
     assert told(node, its_end(node, output={"n": 1}, forwarded=True), own) == [update]
 
 
+def test_an_update_is_what_langgraph_makes_of_an_output():
+    """Of a `Command` its update; what was too long says so; the start of a graph returns nothing."""
+    command = {"graph": None, "update": {"n": 1}, "resume": None, "goto": []}
+    outputs = [{"output": command}, {"output": [command, None]}, {"truncated": True}]
+    made = [told(its_end(a_node("agent", "1"), **facts))[0][2] for facts in outputs]
+
+    assert made == [{"agent": {"n": 1}}, {"agent": {"n": 1}}, {"agent": {"__truncated__": True}}]
+    assert told(its_end(a_node("__start__", "1"), output={"n": 0})) == []
+    assert told(GraphEvent(mode="values", truncated=True, origin=FIRST)) == [
+        ("values", [], {"__truncated__": True})
+    ]
+
+
+def test_what_is_dispatched_is_not_in_the_custom_mode_that_a_graph_forwards():
+    """There it is none in process either; it is an event of ours then."""
+    event = CustomEvent(name="progress", data=1, forwarded=True, origin=FIRST)
+
+    assert told(event) == [("custom:temporal", [], event.to_json())]
+
+
 def test_what_langgraph_has_no_method_for_is_ours():
     """An event's JSON, under a name that its clients ignore unless they ask for it."""
     events = [

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
 
 from temporal_token_interceptor import (
     ConfigurationError,
@@ -326,6 +327,15 @@ async def test_interrupts_are_what_the_graph_asked():
     async with a_run(StreamEnded(status="failed")) as run:
         with pytest.raises(WorkflowNotCompleted):
             await run.interrupted()
+
+
+async def test_messages_in_states_and_updates_are_langchains():
+    """A loop that was written for `graph.astream_events` finds `state["messages"][-1].text`."""
+    state = {"messages": [AIMessage("tea", id="m1").model_dump()]}
+    events = [GraphEvent(mode=mode, data=state, origin=FIRST) for mode in ("values", "updates")]
+    async with a_run(*events, DONE) as run:
+        assert await all_of(run.values) == [{"messages": [AIMessage("tea", id="m1")]}]
+        assert await all_of(run.updates) == [{"messages": [AIMessage("tea", id="m1")]}]
 
 
 async def test_a_tool_is_a_handle_that_one_waits_for():
