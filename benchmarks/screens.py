@@ -27,6 +27,7 @@ from benchmarks.measure import Figure, Size, child, origin, percentile
 from benchmarks.talk import WORKER, Talk, speak
 from devservers import redis_server
 from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
+from temporal_token_interceptor.cli.http import BoundedProtocol
 from temporal_token_interceptor.cli.serve import collecting_seldom
 from temporal_token_interceptor.gateway.access import anyone
 from temporal_token_interceptor.gateway.app import gateway
@@ -122,7 +123,9 @@ async def _serve(url: str, port: int, begin: float, end: float) -> Served:
     _allow_files()
     async with RedisStreamBackend(url) as backend:
         app = gateway(_Endless(None, backend), authorize=anyone)
-        config = uvicorn.Config(app, port=port, log_level="warning", lifespan="off", backlog=4_096)
+        config = uvicorn.Config(
+            app, http=BoundedProtocol, port=port, log_level="warning", lifespan="off", backlog=4_096
+        )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         empty = _memory()

@@ -17,6 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from temporal_token_interceptor.cli.connections import Connections
+from temporal_token_interceptor.cli.http import BoundedProtocol
 from temporal_token_interceptor.cli.importing import imported
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.gateway.access import Authorize, Target, anyone
@@ -66,6 +67,7 @@ async def serve(
         is_local = address.startswith(("127.", "::1"))
         config = uvicorn.Config(
             for_this_machine(app) if authorize is anyone and is_local else app,
+            http=BoundedProtocol,
             log_level="warning",  # no access log: addresses have workflow ids, and may have tokens
             lifespan="off",
             server_header=False,

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.gateway.access import Allow, Target
-from temporal_token_interceptor.gateway.bodies import json_body
+from temporal_token_interceptor.gateway.bodies import JsonAnswer, json_body
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import target_of
 
@@ -88,7 +88,7 @@ def action_routes(actions: Actions, most: int) -> Sequence[BaseRoute]:
     async def start(request: Request) -> Response:
         workflow_id = await actions.start(request, await json_body(request, most))
         location = f"{request.scope.get('root_path', '')}/v1/workflows/{quote(workflow_id)}/events"
-        return JSONResponse({"workflow": workflow_id}, 201, headers=HEADERS | {"Location": location})
+        return JsonAnswer({"workflow": workflow_id}, 201, headers=HEADERS | {"Location": location})
 
     async def cancel(request: Request) -> Response:
         workflow_id = request.path_params.get("workflow_id") or request.query_params.get("workflow")

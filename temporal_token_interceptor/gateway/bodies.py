@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON, and no more of it than the limit."""
+"""Bodies of requests: JSON, and no more of it than the limit. And of answers, whatever text is in them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
+from temporal_token_interceptor.gateway.encoder import json_text
 from temporal_token_interceptor.gateway.problem import Problem
+
+
+class JsonAnswer(JSONResponse):
+    """As Starlette's, in ASCII: half a character, which models and clients may send, has no other form."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json_text(content).encode("ascii")
 
 
 async def json_body(
@@ -38,9 +48,13 @@ async def json_body(
             raise too_long
         parts.append(part)
     try:
-        value = json.loads(b"".join(parts))
+        value = json.loads(b"".join(parts), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise Problem(400, "the body is not JSON") from error
     if not isinstance(value, dict):
         raise Problem(400, "the body has to be a JSON object")
     return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

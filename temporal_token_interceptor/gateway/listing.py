@@ -7,11 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.gateway.access import Allow, Target
+from temporal_token_interceptor.gateway.bodies import JsonAnswer
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.reader.temporal.run_list import Run
 
@@ -50,7 +51,7 @@ def list_routes(
             raise Problem(503, "the runs cannot be listed at present") from error
         may = await asyncio.gather(*(_may_read(allowed, request, run) for run in found))
         rows = [_row(run) for run, is_shown in zip(found, may, strict=True) if is_shown]
-        return JSONResponse({"runs": rows}, headers=HEADERS)
+        return JsonAnswer({"runs": rows}, headers=HEADERS)
 
     return [Route("/v1/workflows", listed, methods=["GET"])]
 

@@ -7,11 +7,11 @@ from hashlib import sha256
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.gateway.access import Target
-from temporal_token_interceptor.gateway.bodies import json_body
+from temporal_token_interceptor.gateway.bodies import JsonAnswer, json_body
 from temporal_token_interceptor.gateway.encoder import NativeLines, json_text, split_cursors
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import native_encoder, stream_request, target_of
@@ -81,7 +81,7 @@ class _Native:
         for name in names:
             target = target_of(name)
             allowed[target.workflow_id] = await self._streams.allowed(request, target)
-        return JSONResponse(self._streams.tokens.make(allowed), 201, headers=HEADERS)
+        return JsonAnswer(self._streams.tokens.make(allowed), 201, headers=HEADERS)
 
 
 def _target(request: Request) -> Target:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from temporal_token_interceptor.errors import (
     CodecMismatch,
@@ -16,6 +16,7 @@ from temporal_token_interceptor.errors import (
     TransportUnavailable,
 )
 from temporal_token_interceptor.gateway.access import Allow, Authorize, Deny, Target
+from temporal_token_interceptor.gateway.encoder import json_text
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ async def answer(request: Request, error: Exception) -> Response:
         "instance": request.url.path[:200],  # without the query, which may hold a token
     }
     headers = HEADERS | error.headers
-    return JSONResponse(body, error.status, media_type="application/problem+json", headers=headers)
+    return Response(json_text(body), error.status, media_type="application/problem+json", headers=headers)
 
 
 async def asked_for(authorize: Authorize, request: Request, target: Target) -> Allow:

@@ -263,6 +263,13 @@ def joined_halves(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
+def whole_characters(text: str) -> str:
+    """Join the halves of characters that came apart; half a character alone becomes U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def _units(text: str, length: int) -> str:
     """Return the beginning of a text, so many UTF-16 units long."""
     if text.isascii():

@@ -11,7 +11,7 @@ from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
 from temporal_token_interceptor.gateway.formats.ai_sdk_chunks import AiSdkEncoder
 from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder
 from temporal_token_interceptor.gateway.formats.openai_events import ResponsesEncoder, response_facts
-from temporal_token_interceptor.views.changes import joined_halves
+from temporal_token_interceptor.views.changes import joined_halves, whole_characters
 from tests.clients.corpus import cases
 from tests.support.held import a_held_stream
 
@@ -168,7 +168,7 @@ def _without_last(frames, method):
 def _messages(view):
     def joined(message, kind):
         parts = [one.text for one in view.items.values() if (one.parent, one.kind) == (message.id, kind)]
-        return joined_halves("".join(parts))
+        return whole_characters("".join(parts))
 
     return {
         message.id: [joined(message, "text"), joined(message, "reasoning")]

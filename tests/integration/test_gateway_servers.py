@@ -108,7 +108,7 @@ async def serves(url, **options):
         while True:
             try:
                 assert (await http.get(url)).status_code == 204
-            except httpx.ConnectError:
+            except httpx.TransportError:
                 await asyncio.sleep(0.02)  # nothing reports that it listens
             else:
                 return

@@ -18,7 +18,7 @@ from temporal_token_interceptor.gateway.formats.openai_events import (
     response,
     response_facts,
 )
-from temporal_token_interceptor.views.changes import Change, View, joined_halves
+from temporal_token_interceptor.views.changes import Change, View, joined_halves, whole_characters
 from temporal_token_interceptor.views.difference import difference
 from temporal_token_interceptor.views.projector import Projector
 from tests.support import format_clients as clients
@@ -63,10 +63,17 @@ def comparable(shown, name):
     results = shown.results if name == "ai_sdk" else []
     if name in {"ag_ui", "langgraph"}:  # where items are, a client orders by the message
         shown = replace(shown, text=sorted(shown.text), reasoning=sorted(shown.reasoning))
+    if name == "langgraph":  # half a character waits for the other half, and alone it is U+FFFD
+        shown = replace(shown, text=_without_halves(shown.text), reasoning=_without_halves(shown.reasoning))
+        calls = sorted(_without_halves(calls))
     if name == "responses":  # as long as a response goes on, what is empty may be taken back
         calls = [one for one in calls if one != "{}"]
     ended = None if shown.status is None else shown.status == "completed"
     return [one for one in shown.text if one], [one for one in shown.reasoning if one], calls, results, ended
+
+
+def _without_halves(texts):
+    return [whole_characters(text).replace("\ufffd", "") for text in texts]
 
 
 def _whole(arguments):

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.gateway.access import Target
-from temporal_token_interceptor.gateway.bodies import json_body
-from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder, values_of
+from temporal_token_interceptor.gateway.bodies import JsonAnswer, json_body
+from temporal_token_interceptor.gateway.formats.langgraph_events import (
+    LangGraphEncoder,
+    values_of,
+    whole_json,
+)
 from temporal_token_interceptor.gateway.formats.routing import History, checked_prefix, stood_before
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import target_of
@@ -64,7 +68,7 @@ class _Routes:
         if started != target.workflow_id:
             return _refused(body, "not_supported", "start has to give the workflow the id of the thread")
         result = {"run_id": started}
-        return JSONResponse(
+        return JsonAnswer(
             {"type": "success", "id": body.get("id"), "result": result, "meta": {}}, headers=HEADERS
         )
 
@@ -85,12 +89,12 @@ class _Routes:
 
     async def state(self, request: Request) -> Response:
         """Return what stands of a thread; of one that is not there, nothing."""
-        return JSONResponse(await self._state(request), headers=HEADERS)
+        return _answer(await self._state(request))
 
     async def states(self, request: Request) -> Response:
         """Return the states of a thread: the one that stands."""
         state = await self._state(request)
-        return JSONResponse([state] if state["values"] else [], headers=HEADERS)
+        return _answer([state] if state["values"] else [])
 
     async def _state(self, request: Request) -> dict[str, Any]:
         target = _target(request)
@@ -104,6 +108,10 @@ class _Routes:
         before = await stood_before(self._streams, request, target, self._history)
         values = values_of(view, before)
         return _state_of(values, is_running=view.status is None)
+
+
+def _answer(value: Any) -> Response:
+    return Response(whole_json(value), media_type="application/json", headers=HEADERS)
 
 
 def _target(request: Request) -> Target:
@@ -125,4 +133,4 @@ def _state_of(values: Mapping[str, Any], *, is_running: bool) -> dict[str, Any]:
 
 def _refused(body: Mapping[str, Any], error: str, message: str) -> Response:
     refusal = {"type": "error", "id": body.get("id"), "error": error, "message": message}
-    return JSONResponse(refusal, headers=HEADERS)
+    return JsonAnswer(refusal, headers=HEADERS)

@@ -16,8 +16,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from temporal_token_interceptor.gateway.encoder import json_text
 from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, NumberedEncoder, call_of, name_of
-from temporal_token_interceptor.views.changes import Change, Item, View
+from temporal_token_interceptor.views.changes import Change, Item, View, whole_characters
 
 
 class LangGraphEncoder(NumberedEncoder):
@@ -44,6 +45,7 @@ class LangGraphEncoder(NumberedEncoder):
         self._time = 0  # when the newest attempt began, in milliseconds since 1970
         self._blocks: dict[str, int] = {}  # the place of a part in its message
         self._sizes: dict[str, int] = {}  # how many parts a message has had
+        self._halves: dict[str, str] = {}  # the first half of a character, by part
         self._tools: dict[str, str] = {}  # under which id a run of a tool is shown
 
     def first(self) -> Iterable[Frame]:
@@ -64,7 +66,7 @@ class LangGraphEncoder(NumberedEncoder):
             case "tool":
                 return self._tool(change)
             case kind if kind in PARTS:
-                return [self._part(self.view.items[change.id], change)]
+                return self._part(self.view.items[change.id], change)
             case "" if change.op == "end":
                 return self._end(change.data)
             case "" if "custom" in change.data:
@@ -77,7 +79,7 @@ class LangGraphEncoder(NumberedEncoder):
         """Return that the run failed."""
         return [_frame("lifecycle", {"event": "failed", "error": detail})]
 
-    def event(self, frame: Frame, cursor: str) -> bytes:
+    def event(self, frame: Frame, cursor: str) -> bytes:  # noqa: ARG002 - clients resume by the number
         """Return an event with its number, unless the client has it or did not ask for its channel."""
         number = self.next_number()
         name = frame["method"]
@@ -86,7 +88,7 @@ class LangGraphEncoder(NumberedEncoder):
             return b""
         frame["params"]["timestamp"] = self._time
         numbered = {"type": "event", "event_id": str(number), "seq": number, **frame}
-        return f"event: {name}\n".encode() + super().event(numbered, cursor)
+        return f"event: {name}\ndata: {whole_json(numbered)}\n\n".encode("ascii")
 
     def _message(self, change: Change) -> list[Frame]:
         named = {"id": change.id, "role": "ai"}
@@ -97,10 +99,10 @@ class LangGraphEncoder(NumberedEncoder):
             return [self._of_message(change.id, {"event": "message-start", **named, "metadata": about})]
         if "superseded" in change.data or "error" in change.data:
             return [self._of_message(change.id, {"event": "error", "id": change.id, "message": "taken back"})]
-        usage = {"usage": change.data["usage"]} if "usage" in change.data else {}
+        usage = {"usage": _usage(change.data["usage"])} if "usage" in change.data else {}
         return [self._of_message(change.id, {"event": "message-finish", "id": change.id, **usage})]
 
-    def _part(self, item: Item, change: Change) -> Frame:
+    def _part(self, item: Item, change: Change) -> list[Frame]:
         message = item.parent
         if change.op == "open":
             self._blocks[item.id] = self._sizes[message]
@@ -108,16 +110,25 @@ class LangGraphEncoder(NumberedEncoder):
         where = {"id": message, "index": self._blocks[item.id]}
         match change.op:
             case "open":
-                return self._of_message(
-                    message, {"event": "content-block-start", **where, "content": _begun(item, "")}
-                )
+                content = {"content": _begun(item, "")}
+                return [self._of_message(message, {"event": "content-block-start", **where, **content})]
             case "grow":
-                more = _more(item, change.data)
-                return self._of_message(message, {"event": "content-block-delta", **where, "delta": more})
+                if not (text := self._whole_characters(item.id, change.data)):
+                    return []
+                more = _more(item, text)
+                return [self._of_message(message, {"event": "content-block-delta", **where, "delta": more})]
             case _:
-                return self._of_message(
-                    message, {"event": "content-block-finish", **where, "content": _whole(item)}
-                )
+                self._halves.pop(item.id, None)
+                content = {"content": _whole(item)}
+                return [self._of_message(message, {"event": "content-block-finish", **where, **content})]
+
+    def _whole_characters(self, part: str, text: str) -> str:
+        """Return what can be sent of a growth: the first half of a character waits for the second."""
+        text = self._halves.pop(part, "") + text
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._halves[part] = text[-1]
+            return text[:-1]
+        return text
 
     def _of_message(self, message: str, data: Frame) -> Frame:
         node = self.view.items[message].data.get("node", "")
@@ -169,6 +180,14 @@ def values_of(view: View, messages: Sequence[Frame] = ()) -> dict[str, Any]:
     return {"messages": [*messages, *made]}
 
 
+def whole_json(value: Any) -> str:
+    """Return JSON without halves of characters, which JSON may have: the client for Python hangs on them."""
+    text = json_text(value)
+    if "\\ud" not in text:
+        return text
+    return json_text(json.loads(whole_characters(json.dumps(value, ensure_ascii=False))))
+
+
 def _frame(method: str, data: Frame, *, node: str = "") -> Frame:
     named = {"node": node} if node else {}
     return {"method": method, "params": {"namespace": [], **named, "data": data}}
@@ -185,6 +204,22 @@ def _ai(message: Item, parts: Iterable[Item]) -> Frame:
             calls[call["type"]].append(call)
     called = {"tool_calls": calls["tool_call"], "invalid_tool_calls": calls["invalid_tool_call"]}
     return {"type": "ai", "id": message.id, "content": content, **called}
+
+
+def _usage(used: Mapping[str, Any]) -> Frame:
+    """Return what a call used, whole: the client for Python refuses a message without all three counts."""
+
+    def count(value: object) -> int:
+        return value if isinstance(value, int) else 0
+
+    read, written = count(used.get("input_tokens")), count(used.get("output_tokens"))
+    whole: Frame = {"input_tokens": read, "output_tokens": written}
+    whole["total_tokens"] = count(used.get("total_tokens")) or read + written
+    for name in ("input_token_details", "output_token_details"):
+        details = used.get(name)
+        if isinstance(details, Mapping):
+            whole[name] = {key: value for key, value in details.items() if isinstance(value, int)}
+    return whole
 
 
 def _begun(item: Item, text: str) -> Frame:

@@ -9,11 +9,11 @@ from functools import wraps
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.gateway.access import Target
-from temporal_token_interceptor.gateway.bodies import json_body
+from temporal_token_interceptor.gateway.bodies import JsonAnswer, json_body
 from temporal_token_interceptor.gateway.encoder import Encoder
 from temporal_token_interceptor.gateway.formats.openai_chunks import ChatCompletionsEncoder
 from temporal_token_interceptor.gateway.formats.openai_events import (
@@ -96,7 +96,7 @@ class _Routes:
             return await self._serve(request, target, ResponsesEncoder(facts))
         if body.get("background"):
             await self._streams.allowed(request, target)
-            return JSONResponse(response(facts, View(), "queued"), headers=HEADERS)
+            return JsonAnswer(response(facts, View(), "queued"), headers=HEADERS)
         return await self._serve(request, target, WholeResponse(facts))
 
     async def retrieve(self, request: Request) -> Response:
@@ -110,7 +110,7 @@ class _Routes:
         view, _ = await self._streams.snapshot(
             StreamRequest(request=request, target=target, encoder=ResponsesEncoder(facts))
         )
-        return JSONResponse(response(facts, view), headers=HEADERS)
+        return JsonAnswer(response(facts, view), headers=HEADERS)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a workflow, by the gateway's `cancel`; its response ends when the workflow does."""
@@ -137,7 +137,7 @@ class _Routes:
     async def models(self, request: Request) -> Response:  # noqa: ARG002 - as Starlette calls it
         """Return the only model."""
         model = {"id": self._model, "object": "model", "created": 0, "owned_by": "temporal"}
-        return JSONResponse({"object": "list", "data": [model]}, headers=HEADERS)
+        return JsonAnswer({"object": "list", "data": [model]}, headers=HEADERS)
 
     def _facts(self, target: Target, model: object = None, created_at: int = 0) -> dict[str, Any]:
         name = response_id(target.workflow_id)
@@ -168,6 +168,6 @@ def _answered(endpoint: Endpoint) -> Endpoint:
         except Problem as problem:
             kind = "server_error" if problem.status >= 500 else "invalid_request_error"
             error = {"message": problem.detail, "type": kind, "param": None, "code": None}
-            return JSONResponse({"error": error}, problem.status, headers=HEADERS | problem.headers)
+            return JsonAnswer({"error": error}, problem.status, headers=HEADERS | problem.headers)
 
     return answered
