@@ -69,7 +69,7 @@ def answer(request: Json) -> Json:
     stream = request["stream"]["namespace"], request["stream"]["workflow_id"], request["stream"]["run_id"]
     begun, cursor = request["begun"], request["cursor"]
     try:
-        place = START if cursor is None else place_of(cursor)
+        place, history = (START, "") if cursor is None else place_of(cursor)
     except (ValueError, AttributeError):
         return {"error": "cursor"}
     reads_all = place <= ("", 0)
@@ -98,7 +98,8 @@ def answer(request: Json) -> Json:
         unended = [attempt.origin for attempt in reader.newest.values() if not attempt.has_ended]
         tail = [((last, TAIL + number), origin) for number, origin in enumerate(unended)]
         found += [(at, {**gap(None, "unended"), "origin": origin}) for at, origin in tail if at > place]
-    events = [event_json(event, at, stream[2]) for at, event in found]
+    front = f"{history}." if history else ""
+    events = [event_json(event, (front + entry, position), stream[2]) for (entry, position), event in found]
     return {"events": events, "skipped": sum(frame is None for _, frame in frames)}
 
 

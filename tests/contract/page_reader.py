@@ -139,8 +139,7 @@ def unfolded(form, attempt):
             reason = "transport" if attempt.lost == "transport" else "mismatch"
             return [] if (count, digest) == (read, mine) else [gap(missing, reason, known)]
         case ["call", dict(facts), *_]:
-            known = facts_of(facts)
-            attempt.calls[need(int, facts["i"])] = known
+            attempt.calls[need(int, facts["i"])] = known = facts_of(facts)
             return [{"kind": "call", "call": known}]
         case ["call_end", number, dict(facts), *_]:
             ended = {**facts_of(facts), "kind": "call_end", "call": call(number)}
@@ -184,12 +183,13 @@ def entry_id(redis_id):
 
 
 def place_of(cursor):
-    """Return the entry and the position of a cursor. Raise one of `BROKEN` if it is none."""
+    """Return the place of a cursor, and its entry of the history. Raise one of `BROKEN` if it is none."""
     entries, position = re.fullmatch(r"1~[\w-]+~([\w.-]*)~([0-9]{1,9})", cursor[:129], re.ASCII).groups()
-    mine = [entry for entry in entries.split(".") if not entry.startswith(("h", "L"))] or [""]
-    if len(cursor) > 128 or not re.fullmatch("(z?[0-9]{1,20}-z?[0-9]{1,20})?", mine[0]):
+    history = next((part for part in entries.split(".") if part.startswith("h")), "")
+    mine = next((part for part in entries.split(".") if not part.startswith("h")), "")
+    if len(cursor) > 128 or not re.fullmatch("(z?[0-9]{1,20}-z?[0-9]{1,20})?", mine):
         raise ValueError("no cursor, or of another transport")
-    return mine[0], int(position) if entries.split(".")[-1] == mine[0] else 999_999_999
+    return (mine, int(position) if not history or entries.endswith(f".{mine}") else 999_999_999), history
 
 
 def lost_before(first, n, cursor, begun):

@@ -111,6 +111,8 @@ MUTANTS = [
     Mutant("cursors.after", "reader.position", "return self._position if entry == self.mark else Position.END", "return Position.END"),
     Mutant("cursors.after", "reader.entry_decoder", "if position_of(event.cursor) > known", "if position_of(event.cursor) >= known"),
     Mutant("cursors.state", "protocol.attempts", "            events = skim(packet.events, attempt.origin, attempt.calls, attempt.digests)\n", "            events = []\n"),
+    Mutant("cursors.places", "reader.position", "other = self.history.furthest or self.live.furthest", 'other = ""'),
+    Mutant("cursors.places", "reader.position", "Position.END if from_elsewhere else place.position", "place.position"),
     Mutant("cursors.unknown", "protocol.event_json", "    digests = {} if digests is None else digests\n", "    digests = {} if digests is None else digests\n    wires = [wire for wire in wires if not wire or wire[0] != 'from']\n"),
     Mutant("cursors.form", "protocol.cursor", "len(text) <= MAX_CURSOR else None", "True else None"),
     Mutant("cursors.form", "protocol.cursor", 'rf"{CURSOR_VERSION}~(?P<run>', 'rf".~(?P<run>'),

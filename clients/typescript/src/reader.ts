@@ -122,7 +122,7 @@ export class RunReader {
     this.#mark = "";
     this.#position = Position.BEFORE;
     this.#attempts.again = true;
-    return [this.#gap("transport", prefixOf(this.#stream.run_id, "") + Position.GAP)];
+    return [this.#gap("transport", prefixOf(this.#stream.run_id, joined(this.furthestHistory, "")) + Position.GAP)];
   }
 
   /**
@@ -156,7 +156,7 @@ export class RunReader {
   end(begun: string | null = null): StreamEvent[] {
     const events: StreamEvent[] = [];
     if (!this.#hasBegun && this.readsAll && this.#mark === "" && begun !== null && isId(begun)) {
-      events.push(this.#gap("trimmed", prefixOf(this.#stream.run_id, "") + Position.GAP));
+      events.push(this.#gap("trimmed", prefixOf(this.#stream.run_id, joined(this.furthestHistory, "")) + Position.GAP));
     }
     return events;
   }
@@ -224,7 +224,7 @@ export class RunReader {
   /** Report a gap where the stream lost entries after one that was read. */
   cut(reason: "trimmed" | "transport"): StreamEvent[] {
     this.#attempts.cut(reason);
-    return [this.#gap(reason, `${prefixOf(this.#stream.run_id, this.#last)}${Position.TAIL - 1}`)];
+    return [this.#gap(reason, `${prefixOf(this.#stream.run_id, joined(this.furthestHistory, this.#last))}${Position.TAIL - 1}`)];
   }
 
   /** Report what was before the oldest entry that is there, and is missing. */
@@ -240,7 +240,7 @@ export class RunReader {
     const wasTrimmed = first !== "" && (mark !== "" ? first <= mark : first < entry);
     const reason = wasTrimmed ? "trimmed" : "transport";
     this.#attempts.cut(reason);
-    return wasReported ? [] : [this.#gap(reason, prefixOf(this.#stream.run_id, "") + Position.GAP)];
+    return wasReported ? [] : [this.#gap(reason, prefixOf(this.#stream.run_id, joined(this.furthestHistory, "")) + Position.GAP)];
   }
 
   /** Return the position up to which all of an entry was read before. */
