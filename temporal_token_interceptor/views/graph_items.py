@@ -28,6 +28,7 @@ from temporal_token_interceptor.events import (
     NodeEnded,
     NodeStarted,
     Origin,
+    StreamEnded,
 )
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
@@ -61,7 +62,7 @@ class Items:
         )
         self._namespaces = Namespaces()
         self._came: set[str] = set()  # the modes of which something came
-        self._has_graph = self._has_stream_graph = False
+        self._has_graph = self._has_stream_graph = self._is_complete = False
 
     def read(self, event: Event) -> list[Item]:
         """Return what an event adds."""
@@ -88,8 +89,8 @@ class Items:
             ConfigurationError: a graph ran, and nothing that the worker sends of it is of this mode.
         """
         self._ending.check()
-        if not is_whole or not self._has_graph:
-            return
+        if not (is_whole and self._is_complete and self._has_graph):
+            return  # what has not come may have come before, or might have come later
         for mode in self._choice.modes:
             if mode in _EACH_GRAPH_HAS:
                 is_missing = mode not in self._came
@@ -140,6 +141,9 @@ class Items:
                 return []
             case Gap(call=None):
                 return self._beside({"__gap__": {"reason": event.reason, "missing": event.missing}})
+            case StreamEnded(status="completed"):
+                self._is_complete = True
+                return []
             case CallStarted():
                 self._has_graph = self._has_graph or event.call.task_id is not None
                 return []

@@ -158,9 +158,11 @@ def test_missing_words_of_a_call_matter_to_readers_of_messages_alone(stream_mode
         reading.end(is_whole=True)
 
 
-def test_a_reader_that_began_later_does_not_complain_of_a_mode():
+def test_a_reader_that_began_later_or_left_early_does_not_complain_of_a_mode():
     reading = Items(Choice.of("values", subgraphs=False))
     reading.read(NodeStarted(node_name="a", run_id="1", origin=FIRST))
+    reading.read(StreamEnded(status="unknown"))
+    reading.end(is_whole=True)
     reading.read(StreamEnded(status="completed"))
 
     reading.end(is_whole=False)
