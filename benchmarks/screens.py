@@ -144,8 +144,10 @@ async def _serve(url: str, port: int, begin: float, end: float) -> Served:
 class _Endless(TokenSubscriber):
     """Reads runs that no Temporal knows: nothing but the end of the benchmark ends them."""
 
-    def subscribe(self, workflow_id: str, run_id: str | None = None, *args: Any, **options: Any) -> Any:
-        return super().subscribe(
+    def subscribe_batches(
+        self, workflow_id: str, run_id: str | None = None, *args: Any, **options: Any
+    ) -> Any:
+        return super().subscribe_batches(
             workflow_id, run_id, *args, until=asyncio.get_running_loop().create_future(), **options
         )
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -31,6 +31,11 @@ class _Fake:
 
     def subscribe(self, workflow_id: str, *_: Any, **__: Any) -> AsyncGenerator[Event]:
         return self._streams(workflow_id)
+
+    async def subscribe_batches(self, workflow_id: str, *_: Any, **__: Any) -> AsyncGenerator[list[Event]]:
+        async with aclosing(self._streams(workflow_id)) as events:
+            async for event in events:
+                yield [event]
 
     async def describe(self, *_: Any) -> Any:
         raise StreamNotFound("there is no Temporal")
