@@ -68,7 +68,7 @@ class ProtocolEvents:
         place = event.cursor.rpartition("~")[0]
         if place != self._place or not self._time:
             self._place = place
-            self._time = time_of(place) or self._time or _started(event)
+            self._time = time_of(place) or _started(event) or self._time
         match event:
             case TokenEvent() | ReasoningEvent() | ToolCallChunk() | ContentBlock() | CallStarted():
                 live = self._call(event.origin, event.call, event)

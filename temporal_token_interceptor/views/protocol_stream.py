@@ -76,6 +76,8 @@ async def protocol_events(
             await numbered.resume(after, past)
         async for event in events:
             ending.note(event)
+            if after is not None and event.cursor == after.cursor:
+                continue  # the end, which each subscription has, and its reader has had
             for made in numbered.read(event):
                 if since is None or made["seq"] > since:
                     yield made

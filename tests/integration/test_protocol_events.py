@@ -11,7 +11,7 @@ from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.differential.models import LAST
 from tests.differential.shapes import QUESTION, graph, node
 from tests.support.streams import streaming_worker, unique
-from tests.support.workflows import RunActivity
+from tests.support.workflows import Continuing, RunActivity
 
 
 @activity.defn
@@ -36,6 +36,32 @@ async def backend(request, redis_url):
 
 async def read(subscriber: TokenSubscriber, workflow_id: str, **place: Any) -> list[dict[str, Any]]:
     return [event async for event in subscriber.protocol_events(workflow_id, **place)]
+
+
+@activity.defn
+async def answer(argument: Any) -> str:
+    """The first attempt breaks off."""
+    words = ["half ", ConnectionError("reset")] if activity.info().attempt == 1 else ["tea", LAST]
+    return str((await ScriptedChatModel.saying(*words).ainvoke("?")).text)
+
+
+async def test_runs_of_a_workflow_are_numbered_as_one(client, backend):
+    """It continues as new twice: a reader resumes in each of its runs, and behind the end is nothing."""
+    workflow_id, subscriber = unique("continued"), TokenSubscriber(client, backend)
+    async with streaming_worker(client, backend, [answer]) as queue:
+        handle = await client.start_workflow(
+            Continuing.run, args=["answer", 2], id=workflow_id, task_queue=queue
+        )
+        on_retry = "hold" if isinstance(backend, MemoryStreamBackend) else "reset"
+        options = {"run_id": handle.first_execution_run_id, "on_retry": on_retry}
+        seen = await read(subscriber, workflow_id, **options)
+
+    middle = len(seen) // 2
+    by_id = [
+        await read(subscriber, workflow_id, cursor=seen[at]["event_id"], **options) for at in (middle, -1)
+    ]
+    assert by_id == [seen[middle + 1 :], []]
+    assert await read(subscriber, workflow_id, since=seen[middle]["seq"], **options) == seen[middle + 1 :]
 
 
 async def test_all_readers_have_the_same_events_and_numbers(client, backend):
