@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 _UNIT = "tests/unit_tests"
 _NO_SOCKETS = ("--disable-socket", "--allow-unix-socket", "--benchmark-disable")
+_ON_TEMPORAL = ("-p", "inside.on_temporal", "-o", "asyncio_mode=auto")
 _STREAMS = "it asserts that `invoke` does not stream: with us it does"
 _MOCKED = "it replaces the client's method that does not stream by a mock: with us the other one is called"
 
@@ -63,4 +64,8 @@ SUITES = (
         known={f"{_UNIT}/test_chat_models.py::test_mcp_tracing": _MOCKED},
     ),
     Suite("langgraph", tests="tests", options=("-p", "no:asyncio")),
+    # On Temporal, with our interceptor in every worker. Temporal's own suites are in no package: the tests of
+    # `temporalio`, `temporalio-langgraph` and `temporalio-deepagents` are only in its repository.
+    Suite("langgraph-temporal", tests="tests", options=_ON_TEMPORAL),
+    Suite("deepagent-temporal", tests="tests", options=_ON_TEMPORAL),
 )

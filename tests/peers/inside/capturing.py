@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,15 @@ def pytest_runtest_teardown(item: pytest.Item) -> Any:
             try:
                 audit = Audit(capture.reference, read(capture.buffer.take(sys.maxsize)))
             except Exception:  # noqa: BLE001 - it is a mismatch, and the suite goes on
-                _write(id=item.nodeid, counts={}, mismatches=[f"broke: {traceback.format_exc()[-800:]}"])
+                note(item.nodeid, {}, [f"broke: {traceback.format_exc()[-800:]}"])
             else:
-                _write(id=item.nodeid, counts=audit.counts, mismatches=audit.mismatches)
+                note(item.nodeid, audit.counts, audit.mismatches)
         _current.clear()
+
+
+def note(test: str, counts: Mapping[str, int], mismatches: Sequence[str]) -> None:
+    """Write what was compared in a test, and what differs."""
+    _write(id=test, counts=counts, mismatches=mismatches)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
