@@ -168,6 +168,21 @@ def second_run(events):
     return events[[event["type"] for event in events].index("run_continued") :]
 
 
+async def test_a_reader_that_leaves_between_a_run_and_its_reset_takes_back_the_first(node, client, redis_url):
+    """It leaves after each event; the second run still supersedes what was shown of the first."""
+    async with played(client, redis_url, Script(Speech(tokens=8))) as (handle, subscriber):
+        run = handle.first_execution_run_id
+        await handle.result()
+        await reset(client, handle.id, run)
+        command = program(node, "redis", redis_url, client, handle.id, leaving=1)
+        found = await read([*command, f"1~{run}~~0"])
+        expected = await leaving_each_time(subscriber, handle.id, f"1~{run}~~0")
+
+    assert found == expected
+    taken_back = [event["supersedes"] for event in found if event["type"] == "attempt_started"]
+    assert [one and one["run_id"] for one in taken_back] == [None, run]
+
+
 async def test_a_killed_reader_goes_on_where_it_was(node, client, redis_url):
     """A process that ends by SIGKILL, five times; the next one has the last cursor."""
     script = Script(Speech(tokens=150, delay=0.01))
@@ -309,11 +324,11 @@ def lines(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
-async def leaving_each_time(subscriber, workflow_id):
+async def leaving_each_time(subscriber, workflow_id, cursor=None):
     """What our own reader yields to one that leaves after each event and comes back with its cursor."""
     found = []
     while not found or found[-1]["type"] != "stream_ended":
-        cursor = found[-1]["cursor"] if found else None
+        cursor = found[-1]["cursor"] if found else cursor
         async with aclosing(subscriber.subscribe(workflow_id, cursor=cursor, runs="all")) as events:
             found.append((await anext(events)).to_json())
     return found

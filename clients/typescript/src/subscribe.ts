@@ -8,7 +8,7 @@ import { resultsOf } from "./history.js";
 import { opened, type PayloadCodec } from "./payload.js";
 import { type Entry, RunReader } from "./reader.js";
 import { after, Commands, edge, get, Keys, next, type RedisClient } from "./redis.js";
-import { closed, type Closed, newestRun, type TemporalClient } from "./temporal.js";
+import { closed, type Closed, newestRun, repeatedRun, type TemporalClient } from "./temporal.js";
 
 export interface SubscribeOptions {
   /** A connected client of `ioredis` or `redis`. It stays open; reading uses a connection of its own. */
@@ -73,7 +73,8 @@ export async function* subscribe(workflowId: string, options: SubscribeOptions):
   let run = place?.run ?? options.runId ?? (await newest(commands, namespace, workflowId, options));
   const isHeld = options.onRetry === "hold";
   let cursor = options.cursor;
-  let before: readonly Origin[] = [];
+  const first = { namespace, workflow_id: workflowId, run_id: run };
+  let before = place === null ? [] : await stoodBefore(commands, first, options);
   const own = await commands.apart();
   try {
     for (;;) {
@@ -230,9 +231,21 @@ export async function snapshot(
   const commands = new Commands(options.redis);
   const runId = options.runId ?? (await newest(commands, namespace, workflowId, options));
   const stream = { namespace, workflow_id: workflowId, run_id: runId };
-  const keys = new Keys(options.prefix ?? "tti:v1:", stream);
   const reader = new RunReader(stream, { hold: options.onRetry === "hold" });
-  const insist = new Insistence(options.patience ?? 60_000, new AbortController().signal);
+  const events = await soFar(commands, stream, reader, options);
+  reader.checkOpened();
+  return { runId, cursor: events.at(-1)?.cursor ?? null, calls: calls(events) };
+}
+
+/** Return the events that are stored now. */
+async function soFar(
+  commands: Commands,
+  stream: StreamName,
+  reader: RunReader,
+  options: Omit<SubscribeOptions, "cursor">,
+): Promise<StreamEvent[]> {
+  const keys = new Keys(options.prefix ?? "tti:v1:", stream);
+  const insist = new Insistence(options.patience ?? 60_000, options.signal ?? new AbortController().signal);
   const begun = await insist.on(() => get(commands, keys.begun));
   const last = await insist.on(() => edge(commands, keys.stream, "newest"));
   const events: StreamEvent[] = [];
@@ -244,8 +257,24 @@ export async function snapshot(
     events.push(...reader.read(await openedBy(options, entries), begun));
   }
   events.push(...reader.end(begun));
-  reader.checkOpened();
-  return { runId, cursor: events.at(-1)?.cursor ?? null, calls: calls(events) };
+  return events;
+}
+
+/** Return what stood at the end of the run that this one does again: a reader that resumes may have drawn it. */
+async function stoodBefore(
+  commands: Commands,
+  stream: StreamName,
+  options: Omit<SubscribeOptions, "cursor">,
+): Promise<readonly Origin[]> {
+  const { temporal } = options;
+  const run = temporal === undefined ? null : await repeatedRun(temporal, stream.workflow_id, stream.run_id);
+  if (run === null) {
+    return [];
+  }
+  const repeated = { ...stream, run_id: run };
+  const reader = new RunReader(repeated, { before: await stoodBefore(commands, repeated, options) });
+  await soFar(commands, repeated, reader, options);
+  return reader.standing();
 }
 
 /** Return entries, opened where they are sealed. */

@@ -38,6 +38,7 @@ export interface Closed {
 }
 
 const CLOSE_EVENT = 2; // HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
+const RETRY = 2; // CONTINUE_AS_NEW_INITIATOR_RETRY
 const POLL_MILLISECONDS = 70_000; // Temporal answers a long poll after 60 s at the latest
 const PAUSE_MILLISECONDS = 500;
 const STATUS = {
@@ -52,6 +53,28 @@ const STATUS = {
 /** Return the id of a workflow's newest run. */
 export async function newestRun(client: TemporalClient, workflowId: string): Promise<string> {
   return (await client.workflow.getHandle(workflowId).describe()).runId;
+}
+
+/** Return the run that a run does again: as a retry, or because it was reset; `null` if there is none. */
+export async function repeatedRun(client: TemporalClient, workflowId: string, runId: string): Promise<string | null> {
+  const reply = await client.workflowService.getWorkflowExecutionHistory({
+    namespace: client.options.namespace,
+    execution: { workflowId, runId },
+    maximumPageSize: 1,
+    skipArchival: true,
+  });
+  const [event] = (reply.history?.events ?? []) as readonly { workflowExecutionStartedEventAttributes?: Started | null }[];
+  const started = event?.workflowExecutionStartedEventAttributes;
+  if (started?.originalExecutionRunId && started.originalExecutionRunId !== runId) {
+    return started.originalExecutionRunId;
+  }
+  return (started?.initiator === RETRY && started.continuedExecutionRunId) || null;
+}
+
+interface Started {
+  readonly originalExecutionRunId?: string | null;
+  readonly continuedExecutionRunId?: string | null;
+  readonly initiator?: number | null;
 }
 
 /**
