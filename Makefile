@@ -4,6 +4,9 @@ PY := .venv/bin/python
 PIP_FLAGS := -q --disable-pip-version-check
 # Versions are exact in package.json. Peers are named there, too: npm would fetch half a gigabyte of them.
 NPM_INSTALL := npm install --silent --no-package-lock --no-audit --no-fund --omit=peer --omit=optional
+# What is compared with LangChain's and LangGraph's own: in one process, and across Temporal.
+DIFFERENTIAL := tests/differential \
+    $(patsubst %,tests/integration/test_%.py,messages protocol_events run_object standard_events stream_modes)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -87,10 +90,10 @@ lowest: .venv/.installed  ## Run unit and contract tests with the oldest allowed
 	@$(PY) -m uv pip install -q --python .venv-lowest --resolution lowest-direct -e '.[test]'
 	@.venv-lowest/bin/python -m pytest tests/unit tests/contract
 
-newest: .venv/.installed  ## Run unit, contract and docs tests with the newest of everything, in .venv-newest
+newest: .venv/.installed  ## Run unit, contract, docs and differential tests with the newest of everything, in .venv-newest
 	@$(PY) -m uv venv -q --clear --python $(PY) .venv-newest
 	@$(PY) -m uv pip install -q --python .venv-newest -e '.[dev]'
-	@.venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/docs
+	@.venv-newest/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/docs $(DIFFERENTIAL)
 
 bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks
