@@ -52,12 +52,13 @@ class Actions:
         """Start a workflow and return its id.
 
         Raises:
-            Problem: the client may not, there is no such function, or it failed.
+            Problem: the client may not, there is no such function, it failed, or it returned no id.
         """
         if self.start_hook is None:
             raise Problem(404, "this server starts no workflows")
         await self._check(request, Target("", None, "start"))
-        return await _called("start", self.start_hook(request, arguments))
+        started = await _called("start", self.start_hook(request, arguments))
+        return target_of(started).workflow_id  # which may be what the client sent, and becomes a header
 
     async def cancel(self, request: Request, target: Target) -> None:
         """Ask that a workflow ends.

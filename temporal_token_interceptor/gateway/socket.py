@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -26,6 +27,8 @@ from temporal_token_interceptor.gateway.query import stream_options, target_of
 from temporal_token_interceptor.gateway.stream_request import StreamRequest
 from temporal_token_interceptor.gateway.streaming import Streams, cursor_of
 from temporal_token_interceptor.telemetry.gateway import GatewayTelemetry
+
+logger = logging.getLogger(__name__)
 
 _TOO_BIG, _RESTART = 1009, 1012  # of RFC 6455 and IANA's registry
 
@@ -76,6 +79,8 @@ class _Socket:
             finally:
                 for task in tasks:
                     await joined(task)
+                    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                        logger.info("a socket of a gateway ended early", exc_info=error)
                 for workflow_id in list(self._open):
                     await self._close(workflow_id)
         if self._connection.is_draining:
@@ -131,9 +136,20 @@ class _Socket:
         self._connection.beat()
 
     def _as_request(self, frame: dict[str, Any]) -> Request:
-        """Return what the client would have sent over HTTP: `authorize` is asked about requests."""
-        members = {name: value for name, value in frame.items() if name not in ("op", "workflow")}
-        query = urlencode(members, doseq=True).encode()
+        """Return what the client would have sent over HTTP: `authorize` is asked about requests.
+
+        Raises:
+            Problem: 400, a member is none of a query.
+        """
+        members = {
+            name: value if isinstance(value, list) else [value]
+            for name, value in frame.items()
+            if name not in ("op", "workflow") and value is not None
+        }
+        if not all(isinstance(one, str | int) for values in members.values() for one in values):
+            raise Problem(400, "members of a frame are text, numbers, or lists of these")
+        # Half a character, which JSON may have, comes out as one that no parameter takes.
+        query = urlencode(members, doseq=True, encoding="utf-8", errors="surrogatepass").encode()
         return Request({**self._socket.scope, "type": "http", "method": "GET", "query_string": query})
 
     async def _close(self, workflow_id: str) -> None:

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.gateway.access import Target
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
+from temporal_token_interceptor.gateway.query import target_of
 from temporal_token_interceptor.gateway.streaming import Format, Streams
 
 POLICY = (
@@ -71,7 +72,7 @@ class _Page:
     async def show(self, request: Request) -> Response:
         """Answer with the page, for one run or for all."""
         workflow_id = request.path_params.get("workflow_id", "")
-        action = Target(workflow_id, None, "read") if workflow_id else Target("", None, "list")
+        action = target_of(workflow_id) if workflow_id else Target("", None, "list")
         await self._streams.allowed(request, action)
         root = escape(request.scope.get("root_path", ""))
         html = self._html.replace("{{root}}", root)
