@@ -152,7 +152,8 @@ class ProtocolEvents:
                 self._lifecycle(self._subgraphs.end_attempt(before, "superseded"))
                 self._forget(before)
             case AttemptEnded(origin=origin):
-                self._lifecycle(self._subgraphs.end_attempt(origin, event.outcome))
+                is_well = event.outcome in ("completed_provisional", "async_pending")
+                self._lifecycle(self._subgraphs.end_attempt(origin, None if is_well else event.outcome))
                 self._forget(origin)
             case Gap():
                 for live in self._live.values():

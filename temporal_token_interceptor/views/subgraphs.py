@@ -79,9 +79,15 @@ class Subgraphs:
         within = [key for key in self._open if key[0] == attempt and key[1][: len(namespace)] == namespace]
         return self._close(within, status, error)
 
-    def end_attempt(self, attempt: Origin, error: str) -> list[Lifecycle]:
-        """Return the ends of all subgraphs of an attempt that are open."""
-        return self._close([key for key in self._open if key[0] == attempt.attempt_id], "failed", error)
+    def end_attempt(self, attempt: Origin, error: str | None) -> list[Lifecycle]:
+        """Return the ends of all subgraphs of an attempt that are open.
+
+        Args:
+            attempt: The attempt.
+            error: Why they failed; None if not: where nodes are not captured, nothing else ends them.
+        """
+        within = [key for key in self._open if key[0] == attempt.attempt_id]
+        return self._close(within, "failed" if error else "completed", error)
 
     def end_all(self, error: str) -> list[Lifecycle]:
         """Return the ends of all subgraphs that are open."""

@@ -305,6 +305,18 @@ def test_a_subgraph_ends_with_its_attempt(end, status):
     assert ended == {"event": "failed", "namespace": ["sub"], "error": status}
 
 
+def test_a_subgraph_completes_with_its_attempt_where_nodes_are_not_captured():
+    """A worker with `kinds` that leave nodes out: the subgraph is seen by what is said in it."""
+    call = a_call(path=("sub",))
+    end = AttemptEnded(origin=FIRST, outcome="completed_provisional")
+
+    made = told(CallStarted(call=call, origin=FIRST), end)
+    assert [data for method, _, data in made if method == "lifecycle"] == [
+        {"event": "started", "namespace": ["sub"], "graph_name": "sub"},
+        {"event": "completed", "namespace": ["sub"]},
+    ]
+
+
 def test_stream_modes_and_custom_events_are_what_the_graph_says():
     values = GraphEvent(mode="values", path=("sub:t",), data={"n": 1}, origin=FIRST)
     custom = CustomEvent(name="progress", data=1, origin=FIRST)
