@@ -98,6 +98,10 @@ newest: .venv/.installed  ## Run unit, contract, docs and differential tests wit
 bench: .venv/.installed  ## Measure the budgets
 	@$(PY) -m benchmarks
 
+.PHONY: bench-quick
+bench-quick: .venv/.installed  ## Measure what a change of the road shows in first, in two minutes
+	@$(PY) -m benchmarks --quick
+
 first-steps: .venv/.installed  ## Time README's first steps: from pip in a fresh environment to the first token
 	@$(PY) -m tests.support.first_steps
 

@@ -31,12 +31,18 @@ BENCHMARKS = {
     "memory": ("memory", "figures"),
     "history": ("history", "figures"),
     "heartbeats": ("heartbeats", "figures"),
+    "scale": ("scale", "figures"),
     "growth": ("growth", "figures"),
     "costs": ("costs", "figures"),
+    "stored": ("stored", "figures"),
     "steps": ("steps", "figures"),
     "peers": ("delivery", "peer_figures"),
     "workflow_streams": ("peers.workflow_streams", "figures"),
 }
+
+# Of those, what a change of the road shows in first.
+_QUICK = ["capture", "codec", "costs", "steps", "joins", "delivery", "memory"]
+_QUICK_SHARE = 0.3
 
 
 async def measure(names: list[str], size: Size) -> list[Figure]:
@@ -58,7 +64,12 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; default: all"
     )
-    parser.add_argument("--write", action="store_true", help="keep the run, and renew the documents from it")
+    parser.add_argument(
+        "--write", action="store_true", help="keep the figures, and renew the documents from them"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="in two minutes: what has budgets of CPU, at a third of its size"
+    )
     parser.add_argument("--draw", action="store_true", help="renew the documents from the run that was kept")
     parser.add_argument(
         "--machine",
@@ -69,23 +80,29 @@ def main() -> int:
     names: list[str] = options.names
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
-    if options.write and names:
-        parser.error("--write is for a whole run: its figures belong together")
+    if options.write and options.quick:
+        parser.error("--write is for benchmarks of their whole size")
     if options.draw:
         _document(*report.load())
         return 0
-    figures = asyncio.run(measure(names or list(BENCHMARKS), Size()))
+    size, default = (Size(_QUICK_SHARE), _QUICK) if options.quick else (Size(), list(BENCHMARKS))
+    figures = asyncio.run(measure(names or default, size))
     print(f"\n{report.table(figures)}", file=sys.stderr)
     if options.write:
-        report.save(report.Machine.here(options.machine), figures)
+        if names:
+            machine, kept = report.load()
+            report.save(machine, report.replaced(kept, figures))
+        else:
+            report.save(report.Machine.here(options.machine), figures)
         _document(*report.load())  # as it was kept: rounded once
     return int(any(figure.ok is False for figure in figures))
 
 
 def _document(machine: report.Machine, figures: list[Figure]) -> None:
-    """Write the tables of the page, and draw the pictures."""
-    text = report.PAGE.read_text(encoding="utf-8")
-    report.PAGE.write_text(report.page(text, machine, figures), encoding="utf-8")
+    """Write the tables of the pages, and draw the pictures."""
+    for page in report.PAGES:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(report.page(text, machine, figures), encoding="utf-8")
     import_module("benchmarks.plots").draw(figures, report.DATA.parent)
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure as Drawing
 
 from benchmarks.measure import Figure
 
-PICTURES = ("delay-over-load.svg", "peers.svg", "cost-over-length.svg")
+PICTURES = ("delay-over-load.svg", "peers.svg", "cost-over-length.svg", "cost-over-number.svg")
 
 _GROUND, _INK, _FAINT = "#fbfaf6", "#22252b", "#c9c6bd"
 _OURS, _PLAIN, _OLD, _OTHER = "#0b7a75", "#5b6472", "#c4572e", "#8a4fa3"
@@ -66,7 +66,9 @@ def fingerprint(figures: Sequence[Figure]) -> str:
 def draw(figures: Sequence[Figure], folder: Path) -> None:
     """Draw all pictures whose figures are there."""
     values = {figure.name: figure.value for figure in figures}
-    for name, picture in zip(PICTURES, (_delay_over_load, _peers, _cost_over_length), strict=True):
+    for name, picture in zip(
+        PICTURES, (_delay_over_load, _peers, _cost_over_length, _cost_over_number), strict=True
+    ):
         with mpl.rc_context(_STYLE):
             drawing = Drawing(layout="constrained")
             picture(drawing, values)
@@ -150,6 +152,28 @@ def _cost_over_length(drawing: Drawing, values: Values) -> None:
             axes.set_ylim(0, max([1e-9, *value]) * 1.35)
             axes.set_title(title)
             axes.set_xlabel("thousand tokens said")
+
+
+def _cost_over_number(drawing: Drawing, values: Values) -> None:
+    """CPU of a token over the number of calls at once, and of an event over that of the readers of a run."""
+    drawing.set_size_inches(7.8, 3.0)
+    left, right = drawing.subplots(1, 2)
+    with _axes(left) as axes:
+        for side, colour in (("worker", _OURS), ("reader", _OTHER)):
+            calls, cpu = _series(values, "steps.", f".{side}")
+            axes.plot(calls, cpu, "o-", color=colour, label=side, linewidth=2, markersize=4.5)
+        axes.set(xscale="log", xlabel="calls (runs) at once", ylim=(0, None))
+        axes.set_title("CPU of a token that is a frame, us")
+        axes.legend(frameon=False)
+    with _axes(right) as axes:
+        readers, cpu = _series(values, "subscribers.", ".cpu")
+        axes.plot(
+            [*readers, 1_000], [*cpu, values.get("fanout.cpu.reader", 0.0)], "o-", color=_OTHER, linewidth=2
+        )
+        axes.set(xscale="log", xlabel="readers of one run", ylim=(0, None))
+        axes.set_title("CPU of an event, us")
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def _short(value: float) -> str:

@@ -16,6 +16,7 @@ from itertools import starmap
 from pathlib import Path
 from platform import python_version
 
+from benchmarks import capacity
 from benchmarks.measure import Figure
 
 _ROOT = Path(__file__).parent.parent
@@ -24,6 +25,7 @@ DATA = _ROOT / "docs/assets/benchmarks.jsonl"
 """The figures of the run that the documents show; its first line says where and when."""
 
 PAGE = _ROOT / "docs/benchmarks.md"
+PAGES = (PAGE, _ROOT / "docs/scaling.md")
 
 _MARKED = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -58,6 +60,16 @@ def save(machine: Machine, figures: Sequence[Figure], path: Path = DATA) -> None
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def replaced(kept: Sequence[Figure], newer: Sequence[Figure]) -> list[Figure]:
+    """Return kept figures with those of some benchmarks replaced: newer ones stand last."""
+    names = {_benchmark(figure) for figure in newer}
+    return [*(figure for figure in kept if _benchmark(figure) not in names), *newer]
+
+
+def _benchmark(figure: Figure) -> str:
+    return figure.name.partition(".")[0]
+
+
 def load(path: Path = DATA) -> tuple[Machine, list[Figure]]:
     """Read a run back."""
     first, *rest = path.read_text(encoding="utf-8").splitlines()
@@ -89,6 +101,8 @@ def _part(name: str, machine: Machine, figures: Sequence[Figure]) -> str:
     """Return what stands under a marker: all budgets, or the figures of a benchmark."""
     if name == "machine":
         return f"{machine}."
+    if name == "examples":
+        return capacity.table(figures)
     if name == "budgets":
         return _markdown([figure for figure in figures if figure.budget is not None])
     shown = [figure for figure in figures if figure.name.partition(".")[0] == name]
