@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,12 @@ def draw(figures: Sequence[Figure], folder: Path) -> None:
         with mpl.rc_context(_STYLE):
             drawing = Drawing(layout="constrained")
             picture(drawing, values)
-            drawing.savefig(
-                folder / name, metadata={"Date": None, "Description": fingerprint(figures), "Title": name}
-            )
+            drawn = StringIO()
+            about = {"Date": None, "Description": fingerprint(figures), "Title": name}
+            drawing.savefig(drawn, format="svg", metadata=about)
+        # Without the blanks that matplotlib leaves at the ends of lines: git takes them for mistakes.
+        lines = "".join(f"{line.rstrip()}\n" for line in drawn.getvalue().splitlines())
+        (folder / name).write_text(lines, encoding="utf-8")
 
 
 def _series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], list[float]]:
