@@ -40,7 +40,7 @@ from temporal_token_interceptor.views.graph_updates import START, TRUNCATED, upd
 from temporal_token_interceptor.views.message_events import MessageEvent, MessageEvents, failure
 from temporal_token_interceptor.views.namespaces import Namespace, Namespaces
 from temporal_token_interceptor.views.sequence import time_of
-from temporal_token_interceptor.views.subgraphs import Lifecycle, Subgraphs
+from temporal_token_interceptor.views.subgraphs import Reported, Subgraphs
 
 ProtocolEvent = dict[str, Any]
 """LangGraph's `ProtocolEvent`: `type`, `seq`, `event_id`, `method`, and `params` with `namespace`,
@@ -56,6 +56,7 @@ class ProtocolEvents:
 
     def __init__(self) -> None:
         self._live: dict[tuple[str, int], _LiveCall] = {}
+        self._tools: dict[tuple[str, str], ToolStarted] = {}  # those that run, by attempt and run
         self._namespaces = Namespaces()
         self._subgraphs = Subgraphs()
         self._made: list[ProtocolEvent] = []
@@ -114,6 +115,11 @@ class ProtocolEvents:
 
     def _tool(self, event: ToolStarted | ToolEnded) -> None:
         self._subgraphs.note_tool(event)
+        key = (event.origin.attempt_id, event.run_id)
+        if isinstance(event, ToolStarted):
+            self._tools[key] = event
+        else:
+            self._tools.pop(key, None)
         namespace = self._placed(event)
         data: dict[str, Any] = {"tool_call_id": event.tool_call_id or event.run_id}
         if isinstance(event, ToolStarted):
@@ -170,6 +176,10 @@ class ProtocolEvents:
     def _end_calls(self, attempt_id: str | None, reason: str) -> None:
         for key in [key for key in self._live if attempt_id in (None, key[0])]:
             self._say(self._live.pop(key), [failure(reason, reason)])
+        for run in [run for run in self._tools if attempt_id in (None, run[0])]:
+            tool = self._tools.pop(run)
+            data = {"tool_call_id": tool.tool_call_id or tool.run_id, "message": reason}
+            self._add("tools", self._namespaces.of(tool), {"event": "tool-error", **data}, tool.origin)
 
     def _forget(self, attempt: Origin) -> None:
         self._namespaces.forget(attempt)
@@ -183,9 +193,9 @@ class ProtocolEvents:
         self._lifecycle(self._subgraphs.see(event, namespace, around))
         return namespace
 
-    def _lifecycle(self, payloads: Iterable[Lifecycle]) -> None:
-        for payload in payloads:
-            self._add("lifecycle", (), payload)
+    def _lifecycle(self, reported: Reported) -> None:
+        for origin, payload in reported:
+            self._add("lifecycle", (), payload, origin)
 
     def _add(self, method: str, namespace: Namespace, data: Any, origin: Origin | None = None) -> None:
         params = {"namespace": list(namespace), "timestamp": self._time, "data": data}

@@ -64,7 +64,7 @@ class RunCalls:
         self._messages = messages
         self._tool_calls = tool_calls
         self._live: dict[Key, ModelCall] = {}
-        self._tools: dict[str, ToolCallStream] = {}
+        self._tools: dict[tuple[str, str], ToolCallStream] = {}
 
     def message(self, said: MessageEvent, key: Key, event: Event) -> None:
         """Take in an event of a message.
@@ -99,18 +99,20 @@ class RunCalls:
             known.fail(CallNotCompleted(said["message"]))
         del self._live[key]
 
-    def tool(self, data: Mapping[str, Any]) -> None:
-        """Take in an event of a tool."""
-        id_ = data["tool_call_id"]
+    def tool(self, data: Mapping[str, Any], attempt_id: str) -> None:
+        """Take in an event of a tool of an attempt."""
+        id_, key = data["tool_call_id"], (attempt_id, data["tool_call_id"])
         match data["event"]:
             case "tool-started":
                 tool = ToolCallStream(id_, data["tool_name"], data.get("input"), self._shared.projection())
-                self._tools[id_] = tool
+                if key in self._tools:  # a provider uses ids again
+                    self._tools[key].end(error="unfinished")
+                self._tools[key] = tool
                 self._tool_calls.push(tool)
-            case "tool-finished" if id_ in self._tools:
-                self._tools.pop(id_).end(output=data["output"])
-            case "tool-error" if id_ in self._tools:
-                self._tools.pop(id_).end(error=data["message"])
+            case "tool-finished" if key in self._tools:
+                self._tools.pop(key).end(output=data["output"])
+            case "tool-error" if key in self._tools:
+                self._tools.pop(key).end(error=data["message"])
             case _:
                 pass
 

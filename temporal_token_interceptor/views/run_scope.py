@@ -58,7 +58,7 @@ class GraphRun:
         self._failure: str | None = None
         self._error: Exception | None = None
         self._now = 0
-        self._within: dict[tuple[str, ...], SubgraphRun] = {}
+        self._within: dict[tuple[str, tuple[str, ...]], SubgraphRun] = {}  # by attempt id, too
         self._natives: dict[str, Any] = {}
         self._events: Projection[ProtocolEvent] | None = None
         self.messages: Projection[ModelCall] = self._shared.projection()
@@ -145,18 +145,18 @@ class GraphRun:
     async def _project(self, made: ProtocolEvent, event: Event) -> None:
         method, data = made["method"], made["params"]["data"]
         namespace = tuple(made["params"]["namespace"])
+        attempt_id = made["params"].get("origin", {}).get("attempt_id", "")
         if method == "lifecycle":
-            await self._lifecycle(data, made, event)
+            await self._lifecycle(data, attempt_id, made, event)
             return
-        if (within := self._around(namespace)) is not None:
+        if (within := self._around(attempt_id, namespace)) is not None:
             await within._push(made, event)  # noqa: SLF001 - of our own class
         if namespace != self._namespace and not (self._shared.flat and self._namespace == ()):
             return
         if method == "messages":
-            key = (made["params"]["origin"]["attempt_id"], data[1]["ordinal"])
-            self._calls.message(data[0], key, event)
+            self._calls.message(data[0], (attempt_id, data[1]["ordinal"]), event)
         elif method == "tools":
-            self._calls.tool(data)
+            self._calls.tool(data, attempt_id)
         elif method in _MODES:
             self._mode(method, data)
 
@@ -168,28 +168,30 @@ class GraphRun:
             self._state = shown
         self._shown[mode].push(shown)
 
-    async def _lifecycle(self, payload: Mapping[str, Any], made: ProtocolEvent, event: Event) -> None:
+    async def _lifecycle(
+        self, payload: Mapping[str, Any], attempt_id: str, made: ProtocolEvent, event: Event
+    ) -> None:
         namespace = tuple(payload["namespace"])
         depth = len(self._namespace)
         if len(namespace) <= depth or namespace[:depth] != self._namespace:
             return
         self.lifecycle.push(dict(payload))
-        within = self._around(namespace)
+        within = self._around(attempt_id, namespace)
         if len(namespace) > depth + 1:
             if within is not None:
                 await within._push(made, event)  # noqa: SLF001 - of our own class
         elif payload["event"] == "started":
-            self._within[namespace] = started = SubgraphRun(self._shared, namespace, payload)
+            started = self._within[attempt_id, namespace] = SubgraphRun(self._shared, namespace, payload)
             self.subgraphs.push(started)
         elif within is not None:
-            del self._within[namespace]
+            del self._within[attempt_id, namespace]
             await within._close(payload["event"], payload.get("error"))  # noqa: SLF001 - as above
 
-    def _around(self, namespace: tuple[str, ...]) -> SubgraphRun | None:
+    def _around(self, attempt_id: str, namespace: tuple[str, ...]) -> SubgraphRun | None:
         depth = len(self._namespace)
         if len(namespace) <= depth or namespace[:depth] != self._namespace:
             return None
-        return self._within.get(namespace[: depth + 1])
+        return self._within.get((attempt_id, namespace[: depth + 1]))
 
     # ------------------------------------------------------------------ the end
 

@@ -15,15 +15,19 @@ Lifecycle = dict[str, Any]
 `cause`, `error`.
 """
 
+Reported = list[tuple[Origin, Lifecycle]]
+"""What is reported of subgraphs, and the attempts that they are of."""
+
 
 class Subgraphs:
     """Knows the subgraphs that run."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, Namespace], None] = {}  # by attempt id, in the order of their starts
+        # By attempt id: where no ids of tasks are known, two attempts have the same namespaces.
+        self._open: dict[tuple[str, Namespace], Origin] = {}
         self._tools: dict[str, list[str]] = {}  # the tool calls that run in a node, by its run
 
-    def see(self, event: AttemptEvent, namespace: Namespace, around: str | None) -> list[Lifecycle]:
+    def see(self, event: AttemptEvent, namespace: Namespace, around: str | None) -> Reported:
         """Return the starts of the subgraphs that an event is the first of.
 
         Args:
@@ -34,12 +38,12 @@ class Subgraphs:
         attempt = event.origin.attempt_id
         if not namespace or (attempt, namespace) in self._open:
             return []
-        begun: list[Lifecycle] = []
+        begun: Reported = []
         for depth in range(1, len(namespace) + 1):
             key = (attempt, namespace[:depth])
             if key in self._open:
                 continue
-            self._open[key] = None
+            self._open[key] = event.origin
             name, _, task = namespace[depth - 1].partition(":")
             payload: Lifecycle = {"event": "started", "namespace": list(key[1]), "graph_name": name}
             if task:
@@ -47,7 +51,7 @@ class Subgraphs:
             tool_calls = self._tools.get(around or "", ()) if depth == len(namespace) else ()
             if len(tool_calls) == 1:
                 payload["cause"] = {"type": "toolCall", "tool_call_id": tool_calls[0]}
-            begun.append(payload)
+            begun.append((event.origin, payload))
         return begun
 
     def note_tool(self, event: ToolStarted | ToolEnded) -> None:
@@ -62,7 +66,7 @@ class Subgraphs:
             if not running:
                 del self._tools[node]
 
-    def end(self, event: NodeEnded, namespace: Namespace) -> list[Lifecycle]:
+    def end(self, event: NodeEnded, namespace: Namespace) -> Reported:
         """Return the ends of the subgraphs within a node that ended; deepest first.
 
         Args:
@@ -79,7 +83,7 @@ class Subgraphs:
         within = [key for key in self._open if key[0] == attempt and key[1][: len(namespace)] == namespace]
         return self._close(within, status, error)
 
-    def end_attempt(self, attempt: Origin, error: str | None) -> list[Lifecycle]:
+    def end_attempt(self, attempt: Origin, error: str | None) -> Reported:
         """Return the ends of all subgraphs of an attempt that are open.
 
         Args:
@@ -89,17 +93,17 @@ class Subgraphs:
         within = [key for key in self._open if key[0] == attempt.attempt_id]
         return self._close(within, "failed" if error else "completed", error)
 
-    def end_all(self, error: str) -> list[Lifecycle]:
+    def end_all(self, error: str) -> Reported:
         """Return the ends of all subgraphs that are open."""
         self._tools.clear()
         return self._close(list(self._open), "failed", error)
 
-    def _close(self, keys: list[tuple[str, Namespace]], status: str, error: str | None) -> list[Lifecycle]:
-        ended: list[Lifecycle] = []
+    def _close(self, keys: list[tuple[str, Namespace]], status: str, error: str | None) -> Reported:
+        ended: Reported = []
         for key in sorted(keys, key=lambda key: -len(key[1])):
-            del self._open[key]
+            origin = self._open.pop(key)
             payload: Lifecycle = {"event": status, "namespace": list(key[1])}
             if error is not None:
                 payload["error"] = error
-            ended.append(payload)
+            ended.append((origin, payload))
         return ended

@@ -103,7 +103,7 @@ class WorkflowRun(GraphRun):
         if self._reading is None:
             raise ConfigurationError("a run is read within `async with`")
         if self._ended:
-            return
+            raise self._error or ConfigurationError("the run has ended, and there is no more")
         advanced = self._advanced
         self._hungry.set()
         await advanced.wait()

@@ -359,3 +359,37 @@ async def test_a_tool_is_a_handle_that_one_waits_for():
         ("2", None, None, "ValueError", True),
         ("3", None, None, "unfinished", True),
     ]
+
+
+async def test_a_retry_ends_the_tools_of_the_attempt_that_it_replaces():
+    """Under the same id the provider's tool call comes again, and is a handle of its own."""
+    again = ToolStarted(name="find", run_id="2", tool_call_id="tc", origin=SECOND)
+    events = [
+        ToolStarted(name="find", run_id="1", tool_call_id="tc", origin=FIRST),
+        AttemptStarted(origin=SECOND, supersedes=FIRST),
+        again,
+        ToolEnded(name="find", run_id="2", tool_call_id="tc", output="tea", origin=SECOND),
+    ]
+    async with asyncio.timeout(5), a_run(*events, DONE) as run:
+        tools = [(tool, [delta async for delta in tool]) async for tool in run.tool_calls]
+
+    assert [(tool.error, tool.output, deltas) for tool, deltas in tools] == [
+        ("superseded", None, []),
+        (None, "tea", []),
+    ]
+
+
+async def test_activities_at_once_have_subgraphs_of_their_own():
+    """Also where nodes are not captured, and namespaces have no ids of tasks: they are the same then."""
+    other = an_origin(activity_id="2", attempt_id="b1")
+    calls = [a_call(path=("sub",), run_id=run) for run in ("r1", "r2")]
+    events = [
+        TokenEvent(text, "answer", 0, call=call, origin=origin)
+        for text, call, origin in (("one", calls[0], FIRST), ("two", calls[1], other))
+    ]
+    ends = [CallEnded(call=call, origin=origin) for call, origin in zip(calls, (FIRST, other), strict=True)]
+    async with a_run(*events, *ends, DONE) as run:
+        handles = await all_of(run.subgraphs)
+        texts = [[await call.text for call in [await anext(handle.messages)]] for handle in handles]
+
+    assert texts == [["one"], ["two"]]
