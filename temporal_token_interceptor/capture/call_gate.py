@@ -17,7 +17,16 @@ from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.names import MOST_TAGS, name_of
 from temporal_token_interceptor.capture.outlet import OpenRun, Outlet
 from temporal_token_interceptor.capture.sizes import VALUE_BYTES, record_bytes, text_bytes
-from temporal_token_interceptor.events import Call, CallEnded, CallStarted, Gap, Record, TextKind, TextRun
+from temporal_token_interceptor.events import (
+    Call,
+    CallEnded,
+    CallStarted,
+    ContentBlock,
+    Gap,
+    Record,
+    TextKind,
+    TextRun,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +151,8 @@ class CallGate:
             self._put_text(passing, kind, text, passing.blocks[kind])
 
     def _pass_record(self, passing: _Passing, record: Record) -> None:
+        if self._transform is not None and _is_beside_text(record):
+            return  # a source may quote the text, which no transform has seen there
         if passing.held is None:
             self._buffer.put(record, passing.call)
         elif self._has_room(passing, record_bytes(record)):
@@ -222,6 +233,14 @@ class CallGate:
                 "see a gap; correct the transform (logged once an attempt)",
                 type(error).__name__,
             )
+
+
+def _is_beside_text(record: Record) -> bool:
+    """Whether a record is what a text says beside itself, such as its sources."""
+    if not isinstance(record, ContentBlock):
+        return False
+    kind = record.block.get("type")
+    return kind in _KINDS and not record.block.get(kind)
 
 
 def gated(

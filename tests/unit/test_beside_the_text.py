@@ -190,3 +190,31 @@ async def test_a_call_of_a_server_tool_is_whole_however_long_it_is(length):
     [sent] = [event.block for event in environment.events if isinstance(event, ContentBlock)]
     assert sent["args"] == {"code": "x" * length}
     assert sent == said.content_blocks[0]
+
+
+class Hidden:
+    """Lets no letter out."""
+
+    def feed(self, text: str) -> str:
+        return "*" * len(text)
+
+    def flush(self) -> str:
+        return ""
+
+
+@settings(deadline=None, max_examples=20)
+@pytest.mark.parametrize("hold", [True, False])
+@given(st.sampled_from(["anthropic", "google", "standard"]).flatmap(SHAPES.__getitem__))
+async def test_nothing_beside_a_text_goes_around_a_transform(hold, pieces):
+    """Gemini's sources quote the answer: what is to be hidden would be there in clear."""
+    grounding = {
+        "grounding_chunks": [{"web": {"uri": "http://localhost/a", "title": "t"}}],
+        "grounding_supports": [{"segment": {"text": "secret"}, "grounding_chunk_indices": [0]}],
+    }
+    last = AIMessageChunk(content="", response_metadata={"grounding_metadata": grounding})
+
+    _, environment = await read([*pieces, last], hold_calls=hold, transform=lambda _: Hidden())
+
+    blocks = [event.block for event in environment.events if isinstance(event, ContentBlock)]
+    assert [block for block in blocks if block["type"] in ("text", "reasoning")] == []
+    assert set(environment.text) <= {"*"}
