@@ -1,7 +1,9 @@
 """A result with us is the result without us: which calls are made to stream, and what becomes of refusals."""
 
 import asyncio
+import contextlib
 import functools
+import inspect
 import logging
 from typing import Any
 
@@ -15,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from pydantic import BaseModel, ConfigDict, Field
 
 from temporal_token_interceptor import Gap, IncompleteAnswer, TokenEvent
-from temporal_token_interceptor.capture import forced_result, forcing
+from temporal_token_interceptor.capture import forced_call, forced_result, forcing
 from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
 from temporal_token_interceptor.capture.forcing import streams_as_it_generates as forced
 from temporal_token_interceptor.capture.several_answers import asks_for_several
@@ -533,45 +535,77 @@ def test_each_path_is_judged_by_what_would_run():
 # ------------------------------------------------------------------ foreign frames
 
 
-def patched(function: Any, *, marked: bool) -> Any:
-    """A function as an instrumentation replaces it."""
+def wrapped(function: Any) -> Any:
+    """A function as a careless instrumentation replaces it."""
 
     def replacement(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    return functools.wraps(function)(replacement) if marked else replacement
+    return replacement
 
 
-def apatched(function: Any, *, marked: bool) -> Any:
+def marked(function: Any) -> Any:
+    """As a careful one does."""
+    return functools.wraps(function)(wrapped(function))
+
+
+def spanned(function: Any) -> Any:
+    """As one does that opens a span, from a generator."""
+    return contextlib.contextmanager(lambda: iter([None]))()(function)
+
+
+def awaited(function: Any) -> Any:
+    """As one does that waits for the answer, in a task of its own."""
+
     async def replacement(*args: Any, **kwargs: Any) -> Any:
-        return await function(*args, **kwargs)
+        return await asyncio.create_task(function(*args, **kwargs))
 
-    return functools.wraps(function)(replacement) if marked else replacement
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("marked", [True, False])
-@pytest.mark.parametrize("times", [1, 3])
-async def test_a_patched_configure_does_not_switch_streaming_off(monkeypatch, way, marked, times):
-    """`sentry_sdk.init()` replaces LangChain's `_configure`."""
-    for _ in range(times):
-        original = langchain_manager._configure
-        monkeypatch.setattr(langchain_manager, "_configure", patched(original, marked=marked))
-
-    _, seen = await ask(ScriptedChatModel.saying("a", "b"), way)
-
-    assert [event.token for event in seen.events if isinstance(event, TokenEvent)] == ["a", "b"]
+    return replacement if inspect.iscoroutinefunction(function) else wrapped(function)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("marked", [True, False])
-async def test_a_wrapped_generate_does_not_switch_streaming_off(monkeypatch, way, marked):
-    """As OpenTelemetry's and Datadog's instrumentations do, before or after our import."""
-    monkeypatch.setattr(BaseChatModel, "generate", patched(BaseChatModel.generate, marked=marked))
-    monkeypatch.setattr(BaseChatModel, "agenerate", apatched(BaseChatModel.agenerate, marked=marked))
-    _, seen = await ask(ScriptedChatModel.saying("a", "b"), way)
+def patched(owner: Any, name: str, wrap: Any) -> Any:
+    """What stands for a member of a class or a module once it has been wrapped."""
+    found = inspect.getattr_static(owner, name)
+    return classmethod(wrap(found.__func__)) if isinstance(found, classmethod) else wrap(found)
 
-    assert [event.token for event in seen.events if isinstance(event, TokenEvent)] == ["a", "b"]
+
+WRAPS = st.sampled_from([wrapped, marked, spanned, awaited])
+PLAIN = (
+    ("_generate_with_cache", forced_call._generating),
+    ("_agenerate_with_cache", forced_call._agenerating),
+)
+PATCHED = st.sampled_from(
+    [
+        (langchain_manager, "_configure"),
+        (langchain_manager.CallbackManager, "configure"),
+        (langchain_manager.AsyncCallbackManager, "configure"),
+        *((BaseChatModel, name) for name in ("generate", "agenerate", *dict(PLAIN))),
+    ]
+)
+
+
+@given(
+    st.lists(WRAPS, max_size=3),
+    st.lists(st.tuples(PATCHED, WRAPS), max_size=8),
+    st.lists(st.text("abc", min_size=1), min_size=1, max_size=4),
+    st.sampled_from(WAYS),
+)
+async def test_foreign_frames_do_not_switch_streaming_off(before, after, words, way):
+    """`sentry_sdk.init()` replaces `_configure`, others wrap what calls it: before our import, or after."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, made_by_us in PLAIN:
+            inner = getattr(BaseChatModel, name).__wrapped__
+            for wrap in before:
+                inner = wrap(inner)
+            patch.setattr(BaseChatModel, name, made_by_us(inner))
+        for (owner, name), wrap in after:
+            patch.setattr(owner, name, patched(owner, name, wrap))
+        model = ScriptedChatModel.saying(*words, END)
+        alone = await model.ainvoke("?")
+        message, seen = await ask(model, way)
+
+    assert seen.tokens == words
+    assert message == alone.model_copy(update={"id": message.id})
 
 
 async def test_calls_at_once_refuse_and_stream_apart():
