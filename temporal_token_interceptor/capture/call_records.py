@@ -40,6 +40,7 @@ class LiveCall:
     """A call that has started and not ended."""
 
     __slots__ = (
+        "around",
         "blocks",
         "call",
         "is_echo",
@@ -54,8 +55,9 @@ class LiveCall:
         "usage",
     )
 
-    def __init__(self, call: Call, outlet: Outlet) -> None:
+    def __init__(self, call: Call, outlet: Outlet, around: tuple[int, ...] = ()) -> None:
         self.call = call
+        self.around = around  # the ordinals of the calls that it is within
         self.sent = SentText(outlet, call)
         self.thought = SentText(outlet, call, "reasoning")
         self.tool_calls = 0  # of those without an index

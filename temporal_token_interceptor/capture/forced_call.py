@@ -33,7 +33,7 @@ from temporal_token_interceptor.capture.forced_result import (
     says_something,
 )
 from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
-from temporal_token_interceptor.capture.nesting import WITHIN
+from temporal_token_interceptor.capture.nesting import within
 from temporal_token_interceptor.capture.observing import current_observer
 from temporal_token_interceptor.errors import IncompleteAnswer
 
@@ -198,16 +198,15 @@ def _generating(original: Callable[..., ChatResult]) -> Callable[..., ChatResult
         manager = kwargs.get("run_manager")
         if manager is None or current_observer() is None:
             return original(self, *args, **kwargs)
-        call, entered = _forced(self, manager), WITHIN.set(manager.run_id)
+        call = _forced(self, manager)
         try:
-            result = original(self, *args, **kwargs)
+            with within(manager.run_id):
+                result = original(self, *args, **kwargs)
             return result if call is None else call.checked(result)
         except Exception as error:
             if call is None or not call.may_repeat(error):
                 raise
             refusal = error
-        finally:
-            WITHIN.reset(entered)
         call.release()
         result = _generate_with_cache(self, *args, **kwargs)
         if not isinstance(refusal, NothingSaid):
@@ -223,9 +222,10 @@ def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[...
         manager = kwargs.get("run_manager")
         if manager is None or current_observer() is None:
             return await original(self, *args, **kwargs)
-        call, entered = _forced(self, manager), WITHIN.set(manager.run_id)
+        call = _forced(self, manager)
         try:
-            result = await original(self, *args, **kwargs)
+            with within(manager.run_id):
+                result = await original(self, *args, **kwargs)
             return result if call is None else call.checked(result)
         except asyncio.CancelledError as cancelled:
             if call is not None:
@@ -236,8 +236,6 @@ def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[...
             if call is None or not call.may_repeat(error):
                 raise
             refusal = error
-        finally:
-            WITHIN.reset(entered)
         call.release()
         result = await _agenerate_with_cache(self, *args, **kwargs)
         if not isinstance(refusal, NothingSaid):

@@ -82,7 +82,8 @@ class Observer(RetrieverObserver):
         self._records = CallRecords(buffer, self._selection)
         self._on_call = on_call
         self._ordinals = count()
-        self._senders: dict[str, int] = {}  # by message id: the first call that sent it
+        # By message id: the first call that sent it, and the calls that this is within.
+        self._senders: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._live: dict[int, LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
 
     # ------------------------------------------------------------------ LangChain calls these
@@ -265,6 +266,7 @@ class Observer(RetrieverObserver):
         with self._starting:
             if self._closed:
                 return
+            around = self._calls_around(parent_run_id)
             call = Call(
                 ordinal=next(self._ordinals),
                 run_id=str(run_id),
@@ -275,21 +277,21 @@ class Observer(RetrieverObserver):
                 tool_call_id=self.tool_call_above(parent_run_id),
                 metadata=json_values({key: metadata[key] for key in keys if key in metadata}, _METADATA)
                 or None,
-                parent=self._parent_of(parent_run_id),
+                parent=around[0] if around else None,
                 **self._facts(place),
             )
             if self._on_call is not None:
                 self._on_call(call)
             self._buffer.put(CallStarted(call=call), call)
-            self._live[run_id.int] = live = LiveCall(call, self._buffer)
+            self._live[run_id.int] = live = LiveCall(call, self._buffer, around)
             live.on_token = partial(self._begin_stream, live)
 
-    def _parent_of(self, parent_run_id: UUID | None) -> int | None:
-        """Return the ordinal of the call that a call begins within, if it is captured and has not ended."""
+    def _calls_around(self, parent_run_id: UUID | None) -> tuple[int, ...]:
+        """Return the ordinals of captured calls, not ended, that a call begins within, innermost first."""
         for run_id in (parent_run_id, *calls_around()):
             if run_id is not None and (live := self._live.get(run_id.int)) is not None:
-                return live.call.ordinal
-        return None
+                return (live.call.ordinal, *live.around)
+        return ()
 
     def _end(self, live: LiveCall, **facts: Any) -> None:
         live.sent.is_over = live.thought.is_over = True
@@ -299,10 +301,14 @@ class Observer(RetrieverObserver):
     def _is_echo(self, live: LiveCall, message: object) -> bool:
         """Whether a message is that of a call within this one: a model that calls a model returns its answer.
 
-        A call within began later. An earlier one with the same message is what a cache hit repeats.
+        A call within began later. Any other call with the same message is what a cache hit repeats: a hit
+        never streams, and of a call that does not stream, all calls within are known.
         """
-        name = getattr(message, "id", None)
-        return isinstance(name, str) and self._senders.setdefault(name, live.call.ordinal) > live.call.ordinal
+        name, ordinal = getattr(message, "id", None), live.call.ordinal
+        if not isinstance(name, str):
+            return False
+        sender, around = self._senders.setdefault(name, (ordinal, live.around))
+        return sender > ordinal and (live.streamed or ordinal in around)
 
     def _forget_senders(self) -> None:
         while len(self._senders) > _MOST_SENDERS:

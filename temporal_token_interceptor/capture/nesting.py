@@ -10,25 +10,37 @@ parent. Better none than a wrong one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from uuid import UUID
 
 from langchain_core.language_models import BaseChatModel
 
-WITHIN: ContextVar[UUID | None] = ContextVar("tti_within_call", default=None)
-"""The run of the model whose own code runs here."""
+_within: ContextVar[tuple[UUID, ...]] = ContextVar("tti_within_call", default=())
 
 _asked_by: ContextVar[UUID | None] = ContextVar("tti_asked_by", default=None)
 
 # The methods of a model that know its run; LangChain's `stream` gives none to `_stream`, which it calls.
 _KNOW_THEIR_RUN = frozenset({"_generate", "_agenerate", "_stream", "_astream", "stream", "astream"})
 _MOST_FRAMES = 200
+_MOST_CALLS = 16
 
 
-def calls_around() -> tuple[UUID | None, UUID | None]:
+@contextmanager
+def within(run_id: UUID) -> Iterator[None]:
+    """Note that the own code of a run's model runs in this context, and in tasks and threads that copy it."""
+    entered = _within.set((run_id, *_within.get()[: _MOST_CALLS - 1]))
+    try:
+        yield
+    finally:
+        _within.reset(entered)
+
+
+def calls_around() -> tuple[UUID | None, ...]:
     """Return the runs that the call that begins now may be within, innermost first."""
-    return _asked_by.get(), WITHIN.get()
+    return _asked_by.get(), *_within.get()
 
 
 def note_caller(model_call: FrameType) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
@@ -15,6 +15,7 @@ from temporal_token_interceptor import CallEnded, event_from_json
 from temporal_token_interceptor.cli.transcript import Transcript
 from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 from temporal_token_interceptor.views.langgraph_messages import Chunks
+from temporal_token_interceptor.views.snapshot_fold import Fold
 from tests.support.call_views import all_that_run_shows
 from tests.unit.test_final_message import of_kind
 
@@ -105,19 +106,72 @@ async def test_tool_calls_that_share_an_index_are_told_apart_by_id(calls, cut):
     ]
 
 
-async def test_a_cache_hit_ends_no_view():
-    """LangChain sets `usage_metadata={"total_cost": 0}` there, which its own messages refuse."""
-    model = ScriptedChatModel.saying("cached")
-    model.cache = InMemoryCache()
+class SlowCache(InMemoryCache):
+    """A cache whose answers take their time, some more than others."""
+
+    def __init__(self, turns: list[int]) -> None:
+        super().__init__()
+        self.turns = turns
+
+    async def alookup(self, prompt: str, llm_string: str) -> Any:
+        for _ in range(self.turns.pop() if self.turns else 0):
+            await asyncio.sleep(0)
+        return await super().alookup(prompt, llm_string)
+
+
+async def _text_by(model: Any, way: str, question: str) -> str:
+    """Return what a call says, by one of LangChain's ways to make it."""
+    match way:
+        case "invoke":
+            return str(model.invoke(question).text)
+        case "ainvoke":
+            return str((await model.ainvoke(question)).text)
+        case "stream":
+            return "".join(chunk.text for chunk in model.stream(question))
+        case "astream":
+            return "".join([chunk.text async for chunk in model.astream(question)])
+        case "v3 text":
+            return "".join([text async for text in (await model.astream_events(question, version="v3")).text])
+        case _:
+            return str((await (await model.astream_events(question, version="v3")).output).text)
+
+
+CALLS_BY = st.tuples(
+    st.sampled_from(["ainvoke", "invoke", "astream", "stream", "v3 text", "v3 output"]),
+    st.sampled_from(["one", "two", "two words"]),
+)
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
+@given(st.lists(CALLS_BY, min_size=1, max_size=5), st.booleans(), st.lists(st.integers(0, 9), max_size=5))
+@example([("ainvoke", "one")] * 2, True, [4])  # the later call answers first, from its model; then a hit
+async def test_every_view_has_the_text_and_the_end_of_cached_and_of_late_calls(calls, at_once, turns):
+    """Hits and misses in any order, ends a turn of the loop after the activity has returned.
+
+    Of a hit LangChain sets `usage_metadata={"total_cost": 0}`, which its own messages refuse.
+    """
+    model = ScriptedChatModel(script=lambda messages: list(messages[-1].text), cache=SlowCache(turns))
 
     async def activity() -> Any:
-        await model.ainvoke("?")
-        return await model.ainvoke("?")
+        asked = [_text_by(model, *call) for call in calls]
+        return await asyncio.gather(*asked) if at_once else [await one for one in asked]
 
-    _, environment = await captured(activity)
+    results, environment = await captured(activity)
 
-    assert [message.text for message in await all_that_run_shows(environment.events)] == ["cached"] * 2
-    assert [message.text for message in by_messages(environment)] == ["cached"] * 2
+    assert results == [question for _, question in calls]
+    ends = of_kind(environment, CallEnded)
+    assert [(end.error, end.unfinished) for end in ends] == [(None, False)] * len(calls)
+    ran = [message.text for message in await all_that_run_shows(environment.events)]
+    for texts in (ran, [message.text for message in by_messages(environment)], standing(environment)):
+        assert sorted(texts) == sorted(results)
+
+
+def standing(environment: StreamingActivityEnvironment) -> list[str]:
+    """The texts that a snapshot has of the calls that have not failed."""
+    fold = Fold()
+    for event in environment.events:
+        fold.add(event)
+    return [call.text for call in fold.snapshot("", "").calls if call.error is None]
 
 
 class Repeating(BaseChatModel):
