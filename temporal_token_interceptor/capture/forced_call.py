@@ -220,7 +220,7 @@ def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[...
     @wraps(original)
     async def _agenerate_with_cache(self: BaseChatModel, *args: Any, **kwargs: Any) -> ChatResult:
         manager = kwargs.get("run_manager")
-        if manager is None or current_observer() is None:
+        if manager is None or (observer := current_observer()) is None:
             return await original(self, *args, **kwargs)
         call = _forced(self, manager)
         try:
@@ -228,9 +228,8 @@ def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[...
                 result = await original(self, *args, **kwargs)
             return result if call is None else call.checked(result)
         except asyncio.CancelledError as cancelled:
-            if call is not None:
-                # LangChain reports no end of a cancelled call; it would stay open until the attempt ends.
-                call.observer.on_llm_error(cancelled, run_id=manager.run_id)
+            # LangChain reports no end of a cancelled call; it would stay open until the attempt ends.
+            observer.on_llm_error(cancelled, run_id=manager.run_id)
             raise
         except Exception as error:
             if call is None or not call.may_repeat(error):

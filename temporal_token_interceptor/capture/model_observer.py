@@ -60,6 +60,7 @@ class Observer(RetrieverObserver):
         selection: What to capture; None for everything.
         on_call: Is called with each call that begins, on the thread of the model.
         on_first_call: Is called when a model is called first, captured or not, on the thread of the model.
+        is_cancelled: Returns whether the attempt is cancelled; None: any cancelled call is cut off by that.
         guard: Swallows our errors, and re-raises the cancellation that Temporal injects.
     """
 
@@ -71,6 +72,7 @@ class Observer(RetrieverObserver):
         selection: Selection | None = None,
         on_call: Callable[[Call], None] | None = None,
         on_first_call: Callable[[], None] | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
         guard: Guard = NO_INJECTION,
     ) -> None:
         super().__init__(buffer, default_node=default_node, selection=selection, guard=guard)
@@ -79,6 +81,7 @@ class Observer(RetrieverObserver):
         self.has_captured = False
         """Whether a call was captured."""
         self._on_first_call = on_first_call
+        self._is_cancelled = is_cancelled
         self._records = CallRecords(buffer, self._selection)
         self._on_call = on_call
         self._ordinals = count()
@@ -221,7 +224,13 @@ class Observer(RetrieverObserver):
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         live = self._live.pop(run_id.int, None)
         if live is not None:
-            is_cut_off = isinstance(error, CancelledError)
+            # A call that the user's code gave up, for a time limit or a quicker one, has failed; the text of
+            # one that is cut off with its attempt, or whose stream was left, stands as far as it came.
+            is_cut_off = (
+                self._is_cancelled is None or self._is_cancelled()
+                if isinstance(error, CancelledError)
+                else isinstance(error, GeneratorExit) or self.guard.is_injected(error)
+            )
             self._end(
                 live,
                 error=None if is_cut_off else type(error).__name__,

@@ -134,7 +134,8 @@ class CallEnded(AttemptEvent):
         message_id: The id of the message that the model returned.
         streamed: Whether the text arrived in pieces; False for a cache hit or a model that cannot
             stream, whose text was sent whole.
-        unfinished: Whether the call was still open when its attempt ended.
+        unfinished: Whether the call was cut off: its attempt was cancelled or ended before it, or the user's
+            code left its stream early. Its text stands as far as it came.
         additional_kwargs: What the message has of the provider's own beside its content, such as `refusal` or
             `citations`; at most 64 KiB of JSON.
     """

@@ -40,7 +40,7 @@ class CallText:
         ended: Whether the call is over.
         error: The exception's class name if the call failed: its text does not stand, because the graph
             retried it, fell back to another model, or failed.
-        unfinished: Whether the call was cut off with its attempt.
+        unfinished: Whether the call was cut off: with its attempt, or because its stream was left early.
         usage: LangChain's `usage_metadata`, once the call is over and where the provider reported it.
         finish_reason: The provider's word for why the model stopped.
     """

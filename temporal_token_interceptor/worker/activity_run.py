@@ -131,6 +131,10 @@ class ActivityRun(AttemptRun):
         """Return the automatic heartbeats; they go on while the attempt waits for its last tokens."""
         return super().alongside() if self._heartbeats is None else self._heartbeats
 
+    def is_cancelled(self) -> bool:
+        """Whether Temporal cancels the attempt."""
+        return not activity.in_activity() or activity.is_cancelled()
+
     def model_called(self) -> None:
         """Begin to send heartbeats: until now Temporal could time the activity out, as it does without us."""
         if self._heartbeats is not None:

@@ -109,6 +109,7 @@ class AttemptRun(ABC):
             selection=setup.options.selection,
             on_call=session.telemetry.call_started,
             on_first_call=self.model_called,
+            is_cancelled=self.is_cancelled,
             guard=setup.guard,
         )
         if not isinstance(options.hold_calls, bool):
@@ -146,6 +147,10 @@ class AttemptRun(ABC):
 
     def model_called(self) -> None:  # noqa: B027 - not every kind of attempt has something to do
         """Note the first model call of the attempt, captured or not. On the thread of the model."""
+
+    def is_cancelled(self) -> bool:
+        """Whether Temporal cancels the attempt, as far as is known here. On the thread of the model."""
+        return True
 
     async def with_summary(self, result: Any) -> Any:
         """Return what the user gets as the result. Undelivered frames are sent later."""

@@ -7,6 +7,7 @@ from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.forcing import REFUSALS
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
+from temporal_token_interceptor.events import CallEnded
 from temporal_token_interceptor.testing import ScriptedChatModel
 
 
@@ -67,3 +68,15 @@ def test_a_cancellation_before_the_first_token_is_no_refusal():
 
     assert calls == [1]
     assert model not in REFUSALS
+
+
+def test_a_cancellation_in_mid_stream_cuts_the_call_off():
+    """Stop in a sync activity: what the model had said stands, as in an async one."""
+    buffer = Buffer(Budget(2**20), lambda: None)
+    observer = Observer(buffer, default_node="n", guard=Guard((Cancelled,)))
+
+    with capturing(observer), pytest.raises(Cancelled):
+        ScriptedChatModel.saying("half", Cancelled()).invoke("?")
+
+    [ended] = [record for record in buffer.take(2**20) if isinstance(record, CallEnded)]
+    assert (ended.error, ended.unfinished) == (None, True)

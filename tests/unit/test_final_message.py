@@ -214,7 +214,8 @@ async def test_a_cancelled_call_ends_when_it_is_cancelled():
         (type(event).__name__, event.call.ordinal) for event in environment.events if hasattr(event, "call")
     ]
     assert kinds.index(("CallEnded", 0)) < kinds.index(("CallStarted", 1))
-    assert of_kind(environment, CallEnded)[0].unfinished
+    assert of_kind(environment, CallEnded)[0].error == "CancelledError"
+    assert environment.text == "then"
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=20), st.integers(0, 40))
