@@ -99,9 +99,9 @@ class Audit:
             return
         [end] = ends
         if run.answer is None:
-            # A call that is cancelled has no error: it is unfinished.
-            is_cancelled = run.error == "CancelledError" and end.unfinished
-            self._differ("error", None if is_cancelled else run.error, end.error)
+            # A call that is cut off has no error: it is unfinished.
+            is_cut_off = run.error in ("CancelledError", "GeneratorExit") and end.unfinished
+            self._differ("error", None if is_cut_off else run.error, end.error)
             if not run.has_events:
                 self._differ("text before an error", "".join(run.texts), text)
             return
