@@ -256,9 +256,10 @@ def forget(view: View, attempts: dict[str, Attempt], most: int, runs: Collection
 
 def slot_of(origin: Origin, attempts: Iterable[Attempt]) -> str:
     """Return the place of an activity; where a workflow uses an id again, it is numbered."""
-    slot = f"{origin.run_id[:8]}.{origin.activity_id}"
+    # What is opened again is numbered behind a plus sign: no place must look like it.
+    slot = f"{origin.run_id[:8]}.{origin.activity_id.replace('+', '%2B')}"
     taken = {attempt.slot for attempt in attempts}
-    numbered = (f"{slot}+{number}" for number in count(1))
+    numbered = (f"{number}-{slot}" for number in count(1))
     return slot if slot not in taken else next(one for one in numbered if one not in taken)
 
 
