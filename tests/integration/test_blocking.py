@@ -32,6 +32,7 @@ from tests.support.streams import read_all, streaming_worker, unique
 from tests.support.workflows import Branch, RunActivity
 
 WORDS = ["Plain ", "loops ", "in ", "threads."]
+ANSWER = ["answer", None, False, 1, 10]  # no test of heartbeats: a full machine may be late with one
 ROOT = Path(__file__).parents[2]
 
 
@@ -51,7 +52,7 @@ async def answered(client, backend):
     """The id of a workflow that has answered."""
     async with streaming_worker(client, backend, [answer]) as queue:
         workflow_id = unique("plain")
-        await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        await client.execute_workflow(RunActivity.run, args=ANSWER, id=workflow_id, task_queue=queue)
         yield workflow_id
 
 
@@ -301,7 +302,7 @@ async def test_a_wait_with_a_limit_loses_nothing(client, backend, subscriber):
 
         reading = asyncio.create_task(asyncio.to_thread(read))
         assert await asyncio.to_thread(has_looked.wait, 20)
-        await client.execute_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        await client.execute_workflow(RunActivity.run, args=ANSWER, id=workflow_id, task_queue=queue)
         events, looks = await reading
 
     assert looks > 3
