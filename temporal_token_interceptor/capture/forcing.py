@@ -94,14 +94,8 @@ REFUSALS = Refusals()
 """Of this process: a provider refuses every call of a model alike, whichever activity makes it."""
 
 
-def _member(place: object, name: str) -> object:
-    if isinstance(place, Mapping):
-        return place.get(name)
-    return None if place is None else getattr(place, name, None)
-
-
 def _identity(model: BaseChatModel) -> tuple[type, str]:
-    names = (_member(model, name) for name in ("model_name", "model"))
+    names = (getattr(model, name, None) for name in ("model_name", "model"))
     return type(model), next((name for name in names if isinstance(name, str)), "")
 
 

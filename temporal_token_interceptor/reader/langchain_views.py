@@ -15,7 +15,7 @@ from temporal_token_interceptor.reader.workflow_views import WorkflowViews
 
 if TYPE_CHECKING:
     from temporal_token_interceptor.reader.graph_stream import GraphStream
-    from temporal_token_interceptor.views.message_stream import Messages
+    from temporal_token_interceptor.views.message_stream import Messages, Past
     from temporal_token_interceptor.views.stream_modes import StreamMode
     from temporal_token_interceptor.views.workflow_run import WorkflowRun
 
@@ -68,7 +68,7 @@ class LangChainViews(WorkflowViews):
         )
         chunks = messages(
             events,
-            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            self._past(workflow_id, shown),
             cursor=cursor,
             subgraphs=subgraphs,
         )
@@ -128,7 +128,7 @@ class LangChainViews(WorkflowViews):
         )
         items = graph_items(
             events,
-            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            self._past(workflow_id, shown),
             choice,
             cursor=cursor,
             is_whole=not cursor and start == "beginning",
@@ -190,7 +190,7 @@ class LangChainViews(WorkflowViews):
         )
         shaped = standard_events(
             events,
-            lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far(),
+            self._past(workflow_id, shown),
             shown=filter_,
             cursor=cursor,
         )
@@ -292,6 +292,9 @@ class LangChainViews(WorkflowViews):
             transformers=factories(transformers),
             subgraphs=subgraphs,
         )
+
+    def _past(self, workflow_id: str, shown: OnRetry) -> Past:
+        return lambda attempt: self._runs.stream(workflow_id, attempt.run_id, on_retry=shown).so_far()
 
 
 def _of_views(on_retry: OnRetry) -> OnRetry:

@@ -30,9 +30,8 @@ from temporal_token_interceptor.events import (
     Origin,
     StreamEnded,
 )
-from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
-from temporal_token_interceptor.views.graph_updates import START, TRUNCATED
+from temporal_token_interceptor.views.graph_updates import TRUNCATED, node_update
 from temporal_token_interceptor.views.graph_values import update_of, with_messages
 from temporal_token_interceptor.views.langgraph_messages import Chunks
 from temporal_token_interceptor.views.message_stream import Past, recall_from
@@ -155,12 +154,10 @@ class Items:
         self._namespaces.end(event)
         if event.interrupted:
             self._came.add("updates")  # who interrupts returns nothing: that shows no want of `capture`
-        has_output = event.output is not None or event.truncated
-        if event.forwarded or not has_output or event.node_name == START:
+        if (update := node_update(event, update_of)) is None:
             return []
         self._came.add("updates")
-        update = TRUNCATED if event.truncated else update_of(event.output)
-        return self._shown(namespace, "updates", {event.node_name: update})
+        return self._shown(namespace, "updates", update)
 
     def _shown(self, namespace: Namespace, mode: str, chunk: Any) -> list[_Said]:
         is_shown = mode in self._choice.modes and (self._choice.subgraphs or not namespace)
@@ -209,7 +206,6 @@ async def graph_items(
         ConfigurationError: at the end: a mode was asked for that no worker sends.
     """
     items = Items(choice, cursor or "")
-    run_id = Cursor.parse(cursor).run_id if cursor else None
     async with aclosing(events):
         async for event in events:
             if (
@@ -217,7 +213,7 @@ async def graph_items(
                 and isinstance(event, AttemptStarted)
                 and event.supersedes is not None
             ):
-                await recall_from(past, items.chunks, event.supersedes, run_id)
+                await recall_from(past, items.chunks, event.supersedes, cursor)
             for item in items.read(event):
                 yield item
     items.end(is_whole=is_whole)

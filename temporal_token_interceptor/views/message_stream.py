@@ -36,26 +36,25 @@ async def messages(
         TokensMissing: at the end: the workflow completed, but something that it said did not arrive.
     """
     chunks = Chunks(subgraphs=subgraphs, cursor=cursor or "")
-    run_id = Cursor.parse(cursor).run_id if cursor else None
     async with aclosing(events):
         async for event in events:
             if isinstance(event, AttemptStarted) and event.supersedes is not None:
-                await recall_from(past, chunks, event.supersedes, run_id)
+                await recall_from(past, chunks, event.supersedes, cursor)
             for message in chunks.read(event):
                 yield message
     chunks.end()
 
 
-async def recall_from(past: Past, chunks: Chunks, before: Origin, run_id: str | None) -> None:
+async def recall_from(past: Past, chunks: Chunks, before: Origin, cursor: str | None) -> None:
     """Let `chunks` know what a superseded attempt said before the cursor, if it began there.
 
     Args:
         past: Says it again.
         chunks: What has to take it back.
         before: The attempt.
-        run_id: The cursor's run; None without a cursor.
+        cursor: Where the subscription began; None or empty for the start, or for now.
     """
-    if before.run_id != run_id or chunks.knows_all(before):
+    if not cursor or Cursor.parse(cursor).run_id != before.run_id or chunks.knows_all(before):
         return
     # All that it said was shown: up to the cursor to the reader before, and then to us.
     async with aclosing(past(before)) as batches:

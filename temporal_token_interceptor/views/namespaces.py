@@ -31,7 +31,7 @@ class Namespaces:
 
     def begin(self, event: NodeStarted) -> None:
         """Remember a node until its end."""
-        level = f"{event.node_name}:{event.task_id}" if event.task_id else event.node_name
+        level = level_of(event)
         namespace, around = self.of(event), event.node_run_id
         attempt_id = event.origin.attempt_id
         self._nodes[event.run_id] = _Node(event.node_name, namespace, level, around, attempt_id)
@@ -67,3 +67,8 @@ class Namespaces:
             found.insert(0, node)
             run = node.around
         return found
+
+
+def level_of(node: NodeStarted | NodeEnded) -> str:
+    """Return the last level of the namespace of what runs in a node."""
+    return f"{node.node_name}:{node.task_id}" if node.task_id else node.node_name

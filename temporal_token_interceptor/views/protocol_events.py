@@ -36,9 +36,9 @@ from temporal_token_interceptor.events import (
     ToolStarted,
 )
 from temporal_token_interceptor.views.call_metadata import message_id, of_call
-from temporal_token_interceptor.views.graph_updates import START, TRUNCATED, update_in
+from temporal_token_interceptor.views.graph_updates import TRUNCATED, node_update, update_in
 from temporal_token_interceptor.views.message_events import MessageEvent, MessageEvents, failure
-from temporal_token_interceptor.views.namespaces import Namespace, Namespaces
+from temporal_token_interceptor.views.namespaces import Namespace, Namespaces, level_of
 from temporal_token_interceptor.views.sequence import time_of
 from temporal_token_interceptor.views.subgraphs import Reported, Subgraphs
 
@@ -139,13 +139,10 @@ class ProtocolEvents:
         if isinstance(event, NodeStarted):
             self._namespaces.begin(event)
             return
-        within = (*namespace, f"{event.node_name}:{event.task_id}" if event.task_id else event.node_name)
-        self._lifecycle(self._subgraphs.end(event, within))
+        self._lifecycle(self._subgraphs.end(event, (*namespace, level_of(event))))
         self._namespaces.end(event)
-        has_output = event.output is not None or event.truncated
-        if has_output and not event.forwarded and event.node_name != START:
-            update = TRUNCATED if event.truncated else update_in(event.output)
-            self._add("updates", namespace, {event.node_name: update}, event.origin)
+        if (update := node_update(event, update_in)) is not None:
+            self._add("updates", namespace, update, event.origin)
 
     def _graph(self, event: GraphEvent) -> None:
         self._lifecycle(self._subgraphs.see(event, event.path, None))

@@ -30,7 +30,6 @@ from temporal_token_interceptor.events import (
     ToolStarted,
 )
 from temporal_token_interceptor.events.graph import PlacedEvent
-from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.call_metadata import Metadata, of_attempt
 from temporal_token_interceptor.views.langgraph_messages import Chunks
 from temporal_token_interceptor.views.message_stream import Past, recall_from
@@ -103,11 +102,10 @@ async def standard_events(
         TokensMissing: at the end: the workflow completed, but something that it said did not arrive.
     """
     shapes = _Shapes(cursor or "")
-    run_id = Cursor.parse(cursor).run_id if cursor else None
     async with aclosing(events):
         async for event in events:
             if isinstance(event, AttemptStarted) and event.supersedes is not None:
-                await recall_from(past, shapes.chunks, event.supersedes, run_id)
+                await recall_from(past, shapes.chunks, event.supersedes, cursor)
             for shaped, kind in shapes.read(event):
                 if shown.shows(shaped, kind):
                     yield shaped
