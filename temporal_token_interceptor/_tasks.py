@@ -1,4 +1,4 @@
-"""Waiting for one thing unless another comes first or nothing moves, and joining what was started for it."""
+"""Waiting for one thing, alone or together, unless another comes first; joining what was started for it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +125,61 @@ def started(running: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
         name: The task's name, for logs.
     """
     return asyncio.Task(running, loop=asyncio.get_running_loop(), name=name)
+
+
+class _Asking(Generic[_T]):
+    """A question, from the first who wants an answer until it has one."""
+
+    task: asyncio.Task[_T]
+
+    def __init__(self, before: asyncio.Task[_T] | None) -> None:
+        self.before = before
+        self.is_sent = False
+        self.waiting = 0
+
+
+class SharedQuestions(Generic[_T]):
+    """Asks each question once for all who wait for the answer; with the last of them it stops asking."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Hashable, _Asking[_T]] = {}  # the newest of each
+
+    async def ask(
+        self, key: Hashable, question: Callable[[], Coroutine[Any, Any, _T]], *, fresh: bool = False
+    ) -> _T:
+        """Return the answer to a question.
+
+        Args:
+            key: The same for questions that may share an answer.
+            question: Asks.
+            fresh: Whether the question has to be sent after this call, by any caller: who comes while it
+                is under way waits for the next one, together with all others who do.
+
+        Raises:
+            Exception: what `question` raises.
+        """
+        asking = self._asked.get(key)
+        if asking is None or (fresh and asking.is_sent):
+            asking = _Asking(None if asking is None else asking.task)
+            asking.task = started(self._answer(asking, question), f"token-stream question about {key}")
+            self._asked[key] = asking
+        asking.waiting += 1
+        try:
+            return await asyncio.shield(asking.task)
+        finally:
+            asking.waiting -= 1
+            if not asking.waiting:
+                if self._asked.get(key) is asking:
+                    del self._asked[key]
+                if not asking.task.done():
+                    await joined(asking.task)
+
+    async def _answer(self, asking: _Asking[_T], question: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        if asking.before is not None:
+            await asyncio.wait({asking.before})
+            asking.before = None
+        asking.is_sent = True
+        return await question()
 
 
 @contextmanager

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
-from temporal_token_interceptor.reader.temporal.workflow_end import _Shared
-from temporal_token_interceptor.transport.redis.shared_questions import SharedQuestions
+from temporal_token_interceptor._tasks import SharedQuestions
 from tests.support.eager import eager_task_factory
 
 
 async def test_all_who_wait_share_one_question():
     """Thirty viewers of a workflow that has not begun cost what one costs."""
-    shared: _Shared[str] = _Shared()
+    shared: SharedQuestions[str] = SharedQuestions()
     asked = 0
     answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -20,18 +19,18 @@ async def test_all_who_wait_share_one_question():
         asked += 1
         return await answer
 
-    waiting = [asyncio.create_task(shared.wait(("wf",), ask)) for _ in range(30)]
+    waiting = [asyncio.create_task(shared.ask(("wf",), ask)) for _ in range(30)]
     await asyncio.sleep(0)
     answer.set_result("run")
 
     assert await asyncio.gather(*waiting) == ["run"] * 30
     assert asked == 1
-    assert shared._watches == {}
+    assert shared._asked == {}
 
 
 async def test_one_that_leaves_takes_no_other_along():
     """A viewer that closes its tab leaves the others waiting; the last one ends the question."""
-    shared: _Shared[str] = _Shared()
+    shared: SharedQuestions[str] = SharedQuestions()
     ended = asyncio.Event()
 
     async def ask() -> str:
@@ -41,7 +40,7 @@ async def test_one_that_leaves_takes_no_other_along():
         finally:
             ended.set()
 
-    first, second = (asyncio.create_task(shared.wait(("wf",), ask)) for _ in range(2))
+    first, second = (asyncio.create_task(shared.ask(("wf",), ask)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait({first})
@@ -50,12 +49,12 @@ async def test_one_that_leaves_takes_no_other_along():
     await asyncio.wait({second})
 
     assert ended.is_set()
-    assert shared._watches == {}
+    assert shared._asked == {}
 
 
 async def test_an_error_reaches_all_and_the_next_question_is_a_new_one():
     """What failed for those who waited is asked again by the next."""
-    shared: _Shared[str] = _Shared()
+    shared: SharedQuestions[str] = SharedQuestions()
     answers = iter([ConnectionError("away"), "run"])
 
     async def ask() -> str:
@@ -64,10 +63,10 @@ async def test_an_error_reaches_all_and_the_next_question_is_a_new_one():
             raise answer
         return str(answer)
 
-    both = await asyncio.gather(*(shared.wait(("wf",), ask) for _ in range(2)), return_exceptions=True)
+    both = await asyncio.gather(*(shared.ask(("wf",), ask) for _ in range(2)), return_exceptions=True)
 
     assert [type(error) for error in both] == [ConnectionError] * 2
-    assert await shared.wait(("wf",), ask) == "run"
+    assert await shared.ask(("wf",), ask) == "run"
 
 
 async def test_an_eager_task_factory_changes_nothing():
@@ -92,10 +91,10 @@ async def test_who_comes_while_redis_answers_shares_the_next_answer():
         answers.append(asyncio.get_running_loop().create_future())
         return await answers[-1]
 
-    first = asyncio.create_task(questions.ask("page", ask))
+    first = asyncio.create_task(questions.ask("page", ask, fresh=True))
     await _settled()
-    late = [asyncio.create_task(questions.ask("page", ask)) for _ in range(50)]
-    other = asyncio.create_task(questions.ask("another page", ask))
+    late = [asyncio.create_task(questions.ask("page", ask, fresh=True)) for _ in range(50)]
+    other = asyncio.create_task(questions.ask("another page", ask, fresh=True))
     await _settled()
     assert len(answers) == 2  # the second one is the other page's
     answers[0].set_result(1)
@@ -122,9 +121,11 @@ async def test_a_question_to_redis_ends_with_the_last_who_waits():
         finally:
             ended.append(name)
 
-    sent = asyncio.create_task(questions.ask("page", partial(ask, "sent")))
+    sent = asyncio.create_task(questions.ask("page", partial(ask, "sent"), fresh=True))
     await _settled()
-    next_one, another = (asyncio.create_task(questions.ask("page", partial(ask, "next"))) for _ in range(2))
+    next_one, another = (
+        asyncio.create_task(questions.ask("page", partial(ask, "next"), fresh=True)) for _ in range(2)
+    )
     await _settled()
     for task in (next_one, another):
         task.cancel()
@@ -148,10 +149,10 @@ async def test_who_waits_for_the_next_answer_does_not_care_how_the_one_before_en
             raise answer
         return answer
 
-    first = asyncio.create_task(questions.ask("page", ask))
+    first = asyncio.create_task(questions.ask("page", ask, fresh=True))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    second = asyncio.create_task(questions.ask("page", ask))
+    second = asyncio.create_task(questions.ask("page", ask, fresh=True))
 
     assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], ConnectionError)
     assert await second == 2

@@ -7,12 +7,9 @@ few milliseconds from the close to the answer, and no payload is decoded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Generic, TypeVar
 
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
@@ -24,7 +21,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
-from temporal_token_interceptor._tasks import joined, started
+from temporal_token_interceptor._tasks import SharedQuestions
 from temporal_token_interceptor.errors import StreamNotFound
 from temporal_token_interceptor.events import Status
 from temporal_token_interceptor.reader.temporal.asking import (
@@ -33,8 +30,6 @@ from temporal_token_interceptor.reader.temporal.asking import (
     RetryingClient,
     RunDescription,
 )
-
-_T = TypeVar("_T")
 
 # A client that subscribes first and starts the workflow then should not miss its first second. One question
 # costs Temporal some milliseconds.
@@ -45,43 +40,13 @@ _LONGEST_PAUSE_FOR_START = 0.2
 _LOOKED_AT = 1_000
 
 
-@dataclass(slots=True)
-class _Watch:
-    """One task that asks, and how many wait for its answer."""
-
-    asking: asyncio.Task[Any]
-    waiting: int = 0
-
-
-class _Shared(Generic[_T]):
-    """Asks each question once, however many wait for the answer; with the last of them it stops asking."""
-
-    def __init__(self) -> None:
-        self._watches: dict[tuple[str, ...], _Watch] = {}
-
-    async def wait(self, key: tuple[str, ...], ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        watch = self._watches.get(key)
-        if watch is None:
-            task = started(ask(), f"token-stream question about {key[0]}")
-            watch = self._watches[key] = _Watch(task)
-        watch.waiting += 1
-        try:
-            answer: _T = await asyncio.shield(watch.asking)
-            return answer
-        finally:
-            watch.waiting -= 1
-            if not watch.waiting and self._watches.get(key) is watch:
-                del self._watches[key]
-                await joined(watch.asking)
-
-
 class Completion(RetryingClient):
     """Asks Temporal about workflows."""
 
     def __init__(self, client: Client, *, patience: timedelta) -> None:
         super().__init__(client, patience=patience)
-        self._starts: _Shared[str] = _Shared()
-        self._ends: _Shared[Closed] = _Shared()
+        self._starts: SharedQuestions[str] = SharedQuestions()
+        self._ends: SharedQuestions[Closed] = SharedQuestions()
 
     async def newest_run(self, workflow_id: str, *, start_timeout: timedelta) -> str:
         """Return the run id of a workflow's newest run; wait for the workflow to be started.
@@ -96,7 +61,7 @@ class Completion(RetryingClient):
         if start_timeout:
             with suppress(TimeoutError):
                 async with asyncio.timeout(start_timeout.total_seconds()):
-                    return await self._starts.wait((workflow_id,), partial(self._started, workflow_id))
+                    return await self._starts.ask((workflow_id,), partial(self._started, workflow_id))
         try:
             return await self._run_now(workflow_id)
         except StreamNotFound as error:
@@ -227,7 +192,7 @@ class Completion(RetryingClient):
             ConfigurationError: Temporal refuses the question.
             TransportUnavailable: Temporal was away for too long.
         """
-        return await self._ends.wait((workflow_id, run_id), partial(self._closed, workflow_id, run_id))
+        return await self._ends.ask((workflow_id, run_id), partial(self._closed, workflow_id, run_id))
 
     async def history_length(self, workflow_id: str, run_id: str) -> int:
         """Return how many events the history of a run has.

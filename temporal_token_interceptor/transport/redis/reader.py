@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from temporal_token_interceptor._tasks import ProgressTimeout
+from temporal_token_interceptor._tasks import ProgressTimeout, SharedQuestions
 from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
 from temporal_token_interceptor.protocol.positions import MAX_POSITIONS
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -35,7 +35,6 @@ from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, Page
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, RefusedError, is_final, refused
 from temporal_token_interceptor.transport.redis.replica import Replica
-from temporal_token_interceptor.transport.redis.shared_questions import SharedQuestions
 
 _NOTED_BYTES: Final = 4_096
 """Of the value of a key that is no stream: ours have fewer than 100."""
@@ -207,7 +206,9 @@ class RedisReader:
         read: Callable[[Any], Any] = _as_it_came,
     ) -> Any:
         """Return the reply to a command about a key, as `read` reads it, shared by all who ask alike."""
-        return await self._questions.ask((command, at_most), partial(self._answer, command, at_most, read))
+        answer = partial(self._answer, command, at_most, read)
+        # Fresh: an answer that is under way may be older than what its reader knows.
+        return await self._questions.ask((command, at_most), answer, fresh=True)
 
     async def _answer(self, command: Command, at_most: int | None, read: Callable[[Any], Any]) -> Any:
         """Ask about a key, which is the command's second word, until Redis answers.
