@@ -213,11 +213,11 @@ async def test_what_stream_graph_forwards_is_marked_where_callbacks_see_it_too(
     """A node's output is there twice, once as an update: its event says so, for readers of both."""
 
     @activity.defn
-    async def told(argument: Any) -> None:
+    async def two_nodes(argument: Any) -> None:
         await custom_events().ainvoke(QUESTION)
         await stream_graph(custom_events(), QUESTION, modes=modes)
 
-    _, events = await run(client, backend, told, capture=["node_output"])
+    _, events = await run(client, backend, two_nodes, capture=["node_output"])
 
     plain, streamed = (event for event in events if isinstance(event, NodeEnded))
     assert plain.output["messages"][0]["content"] == streamed.output["messages"][0]["content"] == "ab"

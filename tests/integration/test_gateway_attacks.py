@@ -1,4 +1,4 @@
-"""What nobody sends who means well: each gets an answer below 500, and sees nothing that it did not name."""
+"""What only an attacker sends: each gets an answer below 500, and sees nothing that it did not name."""
 
 import asyncio
 import json

@@ -47,7 +47,7 @@ async def on_port(app):
 
 
 class Protocol:
-    """How a client of a format begins, and how it comes again with what it has. This one has to begin anew.
+    """How a client of a format begins, and how it comes again with what it has. This one has to begin again.
 
     Attributes:
         wanted: What it has when its server stops.

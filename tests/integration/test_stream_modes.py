@@ -241,6 +241,14 @@ def without_ids(value: Any) -> Any:
     return [without_ids(part) for part in value] if isinstance(value, list) else value
 
 
+ANY_ORDER = {"`create_agent` with two tool calls"}  # which run in threads, and end as it happens
+
+
+def in_order(name: str, items: list[Any]) -> list[Any]:
+    found = [without_ids(item) for item in items]
+    return sorted(found, key=repr) if name in ANY_ORDER else found
+
+
 async def test_updates_of_a_plain_ainvoke_are_what_nodes_returned(subscriber, run):
     """I change no line of the activity: of each graph the updates are those of LangGraph's own stream."""
 
@@ -250,7 +258,7 @@ async def test_updates_of_a_plain_ainvoke_are_what_nodes_returned(subscriber, ru
         there = await by_graph(name, "updates", subgraphs=True)
         # Not here: nodes that return nothing, or interrupt; ids that LangGraph gives to messages later.
         there = [item for item in there if [*item[1].values()] != [None] and "__interrupt__" not in item[1]]
-        return bool(without_ids(here) != without_ids(there))
+        return in_order(name, here) != in_order(name, there)
 
     assert [name for name, is_other in await at_once(differs, GRAPHS_COMPARED) if is_other] == []
 
@@ -266,7 +274,7 @@ async def test_dispatched_events_are_the_custom_mode_of_a_plain_ainvoke(subscrib
 
 @pytest.mark.parametrize("mode", ["values", "tasks", "checkpoints", "debug"])
 async def test_a_mode_that_no_worker_sends_is_an_error_that_says_what_to_do(subscriber, run, mode):
-    """I ask for the state of a graph that is run by `ainvoke`: I am told to use `stream_graph`."""
+    """I ask for the state of a graph that is run by `ainvoke`: the error names `stream_graph`."""
     workflow_id = await run("by_ainvoke", "one node")
     stream = subscriber.astream(workflow_id, stream_mode=["messages", mode])
 

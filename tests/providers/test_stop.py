@@ -62,7 +62,7 @@ class Shown(BaseCallbackHandler):
 def _waits_on_a_thread(shown: Shown, text: str) -> bool:
     """Wait until a text was shown, and a thread reads from the connection: what it waits for never comes.
 
-    One that still reads a piece of the text hands it over, finds nobody there, and hangs up.
+    One that still reads a piece of the text hands it over, finds no reader, and hangs up.
     """
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

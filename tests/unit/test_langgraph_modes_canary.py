@@ -67,7 +67,7 @@ def test_graph_callbacks_are_of_interrupts_alone():
 
 
 async def test_a_graphs_own_stream_mode_and_transformers_have_no_effect_on_ainvoke():
-    """What can be set on a compiled graph, by whoever holds it, changes only how it is streamed."""
+    """What code that has a compiled graph can set on it changes only how it is streamed."""
     graph = a_graph(transformers=[Transformer])
     graph.stream_mode = ["custom", "values"]
 

@@ -75,7 +75,7 @@ def read(events: Sequence[Event], *, cursor: str | None = None, since: int | Non
     return asyncio.run(all_of_it())
 
 
-def told(*events: Event) -> list[tuple[str, list[str], Any]]:
+def made_of(*events: Event) -> list[tuple[str, list[str], Any]]:
     """The method, namespace and data of what some events add."""
     protocol = ProtocolEvents()
     made = [one for event in events for one in protocol.read(event)]
@@ -179,7 +179,9 @@ def test_a_message_is_langchains_events_beside_its_metadata():
     end = CallEnded(
         call=call, usage={"input_tokens": 1, "output_tokens": 2}, finish_reason="stop", origin=FIRST
     )
-    made = told(CallStarted(call=call, origin=FIRST), a_token("It is", model="gpt", provider="openai"), end)
+    made = made_of(
+        CallStarted(call=call, origin=FIRST), a_token("It is", model="gpt", provider="openai"), end
+    )
 
     assert [method for method, _, _ in made] == ["messages"] * 5
     assert [data[0] for _, _, data in made] == [
@@ -212,7 +214,7 @@ def test_a_message_is_langchains_events_beside_its_metadata():
     ],
 )
 def test_a_message_that_has_no_end_ends_with_an_error(end, error):
-    made = told(a_token("half"), end)
+    made = made_of(a_token("half"), end)
 
     [(said, _)] = [data for method, _, data in made if method == "messages" and data[0]["event"] == "error"]
     assert (said["code"], said["message"]) == error
@@ -220,7 +222,7 @@ def test_a_message_that_has_no_end_ends_with_an_error(end, error):
 
 def test_a_message_with_a_hole_ends_with_an_error():
     gap = Gap(missing=1, reason="overflow", origin=FIRST)
-    made = told(a_token("a"), gap, a_token("c"), CallEnded(call=a_call(), origin=FIRST))
+    made = made_of(a_token("a"), gap, a_token("c"), CallEnded(call=a_call(), origin=FIRST))
 
     assert made[-1][2][0] == {"event": "error", "message": "overflow", "code": "missing"}
 
@@ -236,7 +238,7 @@ def test_tools_are_langgraphs_events():
         ToolEnded(**facts, interrupted=True),
     ]
 
-    assert [data for _, _, data in told(start, *ends)] == [
+    assert [data for _, _, data in made_of(start, *ends)] == [
         {"event": "tool-started", "tool_call_id": "tc", "tool_name": "weather", "input": {"city": "Rome"}},
         {"event": "tool-finished", "tool_call_id": "tc", "output": "sun"},
         {"event": "tool-error", "tool_call_id": "tc", "message": "ValueError"},
@@ -261,7 +263,7 @@ def test_a_subgraph_has_its_namespace_and_its_lifecycle():
     inner = a_node("inner", "2", path=("outer",), node_run_id="1")
     leaf = a_node("leaf", "3", path=("outer", "inner"), node_run_id="2")
     call = a_call(node_name="leaf", path=("outer", "inner"), node_run_id="3")
-    made = told(
+    made = made_of(
         outer, inner, leaf, CallStarted(call=call, origin=FIRST), *map(its_end, (leaf, inner)),
         its_end(outer, error="ValueError"),
     )  # fmt: skip
@@ -285,7 +287,7 @@ def test_a_subgraph_that_a_tool_call_runs_names_it():
     )
     model = a_node("model", "2", path=("tools",), node_run_id="1")
 
-    [begun] = [data for method, _, data in told(tools, tool, model) if method == "lifecycle"]
+    [begun] = [data for method, _, data in made_of(tools, tool, model) if method == "lifecycle"]
     assert begun["cause"] == {"type": "toolCall", "tool_call_id": "tc"}
 
 
@@ -301,7 +303,7 @@ def test_a_subgraph_ends_with_its_attempt(end, status):
     """Also where its node has no end, because its worker is gone."""
     inner = a_node("model", "2", path=("sub",))
 
-    *_, ended = [data for method, _, data in told(inner, end) if method == "lifecycle"]
+    *_, ended = [data for method, _, data in made_of(inner, end) if method == "lifecycle"]
     assert ended == {"event": "failed", "namespace": ["sub"], "error": status}
 
 
@@ -310,7 +312,7 @@ def test_a_subgraph_completes_with_its_attempt_where_nodes_are_not_captured():
     call = a_call(path=("sub",))
     end = AttemptEnded(origin=FIRST, outcome="completed_provisional")
 
-    made = told(CallStarted(call=call, origin=FIRST), end)
+    made = made_of(CallStarted(call=call, origin=FIRST), end)
     assert [data for method, _, data in made if method == "lifecycle"] == [
         {"event": "started", "namespace": ["sub"], "graph_name": "sub"},
         {"event": "completed", "namespace": ["sub"]},
@@ -321,7 +323,7 @@ def test_stream_modes_and_custom_events_are_what_the_graph_says():
     values = GraphEvent(mode="values", path=("sub:t",), data={"n": 1}, origin=FIRST)
     custom = CustomEvent(name="progress", data=1, origin=FIRST)
 
-    assert told(values, custom)[-2:] == [
+    assert made_of(values, custom)[-2:] == [
         ("values", ["sub:t"], {"n": 1}),
         ("custom", [], {"name": "progress", "payload": 1}),
     ]
@@ -332,19 +334,19 @@ def test_what_a_node_returns_is_an_update_unless_its_graph_sends_its_own():
     own = GraphEvent(mode="updates", data={"agent": {"n": 1}}, origin=FIRST)
 
     update = ("updates", [], {"agent": {"n": 1}})
-    assert told(node, its_end(node, output={"n": 1})) == [update]
-    assert told(node, its_end(node, output={"n": 1}, forwarded=True), own) == [update]
+    assert made_of(node, its_end(node, output={"n": 1})) == [update]
+    assert made_of(node, its_end(node, output={"n": 1}, forwarded=True), own) == [update]
 
 
 def test_an_update_is_what_langgraph_makes_of_an_output():
     """Of a `Command` its update; what was too long says so; the start of a graph returns nothing."""
     command = {"graph": None, "update": {"n": 1}, "resume": None, "goto": []}
     outputs = [{"output": command}, {"output": [command, None]}, {"truncated": True}]
-    made = [told(its_end(a_node("agent", "1"), **facts))[0][2] for facts in outputs]
+    made = [made_of(its_end(a_node("agent", "1"), **facts))[0][2] for facts in outputs]
 
     assert made == [{"agent": {"n": 1}}, {"agent": {"n": 1}}, {"agent": {"__truncated__": True}}]
-    assert told(its_end(a_node("__start__", "1"), output={"n": 0})) == []
-    assert told(GraphEvent(mode="values", truncated=True, origin=FIRST)) == [
+    assert made_of(its_end(a_node("__start__", "1"), output={"n": 0})) == []
+    assert made_of(GraphEvent(mode="values", truncated=True, origin=FIRST)) == [
         ("values", [], {"__truncated__": True})
     ]
 
@@ -353,7 +355,7 @@ def test_what_is_dispatched_is_not_in_the_custom_mode_that_a_graph_forwards():
     """There it is none in process either; it is an event of ours then."""
     event = CustomEvent(name="progress", data=1, forwarded=True, origin=FIRST)
 
-    assert told(event) == [("custom:temporal", [], event.to_json())]
+    assert made_of(event) == [("custom:temporal", [], event.to_json())]
 
 
 def test_what_langgraph_has_no_method_for_is_ours():
@@ -365,7 +367,7 @@ def test_what_langgraph_has_no_method_for_is_ours():
         StreamEnded(status="completed"),
     ]
 
-    assert told(*events) == [("custom:temporal", [], event.to_json()) for event in events]
+    assert made_of(*events) == [("custom:temporal", [], event.to_json()) for event in events]
 
 
 def test_an_argument_that_cannot_be_used_is_refused_at_once():
