@@ -57,7 +57,10 @@ async def test_slow_clients_are_exact(client, backend, monkeypatch):
     async with streaming_worker(client, backend, [speaks]) as queue, AsyncExitStack() as stack:
         workflow_id = unique("load")
         handle = await client.start_workflow(
-            RunActivity.run, args=["speaks", None, False, 2], id=workflow_id, task_queue=queue
+            RunActivity.run,
+            args=["speaks", None, False, 2, 20.0],  # neither attempt dies of a full machine
+            id=workflow_id,
+            task_queue=queue,
         )
         path = f"/v1/workflows/{workflow_id}/events"
         slow = [await stack.enter_async_context(_slow(app, path, seed)) for seed in range(CLIENTS)]

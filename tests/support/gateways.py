@@ -49,7 +49,10 @@ async def half_answered(client, backend):
     async with streaming_worker(client, backend, [answers]) as queue:
         workflow_id = unique("half")
         handle = await client.start_workflow(
-            RunActivity.run, args=["answers"], id=workflow_id, task_queue=queue
+            RunActivity.run,
+            args=["answers", None, False, 1, 20.0],  # the only attempt: it does not die of a full machine
+            id=workflow_id,
+            task_queue=queue,
         )
         try:
             yield workflow_id, release
