@@ -2,24 +2,14 @@
 
 import asyncio
 import json
-import socket
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import pytest
-import uvicorn
 
-from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
-from temporal_token_interceptor.gateway.access import anyone
-from temporal_token_interceptor.gateway.app import gateway
-from temporal_token_interceptor.gateway.formats.ag_ui import ag_ui
-from temporal_token_interceptor.gateway.formats.ai_sdk import ai_sdk
-from temporal_token_interceptor.gateway.formats.langgraph import langgraph
-from temporal_token_interceptor.gateway.formats.openai import openai
+from tests.clients.serving import served, wrote
 from tests.clients.worker import RIGHT
 from tests.support.processes import program
 from tests.support.streams import unique
-from tests.support.workflows import RunActivity
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,41 +24,6 @@ PLAYS = {
     "openai_responses.mjs": True,
     "openai_chat.mjs": False,
 }
-
-
-@asynccontextmanager
-async def served(client, redis_url, queue):
-    """A gateway on a real server that starts and cancels workflows, and its URL."""
-
-    async def start(request, body):
-        thread = body.get("thread_id") or body.get("threadId") or body.get("id") or unique("chat")
-        arguments = ["answer", None, False, 3]
-        await client.start_workflow(RunActivity.run, args=arguments, id=thread, task_queue=queue)
-        return thread
-
-    async def cancel(request, target):
-        await client.get_workflow_handle(target.workflow_id).cancel()
-
-    async with RedisStreamBackend(redis_url) as backend:
-        app = gateway(
-            TokenSubscriber(client, backend),
-            authorize=anyone,
-            start=start,
-            cancel=cancel,
-            formats=[ai_sdk(), ai_sdk("/ai6", version=6), ag_ui(), langgraph(), openai()],
-            keep_alive=timedelta(seconds=1),
-            linger=timedelta(seconds=0.1),
-        )
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            app.drain()
-            server.should_exit = True
-            await serving
-            await app.aclose()
 
 
 @asynccontextmanager
@@ -112,7 +67,8 @@ async def test_a_killed_worker_and_a_reloaded_page(installed, client, redis_url,
         if PLAYS[script]:
             await shown(lambda one: "2.4" in one.get("text", ""))
         else:
-            await wrote(client, redis_url, "2.4", started=lambda: shown(lambda one: "workflow" in one))
+            begun = await shown(lambda one: "workflow" in one)
+            await wrote(client, redis_url, begun["workflow"], "2.4")
         first.process.kill()
         async with program(*worker):
             done = await shown(lambda one: "done" in one)
@@ -122,12 +78,3 @@ async def test_a_killed_worker_and_a_reloaded_page(installed, client, redis_url,
     later = seen[[("2.4" in one.get("text", "")) for one in seen].index(True) if PLAYS[script] else 0 :]
     assert any(not one["text"] or "2.1" in one["text"] for one in later if "text" in one)
     assert PLAYS[script] or not any("2.4" in one.get("text", "") for one in seen)
-
-
-async def wrote(client, redis_url, word, *, started):
-    """Wait until a workflow wrote a word, of which its page shows nothing."""
-    workflow_id = (await started())["workflow"]
-    async with RedisStreamBackend(redis_url) as backend, asyncio.timeout(30):
-        async for event in TokenSubscriber(client, backend).subscribe(workflow_id):
-            if word in getattr(event, "token", ""):
-                return

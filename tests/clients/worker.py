@@ -34,6 +34,7 @@ async def main(target: str, redis_url: str, queue: str) -> None:
             activities=[answer],
             interceptors=[TokenStreamingInterceptor(backend)],
             workflow_runner=UnsandboxedWorkflowRunner(),
+            max_cached_workflows=0,  # Temporal waits 10 s for a killed worker that had workflows in it
         ),
     ):
         await asyncio.Event().wait()
