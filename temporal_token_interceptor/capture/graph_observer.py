@@ -19,12 +19,13 @@ from uuid import UUID
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.filters import Selection
+from temporal_token_interceptor.capture.known_messages import KnownMessages
 from temporal_token_interceptor.capture.langchain_hooks import InlineHandler
 from temporal_token_interceptor.capture.message_parts import bounded_data, bounded_text
 from temporal_token_interceptor.capture.names import id_of, name_of, names_of
 from temporal_token_interceptor.capture.observing import FORWARDED
 from temporal_token_interceptor.capture.outlet import Outlet
-from temporal_token_interceptor.capture.places import Place, namespaces_around, place_of
+from temporal_token_interceptor.capture.places import Place, is_task, namespaces_around, place_of
 from temporal_token_interceptor.events import (
     CustomEvent,
     GraphEvent,
@@ -77,6 +78,7 @@ class SurroundingsObserver(InlineHandler):
         kinds = self._selection.kinds
         # Tools are followed in any case, for the sake of the calls below them.
         self._tells_tools, self._tells_nodes = "tool" in kinds, "node" in kinds
+        self._known = KnownMessages() if "node_output" in self._selection.contents else None
         self._live_tools: dict[UUID, ToolStarted] = {}
         self._live_nodes: dict[UUID, NodeStarted] = {}
         self._tool_call_above: dict[UUID, str] = {}  # of all that runs below a tool
@@ -164,11 +166,16 @@ class SurroundingsObserver(InlineHandler):
             return
         if self._tool_call_above and (above := self.tool_call_above(parent_run_id)):
             self._tool_call_above[run_id] = above
-        if not self._tells_nodes or not _is_node(kwargs.get("name"), metadata, tags):
+        if not self._tells_nodes or not _may_be_node(kwargs.get("name"), metadata, tags):
             return
         place = place_of(metadata, self._default_node)
+        if place.namespace in self._node_runs and not _is_step(tags):
+            return  # something of the same name that runs within a `@task`
         if self._takes(place, tags):
-            started = NodeStarted(run_id=str(run_id), **self._facts(place, is_node=True))
+            agent = name_of((metadata or {}).get("lc_agent_name"))
+            started = NodeStarted(run_id=str(run_id), agent_name=agent, **self._facts(place, is_node=True))
+            if self._known is not None:
+                self._known.add_input(place.path, inputs)
             with self._starting:
                 if not self._closed:
                     self._live_nodes[run_id] = started
@@ -178,14 +185,15 @@ class SurroundingsObserver(InlineHandler):
 
     @never_failing
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        data, truncated = None, False
         if (node := self._live_nodes.get(run_id)) is None:
             self._end_chain(run_id)
             return
-        if "node_output" in self._selection.contents:
-            data, truncated = bounded_data(outputs)
-        forwarded = FORWARDED.get().has("updates", node.path)
-        self._end_chain(run_id, output=data, truncated=truncated, forwarded=forwarded)
+        facts: dict[str, Any] = {"forwarded": FORWARDED.get().has("updates", node.path)}
+        if self._known is not None:
+            facts["output"], facts["truncated"] = bounded_data(outputs)
+            if not facts["truncated"]:
+                facts |= self._known.of_output(node.path, run_id, outputs)
+        self._end_chain(run_id, **facts)
 
     @never_failing
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -271,9 +279,7 @@ class SurroundingsObserver(InlineHandler):
             if self._node_runs.get(namespace) == started.run_id:  # else a retry of the node has begun
                 del self._node_runs[namespace]
             ended = NodeEnded(
-                run_id=started.run_id,
-                **place_facts(started),
-                **facts,
+                run_id=started.run_id, agent_name=started.agent_name, **place_facts(started), **facts
             )
             self._buffer.put(ended, None)
 
@@ -310,10 +316,10 @@ def is_control_flow(error: BaseException) -> bool:
     return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
 
 
-def _is_node(name: object, metadata: Mapping[str, Any] | None, tags: Sequence[str] | None) -> bool:
-    """Whether a chain is a node itself, and not something that runs within one."""
-    return bool(
-        metadata
-        and name == metadata.get("langgraph_node")
-        and any(tag.startswith(_STEP_TAG) for tag in tags or ())
-    )
+def _may_be_node(name: object, metadata: Mapping[str, Any] | None, tags: Sequence[str] | None) -> bool:
+    """Whether a chain is a node itself, and not something within one; within a `@task` it may be both."""
+    return bool(metadata and name == metadata.get("langgraph_node") and (_is_step(tags) or is_task(metadata)))
+
+
+def _is_step(tags: Sequence[str] | None) -> bool:
+    return any(tag.startswith(_STEP_TAG) for tag in tags or ())

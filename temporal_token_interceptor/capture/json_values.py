@@ -138,9 +138,9 @@ class _Reading:
         if issubclass(kind, BaseModel):
             return self._object(_of_model(value, kind), depth)
         if is_dataclass(kind):
-            return self._object(((field.name, _stored(value, field.name)) for field in fields(kind)), depth)
+            return self._object(((field.name, stored(value, field.name)) for field in fields(kind)), depth)
         if kind.__module__ == "langgraph.types" and kind.__name__ == "Send":
-            return self._object([(name, _stored(value, name)) for name in ("node", "arg")], depth)
+            return self._object([(name, stored(value, name)) for name in ("node", "arg")], depth)
         return _named(value)
 
     def _object(self, items: Iterable[tuple[object, object]], depth: int) -> dict[str, Any]:
@@ -192,12 +192,12 @@ def _of_model(model: BaseModel, kind: type[BaseModel]) -> Iterable[tuple[str, ob
     """Yield the fields of a model, as it stores them: its serializers and properties are the user's code."""
     for name, field in kind.model_fields.items():
         if not field.exclude:
-            yield name, _stored(model, name)
+            yield name, stored(model, name)
     extra = object.__getattribute__(model, "__pydantic_extra__")
     yield from dict.items(extra or {})
 
 
-def _stored(value: object, name: str) -> object:
+def stored(value: object, name: str) -> object:
     """Return what an object stores under a name, in its `__dict__` or a slot; None if nothing."""
     try:
         stored = object.__getattribute__(value, "__dict__")

@@ -291,6 +291,8 @@ class Observer(RetrieverObserver):
             )
             if self._on_call is not None:
                 self._on_call(call)
+            if self._known is not None:
+                self._known.add(call.path, f"lc_run--{call.run_id}")
             self._buffer.put(CallStarted(call=call), call)
             self._live[run_id.int] = live = LiveCall(call, self._buffer, around)
             live.on_token = partial(self._begin_stream, live)
@@ -305,6 +307,8 @@ class Observer(RetrieverObserver):
     def _end(self, live: LiveCall, **facts: Any) -> None:
         live.sent.is_over = live.thought.is_over = True
         facts["usage"] = json_values(facts.get("usage"), _USAGE)
+        if self._known is not None:
+            self._known.add(live.call.path, facts.get("message_id"))
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
 
     def _is_echo(self, live: LiveCall, message: object) -> bool:

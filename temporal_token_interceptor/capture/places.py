@@ -76,6 +76,11 @@ def _nodes(levels: list[str]) -> list[str]:
     return [level.partition(_TASK)[0] for level in levels if not level.isdigit()]
 
 
+def is_task(metadata: Mapping[str, Any]) -> bool:
+    """Whether what runs is within a `@task`."""
+    return _calls_above(metadata.get("langgraph_path")) > 0
+
+
 def _calls_above(path: Any) -> int:
     """Return how many calls of `@task`s a task is within: each adds a level, and none is a subgraph."""
     count = 0

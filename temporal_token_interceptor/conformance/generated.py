@@ -96,6 +96,8 @@ _ODD_FORMS: Sequence[Any] = (
     ),
     *(
         ["node_end", {"stop": 1}],
+        ["node_end", {"kids": [1]}],
+        ["node", {"agent": 1}],
         ["custom", {"fwd": 1}],
         ["custom", {"name": None}],
         ["graph", {"mode": 1}],
@@ -298,6 +300,10 @@ _AROUND: Sequence[list[Any]] = (
     ["retriever_end", {"name": "notes", "run": "r2", "count": 3, "out": [{"page_content": "x"}]}],
     ["node", {"node": "agent", "run": "n1", "step": 1, "task": "k"}],
     ["node_end", {"node": "agent", "run": "n1", "out": {"messages": [None, 1.5, True]}}],
+    [
+        "node_end",
+        {"node": "agent", "run": "n2", "agent": "a", "mids": ["m"], "kids": ["k"], "iids": ["i", "j"]},
+    ],
     ["custom", {"name": "progress", "data": [1, {"a": "b"}], "path": ["x"]}],
     ["graph", {"mode": "updates", "data": {"agent": {}}}],
     ["gap", None, 3, "overflow"],

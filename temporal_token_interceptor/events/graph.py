@@ -127,9 +127,11 @@ class NodeStarted(PlacedEvent):
 
     Attributes:
         run_id: LangChain's run id; the same in `NodeEnded`.
+        agent_name: The name given to `create_agent` or to a sub-agent whose graph it is, or is within.
     """
 
     run_id: str = ""
+    agent_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,12 @@ class NodeEnded(PlacedEvent):
         interrupted: Whether it stopped to ask a human (`interrupt`) or to hand over (`Command`): no failure.
         forwarded: Whether `stream_graph` forwards the mode `updates` of its graph: a `GraphEvent` says what
             it returned, too.
+        agent_name: As in `NodeStarted`.
+        made_ids: Ids for the messages in `output` that have none, in their order; the same message has the
+            same one in what nodes around return.
+        known_ids: Ids of messages in `output` that are not new: they were streamed, or a node of the
+            outermost graph was given them, or has returned them before.
+        known_inner_ids: The same of subgraphs, without those of `known_ids`: for readers of subgraphs.
     """
 
     run_id: str = ""
@@ -154,6 +162,10 @@ class NodeEnded(PlacedEvent):
     unfinished: bool = False
     interrupted: bool = False
     forwarded: bool = False
+    agent_name: str | None = None
+    made_ids: tuple[str, ...] = ()
+    known_ids: tuple[str, ...] = ()
+    known_inner_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,10 @@ _MEMBERS = {  # of their facts, by the name of the field
     "unfinished": ("open", bool),
     "interrupted": ("stop", bool),
     "forwarded": ("fwd", bool),
+    "agent_name": ("agent", str),
+    "made_ids": ("mids", list),
+    "known_ids": ("kids", list),
+    "known_inner_ids": ("iids", list),
 }
 _FIELDS = {event: [field for field in fields(event) if field.name in _MEMBERS] for event in AROUND.values()}
 _READ = {  # name, member, type

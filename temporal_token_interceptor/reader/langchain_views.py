@@ -40,6 +40,9 @@ class LangChainViews(WorkflowViews):
         When Temporal retries an activity, a `RemoveMessage` takes back each message of the attempt that
         failed, as in LangGraph's own state, before the new attempt sends text under new ids.
 
+        What a node returns and no model has streamed is a message of its own class, whole, if the worker has
+        `capture={"node_output"}`.
+
         The loop ends without an error only if the workflow completed (or `until` was done) and nothing is
         known to be missing. A `Gap` is an empty chunk in its place, with `metadata["gap"]`, and an error at
         the end.

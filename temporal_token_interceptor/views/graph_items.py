@@ -107,8 +107,8 @@ class Items:
     def _messages(self, event: Event) -> list[_Said]:
         if self.chunks is None:
             return []
-        call: Call | None = getattr(event, "call", None)
-        namespace = () if call is None else self._namespaces.of(call)
+        place = event if isinstance(event, NodeEnded) else getattr(event, "call", None)
+        namespace = () if place is None else self._namespaces.of(place)
         return [(namespace, "messages", message) for message in self.chunks.read(event)]
 
     def _others(self, event: Event) -> list[_Said]:

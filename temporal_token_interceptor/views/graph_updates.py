@@ -10,10 +10,10 @@ from temporal_token_interceptor.events import NodeEnded
 TRUNCATED: Final = {"__truncated__": True}
 """Stands for what was too long to be sent."""
 
-_START: Final = "__start__"
+START: Final = "__start__"
 """What runs the edges from a graph's start: a node for callbacks, and no update."""
 
-_OF_A_COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
+OF_A_COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
 
 
 def node_update(event: NodeEnded, read: Callable[[object], Any]) -> dict[str, Any] | None:
@@ -24,7 +24,7 @@ def node_update(event: NodeEnded, read: Callable[[object], Any]) -> dict[str, An
         read: Returns what an output is as an update, such as `update_in`.
     """
     has_output = event.output is not None or event.truncated
-    if event.forwarded or not has_output or event.node_name == _START:
+    if event.forwarded or not has_output or event.node_name == START:
         return None
     return {event.node_name: TRUNCATED if event.truncated else read(event.output)}
 
@@ -40,4 +40,4 @@ def update_in(output: object) -> Any:
 
 
 def _is_command(value: object) -> bool:
-    return isinstance(value, dict) and cast("dict[str, object]", value).keys() == _OF_A_COMMAND
+    return isinstance(value, dict) and cast("dict[str, object]", value).keys() == OF_A_COMMAND

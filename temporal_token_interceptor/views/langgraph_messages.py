@@ -1,5 +1,7 @@
 """A subscription in LangGraph's shape: chunks with metadata, as `stream_mode="messages"` yields them.
 
+What a node returns and no model has streamed comes whole, as there, where the worker sends what nodes return.
+
 A chunk cannot take text back and LangGraph's stream has no holes, so two things needed a decision:
 
 * A retry yields a `RemoveMessage` for each message of the attempt that is superseded, as LangGraph's own
@@ -14,7 +16,7 @@ from __future__ import annotations
 import json
 from typing import Any, assert_never
 
-from langchain_core.messages import AIMessageChunk, RemoveMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, RemoveMessage
 from langchain_core.messages.tool import tool_call_chunk
 
 from temporal_token_interceptor.events import (
@@ -43,14 +45,33 @@ from temporal_token_interceptor.events import (
 )
 from temporal_token_interceptor.views.call_metadata import Metadata, message_id, of_attempt, of_call, present
 from temporal_token_interceptor.views.ending import Ending
+from temporal_token_interceptor.views.returned_messages import new_messages, of_node
 from temporal_token_interceptor.views.usage import usage_metadata
 
-Message = tuple[AIMessageChunk | RemoveMessage, Metadata]
-"""A chunk, or the removal of what chunks with its id have said, and where it comes from."""
+Message = tuple[BaseMessage, Metadata]
+"""An `AIMessageChunk`; or a `RemoveMessage`, which takes back what has its id; or a message that a node
+returned, whole; and where it comes from.
+"""
 
 _TEXT_INDEXES = 1_000  # behind all that providers number
 
 _SAYS = TokenEvent | ReasoningEvent | ToolCallChunk | ContentBlock
+_Around = (
+    AttemptStarted
+    | AttemptEnded
+    | CallStarted
+    | ToolStarted
+    | ToolEnded
+    | RetrieverStarted
+    | RetrieverEnded
+    | NodeStarted
+    | NodeEnded
+    | CustomEvent
+    | GraphEvent
+    | Gap
+    | RunContinued
+    | StreamEnded
+)
 
 
 class Chunks:
@@ -59,10 +80,12 @@ class Chunks:
     Args:
         subgraphs: Whether calls within subgraphs are shown.
         cursor: Where the events begin.
+        returned: Whether messages are shown that nodes return and no model has streamed.
     """
 
-    def __init__(self, *, subgraphs: bool = False, cursor: str = "") -> None:
+    def __init__(self, *, subgraphs: bool = False, cursor: str = "", returned: bool = True) -> None:
         self._subgraphs = subgraphs
+        self._returned = returned
         self._runs: list[dict[str, _Attempt]] = [{}]  # by attempt id: of the run before, and of this one
         self._ending = Ending()
         self._cursor = cursor
@@ -77,25 +100,32 @@ class Chunks:
         return said
 
     def _said(self, event: Event) -> list[Message]:
-        said: list[Message] = []
         match event:
             case TokenEvent(token=text, block=block):
                 # As LangChain merges chunks: plain text is one block, those of a list differ by their index.
                 in_list = [{"type": "text", "text": text, "index": _index("text", block)}]
-                said = self._chunk(event, content=in_list if block else text)
+                return self._chunk(event, content=in_list if block else text)
             case ReasoningEvent(token=text, block=block):
                 index = _index("reasoning", block)
-                said = self._chunk(event, content=[{"type": "reasoning", "reasoning": text, "index": index}])
+                return self._chunk(event, content=[{"type": "reasoning", "reasoning": text, "index": index}])
             case ToolCallChunk():
-                said = self._tool_call(event)
+                return self._tool_call(event)
             case ContentBlock():
-                said = self._chunk(event, content=[self._block(event)])
+                return self._chunk(event, content=[self._block(event)])
             case CallEnded():
-                said = self._last(event)
+                return self._last(event)
+            case _:
+                return self._around(event)
+
+    def _around(self, event: _Around) -> list[Message]:
+        said: list[Message] = []
+        match event:
             case AttemptStarted():
                 said = self._begun(event)
             case Gap():
                 said = self._gap(event)
+            case NodeEnded():
+                said = self._whole(event) if self._returned else []
             case RunContinued():
                 self._runs = [self._runs[-1], {}]
             case (
@@ -105,7 +135,6 @@ class Chunks:
                 | RetrieverStarted()
                 | RetrieverEnded()
                 | NodeStarted()
-                | NodeEnded()
                 | CustomEvent()
                 | GraphEvent()
                 | AttemptEnded()
@@ -122,6 +151,8 @@ class Chunks:
             self._drawn(event.origin, event.call)
             if isinstance(event, CallEnded) and event.error is not None:
                 self._forget(event)
+        elif isinstance(event, NodeEnded) and self._returned:
+            self._whole(event)
 
     def knows_all(self, origin: Origin) -> bool:
         """Whether all that an attempt said was read."""
@@ -143,6 +174,19 @@ class Chunks:
             return []
         drawn = self._drawn(event.origin, event.call)
         return [(AIMessageChunk(id=drawn.id, **content), {**drawn.metadata, "cursor": event.cursor})]
+
+    def _whole(self, event: NodeEnded) -> list[Message]:
+        """Return the messages that a node returned; the last alone has the event's cursor, as a removal."""
+        found = new_messages(event, subgraphs=self._subgraphs)
+        if not found:
+            return []
+        metadata = of_node(event)
+        held = self._attempt_of(event.origin).messages
+        held.update({str(message.id): _Shown(str(message.id), metadata) for message in found})
+        cursors = [self._cursor] * (len(found) - 1) + [event.cursor]
+        return [
+            (message, {**metadata, "cursor": cursor}) for message, cursor in zip(found, cursors, strict=True)
+        ]
 
     def _tool_call(self, event: ToolCallChunk) -> list[Message]:
         # LangChain reads even half an object as one, but not a text.
@@ -226,12 +270,15 @@ class Chunks:
 
     def _drawn(self, origin: Origin, call: Call) -> _Drawn:
         """Return the message of a call, a new one if nothing of it was shown so far."""
-        run = next((run for run in self._runs if origin.attempt_id in run), self._runs[-1])
-        attempt = run.setdefault(origin.attempt_id, _Attempt())
-        drawn = attempt.messages.get(call.ordinal)
-        if drawn is None:
-            drawn = attempt.messages[call.ordinal] = _Drawn(origin, call)
+        messages = self._attempt_of(origin).messages
+        drawn = messages.get(call.ordinal)
+        if not isinstance(drawn, _Drawn):
+            drawn = messages[call.ordinal] = _Drawn(origin, call)
         return drawn
+
+    def _attempt_of(self, origin: Origin) -> _Attempt:
+        run = next((run for run in self._runs if origin.attempt_id in run), self._runs[-1])
+        return run.setdefault(origin.attempt_id, _Attempt())
 
 
 class _Attempt:
@@ -239,16 +286,23 @@ class _Attempt:
 
     def __init__(self, *, is_whole: bool = False) -> None:
         self.is_whole = is_whole
-        self.messages: dict[int, _Drawn] = {}  # by ordinal
+        self.messages: dict[int | str, _Shown] = {}  # by ordinal; whole ones by id
 
 
-class _Drawn:
+class _Shown:
+    """A message that a viewer has."""
+
+    def __init__(self, message_id: str, metadata: Metadata) -> None:
+        self.id = message_id
+        self.metadata = metadata
+
+
+class _Drawn(_Shown):
     """What a viewer has of a call."""
 
     def __init__(self, origin: Origin, call: Call) -> None:
-        self.id = message_id(origin, call)
+        super().__init__(message_id(origin, call), of_call(origin, call))
         self.tool_indexes: dict[str, int] = {}  # of tool calls whose index is a text
-        self.metadata = of_call(origin, call)
 
 
 def _index(kind: str, number: int) -> str:

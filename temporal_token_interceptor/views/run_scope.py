@@ -259,7 +259,7 @@ class SubgraphRun(GraphRun):
 
     Attributes:
         path: Its namespace, `("node:<task id>", ...)`.
-        graph_name: The node that runs it.
+        graph_name: The name of the agent that it is; without one, the node that runs it.
         trigger_call_id: The id of that node's task.
     """
 

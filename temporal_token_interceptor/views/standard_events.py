@@ -119,7 +119,7 @@ class _Shapes:
     """Turns events into LangChain's, one by one; pure."""
 
     def __init__(self, cursor: str) -> None:
-        self.chunks = Chunks(subgraphs=True, cursor=cursor)
+        self.chunks = Chunks(subgraphs=True, cursor=cursor, returned=False)
         self._said: dict[str, AIMessageChunk | None] = {}  # of the calls that are open, by message id
         self._around: dict[str, str | None] = {}  # the node around a node, by run id
 
@@ -162,7 +162,7 @@ class _Shapes:
             elif isinstance(event, Gap):
                 data = {"reason": event.reason, "missing": event.missing}
                 shaped.append(_shaped("on_gap", "gap", event.reason, metadata, data))
-            elif call is not None:
+            elif call is not None and isinstance(chunk, AIMessageChunk):
                 shaped += self._chunk(chunk, call, metadata, is_last=isinstance(event, CallEnded))
         return shaped
 

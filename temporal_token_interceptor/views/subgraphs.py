@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from temporal_token_interceptor.events import AttemptEvent, NodeEnded, Origin, ToolEnded, ToolStarted
+from temporal_token_interceptor.events import (
+    AttemptEvent,
+    CallStarted,
+    GraphEvent,
+    NodeEnded,
+    NodeStarted,
+    Origin,
+    ToolEnded,
+    ToolStarted,
+)
 from temporal_token_interceptor.views.namespaces import Namespace
 
 Lifecycle = dict[str, Any]
@@ -45,10 +54,11 @@ class Subgraphs:
                 continue
             self._open[key] = event.origin
             name, _, task = namespace[depth - 1].partition(":")
-            payload: Lifecycle = {"event": "started", "namespace": list(key[1]), "graph_name": name}
+            agent = _agent_of(event) if depth == len(namespace) else None
+            payload: Lifecycle = {"event": "started", "namespace": list(key[1]), "graph_name": agent or name}
             if task:
                 payload["trigger_call_id"] = task
-            tool_calls = self._tools.get(around or "", ()) if depth == len(namespace) else ()
+            tool_calls = self._tools.get(around or "", ()) if agent else ()
             if len(tool_calls) == 1:
                 payload["cause"] = {"type": "toolCall", "tool_call_id": tool_calls[0]}
             begun.append((event.origin, payload))
@@ -107,3 +117,16 @@ class Subgraphs:
                 payload["error"] = error
             ended.append((origin, payload))
         return ended
+
+
+def _agent_of(event: AttemptEvent) -> str | None:
+    """Return the name of the agent that something happens in, where the event has it."""
+    match event:
+        case NodeStarted() | NodeEnded():
+            return event.agent_name
+        case CallStarted():
+            return event.call.agent_name
+        case GraphEvent(mode="tasks", data={"metadata": {"lc_agent_name": str() as name}}):
+            return name
+        case _:
+            return None

@@ -36,22 +36,36 @@ SHORT = {
     "unfinished": "open",
     "interrupted": "stop",
     "forwarded": "fwd",
+    "made_ids": "mids",
+    "known_ids": "kids",
+    "known_inner_ids": "iids",
     "finish_reason": "finish",
     "message_id": "msg",
     "additional_kwargs": "more",
 }
-ABSENT: Json = {"name": "", "mode": "", "node": "", "run": "", "path": [], "tags": []}
+ABSENT: Json = {
+    "name": "",
+    "mode": "",
+    "node": "",
+    "run": "",
+    "path": [],
+    "tags": [],
+    "mids": [],
+    "kids": [],
+    "iids": [],
+}
 ABSENT |= {"cut": False, "open": False, "stop": False, "fwd": False}
 WHERE = "node_name path step task_id node_run_id"
 CALL = f"{WHERE} run_id agent_name model provider tags tool_call_id parent metadata"
 NAMED = f"{WHERE} name run_id tool_call_id"
+NODE, IDS = f"{WHERE} run_id agent_name", "made_ids known_ids known_inner_ids"
 AROUND = {
     "tool": ("tool_started", f"{NAMED} input truncated"),
     "tool_end": ("tool_ended", f"{NAMED} error output truncated unfinished interrupted"),
     "retriever": ("retriever_started", f"{NAMED} input truncated"),
     "retriever_end": ("retriever_ended", f"{NAMED} document_count error output truncated unfinished"),
-    "node": ("node_started", f"{WHERE} run_id"),
-    "node_end": ("node_ended", f"{WHERE} run_id error output truncated unfinished interrupted forwarded"),
+    "node": ("node_started", NODE),
+    "node_end": ("node_ended", f"{NODE} error output truncated unfinished interrupted forwarded {IDS}"),
     "custom": ("custom", f"{WHERE} name data truncated forwarded"),
     "graph": ("graph", "mode path data truncated"),
 }

@@ -12,8 +12,8 @@ from urllib.parse import quote
 BROKEN = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 TEXTS = "ns wf wft act actt run node agent model provider tool task nrun name id error in mode finish msg"
 TYPES = dict.fromkeys(TEXTS.split(), str) | dict.fromkeys(("cut", "open", "stop", "fwd", "whole"), bool)
-TYPES |= dict.fromkeys(("i", "step", "up", "count", "try"), int) | dict.fromkeys(("path", "tags"), list)
-TYPES |= dict.fromkeys(("meta", "usage", "more"), dict)
+TYPES |= dict.fromkeys(("i", "step", "up", "count", "try"), int) | {"more": dict}
+TYPES |= {"meta": dict, "usage": dict} | dict.fromkeys(("path", "tags", "mids", "kids", "iids"), list)
 NAMED = {"tool": "name", "tool_end": "name", "retriever": "name", "retriever_end": "name", "custom": "name"}
 AROUND = {**NAMED, "graph": "mode", "node": "", "node_end": ""}  # and the member that is always there
 FORMS = {"text", "reasoning", "check", "call", "call_end", "tool_call", "block", "gap", "attempt_end"}

@@ -99,7 +99,7 @@ class Story:
                 value = _name_of(value, self.origins)
             elif field.name == "call":
                 value = _name_of(value, self.calls)
-            elif field.name == "path":
+            elif isinstance(value, tuple):
                 value = list(value)
             elif field.name == "supersedes":
                 value = value.attempt_id

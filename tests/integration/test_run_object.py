@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain_core.tools import tool
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.stream import CustomTransformer, TasksTransformer, UpdatesTransformer
@@ -15,12 +17,33 @@ from temporalio import activity
 from typing_extensions import TypedDict
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenSubscriber, stream_graph
-from temporal_token_interceptor.testing import ScriptedChatModel
-from tests.differential.models import MODELS
-from tests.differential.shapes import GRAPHS, QUESTION, graph, node
+from temporal_token_interceptor.testing import ScriptedChatModel, tool_call
+from tests.differential.models import MODELS, after_tools
+from tests.differential.shapes import GRAPHS, QUESTION, graph, node, says
 from tests.support.run_objects import told_by
 from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import RunActivity
+
+
+def asking() -> Any:
+    """An agent whose tools run another agent, itself once more, and a graph that is no agent."""
+
+    @tool
+    async def ask(whom: str) -> str:
+        """Ask another."""
+        asked = {
+            "other": create_agent(says("o"), [], name="other"),
+            "self": create_agent(says("s"), [], name="main"),
+            "graph": graph(("answer", node(says("g"))), ("then", create_agent(says("t"), []))),
+        }
+        return str((await asked[whom].ainvoke(QUESTION))["messages"][-1].text)
+
+    calls = [
+        tool_call("ask", json.dumps({"whom": whom}), id=f"tc-{whom}", index=number)
+        for number, whom in enumerate(("other", "self", "graph"))
+    ]
+    return create_agent(after_tools(*calls), [ask], name="main")
+
 
 SHAPES: dict[str, Any] = {
     **{name: make for name, make in GRAPHS.items() if not re.search("fails|astream_events", name)},
@@ -38,6 +61,8 @@ SHAPES: dict[str, Any] = {
             "tag `nostream`",
         )
     },
+    "an agent as a node": lambda: graph(("ask", create_agent(says("a", "b"), [], name="clerk"))),
+    "an agent that asks agents and graphs": asking,
     "a subgraph in a subgraph": lambda: graph(
         ("outer", graph(("inner", graph(("leaf", node(ScriptedChatModel.saying("a", "b")))))))
     ),
@@ -158,8 +183,8 @@ async def test_the_run_object_is_langgraphs(client, backend, queue):
                 differ[name] = [key for key in there if alike(here[key], there[key]) != there[key]]
 
     assert differ == {
-        # There `lifecycle` has the name of the sub-agent, and its tool's output is a `Command`.
-        "a deep agent with a sub-agent": ["lifecycle", "tool_calls"],
+        # There the tool's output is a `Command`.
+        "a deep agent with a sub-agent": ["tool_calls"],
         # There a model that is streamed by its caller is not in `messages`.
         "a node that streams": ["messages"],
         # It is not meant for viewers, and does not travel.

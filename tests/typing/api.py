@@ -11,7 +11,7 @@ from typing import Any, Literal, assert_never, assert_type
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
-from langchain_core.messages import AIMessageChunk, RemoveMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.content import ContentBlock as ContentBlockOfLangChain
 from langgraph.graph.state import CompiledStateGraph
 from redis.asyncio import Redis, RedisCluster
@@ -352,7 +352,7 @@ def as_langchain_has_it(stream: AsyncChatModelStream) -> None:
 
 async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
     async for chunk, metadata in subscriber.messages("workflow", cursor="1~run~5~0", subgraphs=True):
-        assert_type(chunk, AIMessageChunk | RemoveMessage)
+        assert_type(chunk, BaseMessage)
         assert_type(metadata, dict[str, Any])
         assert_type(chunk.content_blocks, list[ContentBlockOfLangChain])
     subscriber.messages("workflow", on_retry="annotate")  # type: ignore[arg-type]

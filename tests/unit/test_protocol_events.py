@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -280,15 +281,27 @@ def test_a_subgraph_has_its_namespace_and_its_lifecycle():
     ]
 
 
-def test_a_subgraph_that_a_tool_call_runs_names_it():
+def test_an_agent_that_a_tool_call_runs_names_it():
+    """As LangGraph has it: what is no agent has the name of its node, and no cause."""
     tools = a_node("tools", "1")
     tool = ToolStarted(
         node_name="tools", node_run_id="1", name="ask", run_id="r", tool_call_id="tc", origin=FIRST
     )
-    model = a_node("model", "2", path=("tools",), node_run_id="1")
+    model = a_node("model", "2", path=("tools",), node_run_id="1", agent_name="clerk")
+    call = CallStarted(call=replace(a_call(path=("tools",)), agent_name="clerk"), origin=FIRST)
+    task = GraphEvent(
+        mode="tasks", path=("tools:1",), data={"metadata": {"lc_agent_name": "clerk"}}, origin=FIRST
+    )
 
-    [begun] = [data for method, _, data in made_of(tools, tool, model) if method == "lifecycle"]
-    assert begun["cause"] == {"type": "toolCall", "tool_call_id": "tc"}
+    def begun(*events: Event) -> Any:
+        return next(data for method, _, data in made_of(*events) if method == "lifecycle")
+
+    named = begun(tools, tool, model)
+    assert named["graph_name"] == "clerk"
+    assert named["cause"] == {"type": "toolCall", "tool_call_id": "tc"}
+    plain = begun(tools, tool, replace(model, agent_name=None))
+    assert (plain["graph_name"], plain.get("cause")) == ("tools", None)
+    assert [begun(one)["graph_name"] for one in (call, task)] == ["clerk", "clerk"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from temporal_token_interceptor.events import (
     ContentBlock,
     Event,
     Gap,
+    NodeEnded,
     Origin,
     ReasoningEvent,
     RunContinued,
@@ -64,9 +65,56 @@ def held(stream: list[Message]) -> dict[str | None, AIMessageChunk]:
     for chunk, _ in stream:
         if isinstance(chunk, RemoveMessage):
             del messages[chunk.id]
-        else:
+        elif isinstance(chunk, AIMessageChunk):
             messages[chunk.id] = messages[chunk.id] + chunk if chunk.id in messages else chunk
     return messages
+
+
+def a_node_end(place: int, *texts: str, origin: Origin = FIRST, **facts: Any) -> NodeEnded:
+    said = [AIMessage(text, id=f"m-{text}").model_dump() for text in texts]
+    return NodeEnded(
+        node_name="n", run_id="r", origin=origin, output={"messages": said}, **facts, **at(place)
+    )
+
+
+# ------------------------------------------------------------------ what nodes return
+
+
+def ids_of(events: list[Event], **options: Any) -> list[str | None]:
+    return [message.id for message, _ in chunks_of(events, **options)]
+
+
+def test_what_a_node_returned_and_no_model_streamed_is_whole():
+    """A reader of subgraphs has seen more: what is known of them is not new to it alone."""
+    end = a_node_end(1, "a", "b", "c", known_ids=("m-a",), known_inner_ids=("m-b",), agent_name="clerk")
+
+    assert ids_of([end]) == ["m-b", "m-c"]
+    assert ids_of([end], subgraphs=True) == ["m-c"]
+    assert ids_of([end], returned=False) == []
+    assert ids_of([replace(end, path=("sub",))]) == []
+    assert ids_of([replace(end, node_name="__start__")]) == []
+    ((message, metadata),) = chunks_of([end], subgraphs=True)
+    assert (type(message), message.text) == (AIMessage, "c")
+    assert {"langgraph_node": "n", "lc_agent_name": "clerk", **at(1)}.items() <= metadata.items()
+
+
+def test_messages_without_an_id_get_that_of_the_worker():
+    output = {"messages": [AIMessage(text).model_dump() for text in "ab"]}
+    end = NodeEnded(node_name="n", run_id="r", origin=FIRST, output=output, **at(1))
+
+    assert ids_of([replace(end, made_ids=("x", "y"))]) == ["x", "y"]
+    assert ids_of([replace(end, made_ids=("x", "y"), known_ids=("x",))]) == ["y"]
+    assert ids_of([end]) == ["r-0", "r-1"], "of an earlier worker"
+
+
+def test_a_retry_takes_back_what_nodes_returned():
+    events = [AttemptStarted(origin=FIRST, **at(0)), a_node_end(1, "a", "b"), a_retry(2)]
+
+    stream = chunks_of(events)
+
+    assert [type(message) for message, _ in stream] == [AIMessage] * 2 + [RemoveMessage] * 2
+    assert [message.id for message, _ in stream] == ["m-a", "m-b"] * 2
+    assert [metadata["cursor"] for _, metadata in stream] == [at(place)["cursor"] for place in (0, 1, 1, 2)]
 
 
 # ------------------------------------------------------------------ a message

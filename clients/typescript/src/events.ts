@@ -166,6 +166,7 @@ export interface NodeStarted {
   readonly task_id: string | null;
   readonly node_run_id: string | null;
   readonly run_id: string;
+  readonly agent_name: string | null;
 }
 
 /** A node of a graph returned or failed. */
@@ -186,6 +187,10 @@ export interface NodeEnded {
   readonly unfinished: boolean;
   readonly interrupted: boolean;
   readonly forwarded: boolean;
+  readonly agent_name: string | null;
+  readonly made_ids: readonly (string)[];
+  readonly known_ids: readonly (string)[];
+  readonly known_inner_ids: readonly (string)[];
 }
 
 /** What the author of a graph dispatched (`dispatch_custom_event`), for viewers to see. */

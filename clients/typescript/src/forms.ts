@@ -292,6 +292,12 @@ const DATA: readonly Member[] = [
   ["truncated", "cut", truth, false],
 ];
 const RUN: readonly Member[] = [["run_id", "run", text, ""]];
+const AGENT: readonly Member[] = [["agent_name", "agent", text, null]];
+const IDS: readonly Member[] = [
+  ["made_ids", "mids", texts, []],
+  ["known_ids", "kids", texts, []],
+  ["known_inner_ids", "iids", texts, []],
+];
 const STOPPED: readonly Member[] = [["interrupted", "stop", truth, false]];
 const FORWARDED: readonly Member[] = [["forwarded", "fwd", truth, false]];
 const COUNT: readonly Member[] = [["document_count", "count", integer, null]];
@@ -301,8 +307,8 @@ const AROUND = {
   tool_end: ["tool_ended", [...WHERE, ...NAMED, ...OUTPUT, ...STOPPED, ["output", "out", text, null]]],
   retriever: ["retriever_started", [...WHERE, ...NAMED, ...INPUT]],
   retriever_end: ["retriever_ended", [...WHERE, ...NAMED, ...COUNT, ...OUTPUT]],
-  node: ["node_started", [...WHERE, ...RUN]],
-  node_end: ["node_ended", [...WHERE, ...RUN, ...OUTPUT, ...STOPPED, ...FORWARDED]],
+  node: ["node_started", [...WHERE, ...RUN, ...AGENT]],
+  node_end: ["node_ended", [...WHERE, ...RUN, ...OUTPUT, ...STOPPED, ...FORWARDED, ...AGENT, ...IDS]],
   custom: ["custom", [...WHERE, ["name", "name", text], ...DATA, ...FORWARDED]],
   graph: ["graph", [["mode", "mode", text], ["path", "path", texts, []], ...DATA]],
 } as const satisfies { [kind: string]: readonly [string, readonly Member[]] };

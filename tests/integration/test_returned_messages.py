@@ -1,0 +1,240 @@
+"""What nodes return whole, beside LangGraph's own mode `messages`: the activity runs a plain `ainvoke`."""
+
+import asyncio
+import operator
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage, RemoveMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, MessagesState, StateGraph, add_messages
+from langgraph.types import Command
+from pydantic import BaseModel
+from temporalio import activity
+from typing_extensions import TypedDict
+
+from temporal_token_interceptor import MemoryStreamBackend, TokenSubscriber
+from tests.differential.shapes import QUESTION, node, says
+from tests.differential.streamed import SHAPES as STREAMED
+from tests.support.streams import streaming_worker, unique
+from tests.support.workflows import RunActivity
+
+
+@dataclass
+class Thread:
+    """A state that is a dataclass."""
+
+    messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
+
+
+class Chat(BaseModel):
+    """A state that is a model of pydantic."""
+
+    messages: Annotated[list[AnyMessage], add_messages] = []
+    last: AnyMessage | None = None
+
+
+class Plain(TypedDict):
+    """A state that gives no ids."""
+
+    messages: Annotated[list[Any], operator.add]
+
+
+def steps(state: type, *nodes: tuple[str, Any], **options: Any) -> Any:
+    builder = StateGraph(state)
+    before = START
+    for name, run in nodes:
+        builder.add_node(name, run)
+        builder.add_edge(before, name)
+        before = name
+    return builder.compile(**options)
+
+
+def returns(*messages: Any, key: str = "messages") -> Any:
+    return lambda state: {key: [message.model_copy() for message in messages]}
+
+
+def passes_on(state: Any) -> Any:
+    """Return all that came in, and one more."""
+    return {"messages": [*state["messages"], AIMessage("more")]}
+
+
+def literal() -> Any:
+    return steps(MessagesState, ("one", returns(AIMessage("I said so."))), ("two", passes_on))
+
+
+def asks_another() -> Any:
+    inner = steps(MessagesState, ("inner", node(says("in", "ner"))), ("last", returns(AIMessage("done"))))
+
+    async def ask(state: Any) -> Any:
+        return await inner.ainvoke({"messages": [HumanMessage("sub-question", id="h-1")]})
+
+    return steps(MessagesState, ("outer", ask))
+
+
+def functional() -> Any:
+    @task
+    async def greets(name: str) -> AIMessage:
+        return AIMessage(f"Hello {name}")
+
+    @task
+    async def asks(question: str) -> Any:
+        return await says("a", "b").ainvoke(question)
+
+    @entrypoint()
+    async def flow(value: Any) -> Any:
+        return [await greets("you"), await asks("?"), AIMessage("end")]
+
+    return flow
+
+
+def remembers() -> Any:
+    """A graph whose thread holds a conversation already."""
+    compiled = steps(MessagesState, ("node", passes_on), checkpointer=InMemorySaver()).with_config(
+        configurable={"thread_id": "t"}
+    )
+    compiled.update_state(compiled.config, {"messages": [HumanMessage("before", id="h-0"), AIMessage("was")]})
+    return compiled
+
+
+def two_levels() -> Any:
+    inner = steps(MessagesState, ("inner", returns(AIMessage("from within"), HumanMessage("who?"))))
+    return steps(MessagesState, ("middle", steps(MessagesState, ("sub", inner))), ("last", passes_on))
+
+
+def commands(state: Any) -> Any:
+    return [
+        Command(update={"messages": [AIMessage("by command")]}),
+        {"messages": [AIMessage("beside it")]},
+        Command(goto="__end__"),
+    ]
+
+
+ODD: dict[str, Any] = {
+    "literal messages": literal,
+    "a person's words out of a node": lambda: steps(MessagesState, ("ask", returns(HumanMessage("I?")))),
+    "one message, not in a list": lambda: steps(MessagesState, ("n", lambda _: {"messages": AIMessage("x")})),
+    "a dataclass": lambda: steps(Thread, ("n", lambda _: Thread([AIMessage("x")]))),
+    "a pydantic model": lambda: steps(Chat, ("n", lambda _: Chat(last=AIMessage("l"), messages=[]))),
+    "no ids": lambda: steps(
+        Plain, ("a", returns(AIMessage("x"))), ("b", lambda s: {"messages": s["messages"]})
+    ),
+    "no ids, two levels": lambda: steps(Plain, ("sub", steps(Plain, ("in", returns(AIMessage("x")))))),
+    "a graph that asks another": asks_another,
+    "two levels": two_levels,
+    "tasks": functional,
+    "a thread that goes on": remembers,
+    "several commands": lambda: steps(MessagesState, ("n", commands)),
+    "a command with a list": lambda: steps(
+        MessagesState, ("n", lambda _: Command(update=[("messages", [AIMessage("x")])]))
+    ),
+    "the same twice": lambda: steps(MessagesState, ("n", returns(*[AIMessage("x", id="i")] * 2))),
+    "a removal": lambda: steps(
+        MessagesState,
+        ("say", returns(AIMessage("x", id="i"))),
+        ("take back", returns(RemoveMessage(id="i"), RemoveMessage(id="__remove_all__"))),
+    ),
+    "tuples and dicts": lambda: steps(
+        MessagesState, ("n", lambda _: {"messages": [("ai", "x"), {"role": "user", "content": "y"}]})
+    ),
+    "the sum of what it streamed": lambda: steps(MessagesState, ("n", summed)),
+}
+
+
+async def summed(state: Any) -> Any:
+    chunks = [chunk async for chunk in says("a", "b").astream("?")]
+    return {"messages": [chunks[0] + chunks[1]]}
+
+
+SHAPES = {
+    **{name: make for name, make in STREAMED.items() if re.search("deep|agent`|graph|nostream|Send", name)},
+    **ODD,
+}
+
+
+def message_facts(message: Any, metadata: Any) -> Any:
+    """What is the same in two runs of a graph: ids are not."""
+    place = [metadata.get(key) for key in ("langgraph_node", "langgraph_step", "lc_agent_name")]
+    own = message.id if len(str(message.id)) < 20 else None  # one that the graph chose
+    calls = [call["name"] for call in getattr(message, "tool_calls", ())]
+    return [message.type.removesuffix("MessageChunk").lower(), message.text, calls, own, *place]
+
+
+async def summed_up(stream: Any) -> list[Any]:
+    """The messages of a stream, in the order in which they began; parallel ones in that of the alphabet."""
+    messages: dict[str, Any] = {}
+    async for message, metadata in stream:
+        if isinstance(message, AIMessageChunk) and message.id in messages:
+            message = messages[message.id][0] + message  # noqa: PLW2901
+        messages[str(message.id)] = (message, metadata)
+    return sorted((message_facts(*one) for one in messages.values()), key=lambda one: [one[5], str(one)])
+
+
+@activity.defn
+async def at_second_try(argument: Any) -> None:
+    """The first attempt fails after a node has returned."""
+    fails = activity.info().attempt == 1
+    last = says("a", ConnectionError("reset") if fails else "b")
+    await steps(
+        MessagesState, ("one", returns(AIMessage("x"), HumanMessage("y", id="h"))), ("two", node(last))
+    ).ainvoke(QUESTION)
+
+
+async def test_a_retry_takes_back_what_nodes_returned_and_a_reader_resumes_anywhere(client):
+    """Whole messages are taken back by their ids, also from a reader that saw them before it resumed."""
+    backend, workflow_id = MemoryStreamBackend(), unique("returned-retry")
+    subscriber = TokenSubscriber(client, backend)
+    async with streaming_worker(client, backend, [at_second_try], capture=["node_output"]) as queue:
+        await client.execute_workflow(
+            RunActivity.run, args=["at_second_try", None, False, 2, 20], id=workflow_id, task_queue=queue
+        )
+    whole = [one async for one in subscriber.messages(workflow_id)]
+    held: dict[Any, str] = {}
+    for message, _ in whole:
+        if isinstance(message, RemoveMessage):
+            del held[message.id]
+        else:
+            held[message.id] = held.get(message.id, "") + message.text
+
+    assert list(held.values()) == ["x", "y", "ab"]
+    assert sum(isinstance(message, RemoveMessage) for message, _ in whole) == 3
+    for kept in range(1, len(whole)):
+        cursor = whole[kept - 1][1]["cursor"]
+        rest = [one async for one in subscriber.messages(workflow_id, cursor=cursor)]
+        # Several messages of one event come again: none is lost, and each has its id.
+        missing = [one for one in whole[kept:] if one not in rest]
+        assert missing == []
+        assert len(rest) - len(whole[kept:]) in (0, 1)
+
+
+@activity.defn
+async def invokes(name: str) -> None:
+    """All that an activity needs."""
+    await SHAPES[name]().ainvoke(QUESTION)
+
+
+async def test_what_nodes_return_is_what_langgraph_shows_of_it(client):
+    """I run my graph by `ainvoke`, and a reader has the messages that `graph.astream` would have shown me."""
+    backend = MemoryStreamBackend()
+    subscriber, differ = TokenSubscriber(client, backend), {}
+
+    async def compare(name: str, queue: str) -> None:
+        workflow_id = unique("returned")
+        await client.execute_workflow(
+            RunActivity.run, args=["invokes", name, False, 1, 20], id=workflow_id, task_queue=queue
+        )
+        for subgraphs in (False, True):
+            here = await summed_up(subscriber.messages(workflow_id, subgraphs=subgraphs))
+            stream = SHAPES[name]().astream(QUESTION, stream_mode="messages", subgraphs=subgraphs)
+            there = await summed_up(one[1] if subgraphs else one async for one in stream)
+            if here != there:
+                differ[name, subgraphs] = (here, there)
+
+    names = list(SHAPES)
+    async with streaming_worker(client, backend, [invokes], capture=["node_output"]) as queue:
+        for begin in range(0, len(names), 8):
+            await asyncio.gather(*(compare(name, queue) for name in names[begin : begin + 8]))
+
+    assert differ == {}
