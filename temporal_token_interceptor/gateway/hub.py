@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 from temporal_token_interceptor._tasks import joined, started
@@ -42,6 +43,10 @@ _AT_ONCE = 0.001  # seconds that are not worth a timer
 
 KEPT_ITEMS = 20_000
 """Items that a state keeps when its workflow goes on in another run, at most; the oldest are forgotten."""
+
+
+Subscribe = Callable[[Callable[[], None]], AsyncGenerator[list[Event]]]
+"""Returns the events of a workflow, in lists; given what to call once all that is stored has been read."""
 
 
 class Key(NamedTuple):
@@ -77,7 +82,7 @@ class HubClient:
         self.woken = woken
         self._at = at
         self._seeking = Seeking(sought, lambda: hub.read_at, self._give_up) if sought else None
-        if hub.has_ended or (at is None and not sought) or (at is not None and at < hub.end):
+        if hub.has_ended or (not sought and hub.end != at):
             woken.set()
 
     @property
@@ -101,8 +106,8 @@ class HubClient:
         return self._seeking is None and (self._at is None or self.hub.since(self._at) is None)
 
     def wake(self) -> None:
-        """Let the client look what there is."""
-        if self._seeking is None:
+        """Let the client look what there is; not, where it has to wait for the state."""
+        if self._seeking is None and (self._at is not None or self.hub.is_current):
             self.woken.set()
 
     def look_at(self, change: Change, end: int) -> None:
@@ -122,11 +127,16 @@ class HubClient:
         self._give_up()
 
     def take(self) -> tuple[View, str] | list[Change]:
-        """Return the state and its cursor if the client is late, or what waits for it."""
+        """Return the state and its cursor if the client is late, or what waits for it.
+
+        Nothing while it is late and the hub still reads what is stored: it would be shown what stood once.
+        """
         if self._seeking is not None:
             return []
         hub, at = self.hub, self._at
         taken = None if at is None else hub.since(at)
+        if taken is None and not hub.is_current:
+            return []
         self._at = hub.end
         return (hub.view, hub.cursor) if taken is None else taken
 
@@ -145,7 +155,8 @@ class Hub:
     """Reads one workflow, folds it once, and hands changes to its clients.
 
     Args:
-        batches: The subscription's events in lists, from the start of a run; closed by the hub.
+        subscribe: Returns the subscription's events in lists, from the start of a run; given what to call
+            once all that is stored has been read. Closed by the hub.
         run_started: Asked once, for the numbers of changes; None: see `views.sequence`.
 
     Attributes:
@@ -157,7 +168,7 @@ class Hub:
         has_ended: Whether nothing more comes.
     """
 
-    def __init__(self, batches: AsyncGenerator[list[Event]], run_started: RunStarted | None = None) -> None:
+    def __init__(self, subscribe: Subscribe, run_started: RunStarted | None = None) -> None:
         self._projector = Projector()
         self._recent = RecentChanges(WAITING, REMEMBERED_BYTES)
         self._run_started = run_started
@@ -170,12 +181,18 @@ class Hub:
         self.has_ended = False
         self._waking: asyncio.TimerHandle | None = None
         self._may_wake_at = 0.0
-        self._reading = started(self._read(batches), "token-stream hub")
+        self._has_caught_up = False
+        self._reading = started(self._read(subscribe(self._catch_up)), "token-stream hub")
 
     @property
     def view(self) -> View:
         """What stands now."""
         return self._projector.view
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what stands now is all that is known, and not what stood while that was written."""
+        return self._has_caught_up or self.has_ended
 
     @property
     def end(self) -> int:
@@ -194,7 +211,8 @@ class Hub:
             woken: Set whenever there is something for the client.
         """
         at = self._recent.after(cursor) if cursor else None
-        client = HubClient(self, at, woken, cursor if cursor and not self.read_at else "")
+        may_come = not (self.read_at and self.is_current)
+        client = HubClient(self, at, woken, cursor if cursor and at is None and may_come else "")
         self.clients.add(client)
         if client.is_seeking:
             self._seekers.append(client)
@@ -228,6 +246,10 @@ class Hub:
                 self._waking.cancel()
             for client in self.clients:
                 client.finish()
+
+    def _catch_up(self) -> None:
+        self._has_caught_up = True
+        self._wake_soon(asyncio.get_running_loop())
 
     def _take(self, event: Event) -> None:
         before = self.view.run
@@ -264,14 +286,14 @@ class Hubs:
     """The hubs of a process, made when a client comes.
 
     Args:
-        subscribe: Returns the events of a key, in lists.
+        subscribe: Returns the events of a key, in lists; given what to call once all that is stored was read.
         linger: How long a hub lives after its last client, in seconds.
         run_started: Returns what asks when a run of a workflow began.
     """
 
     def __init__(
         self,
-        subscribe: Callable[[Key], AsyncGenerator[list[Event]]],
+        subscribe: Callable[[Key, Callable[[], None]], AsyncGenerator[list[Event]]],
         linger: float,
         run_started: Callable[[str], RunStarted] | None = None,
     ) -> None:
@@ -290,7 +312,7 @@ class Hubs:
         hub = self._hubs.get(key)
         if hub is None or hub.error is not None:
             ask = None if self._run_started is None else self._run_started(key.workflow_id)
-            hub = self._hubs[key] = Hub(self._subscribe(key), ask)
+            hub = self._hubs[key] = Hub(partial(self._subscribe, key), ask)
         client = hub.client(cursor, woken)
         try:
             yield client

@@ -262,8 +262,10 @@ class Streams:
     def _run_started(self, workflow_id: str) -> RunStarted:
         return run_started(self._subscriber, workflow_id)
 
-    def _batches(self, key: Key) -> AsyncGenerator[list[Event]]:
-        return self._subscriber.subscribe_batches(key.workflow_id, key.run_id, on_retry=key.on_retry)
+    def _batches(self, key: Key, on_caught_up: Callable[[], None]) -> AsyncGenerator[list[Event]]:
+        return self._subscriber.subscribe_batches(
+            key.workflow_id, key.run_id, on_retry=key.on_retry, on_caught_up=on_caught_up
+        )
 
     def _events(
         self, key: Key, start: Literal["now", "beginning"] = "beginning", cursor: str = ""

@@ -82,6 +82,12 @@ class ReadPosition:
         return self._place is not None and "-" in self._place.history
 
     @property
+    def has_found_nothing(self) -> bool:
+        """Whether nothing was read anywhere, and there was nothing that could not be read."""
+        reaches = (self.transport, self.live, self.history)
+        return not any(reach.furthest or reach.is_short for reach in reaches)
+
+    @property
     def start(self) -> str:
         """The cursor of what a reader reports before the first entry that it reads."""
         return self._cursor(self.in_transport(""), Position.GAP) if self._place is None else str(self._place)

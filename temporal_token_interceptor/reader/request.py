@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal, get_args
@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from temporal_token_interceptor._arguments import duration, one_of
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound
 from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.transport.base import TimedSource, TokenSource
 
 OnRetry = Literal["reset", "hold", "annotate"]
 """What a reader is shown of attempts that did not stand; see `TokenSubscriber.subscribe`."""
@@ -39,6 +40,7 @@ class ReadRequest:
         start_timeout: How long to wait for the workflow to be started; None for what the subscriber says.
         runs: Which run to begin with, where neither `run_id` nor `place` names one.
         is_standalone: Whether it is an activity without a workflow.
+        on_caught_up: Called once what was stored when the reading began has been taken; None for no one.
 
     Raises:
         ConfigurationError: an argument cannot be used; the message names it.
@@ -53,6 +55,7 @@ class ReadRequest:
     start_timeout: timedelta | None = None
     is_standalone: bool = False
     runs: FirstRun = "newest"
+    on_caught_up: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.workflow_id, str):
@@ -83,6 +86,22 @@ class ReadRequest:
         """Whether to leave out what is there already."""
         return self.start == "now" and self.place is None
 
+    def check(self, source: TokenSource | None, *, has_client: bool) -> None:
+        """Refuse what cannot be read from a transport, or without a Temporal client.
+
+        Raises:
+            ConfigurationError: it needs a client.
+            InvalidCursor: the cursor is one of another transport.
+        """
+        if not has_client and self.until is None:
+            raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
+        if not has_client and self.runs == "all":
+            raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
+        entry = self.place.transport if self.place is not None else ""
+        if entry and isinstance(source, TimedSource):
+            # A cursor of another transport is refused here; without one, what was read in any is left out.
+            source.stored_time(entry)
+
     def not_found(self, error: StreamNotFound) -> StreamNotFound:
         """Return the error, or what it means where a cursor was passed."""
         if self.place is None:
@@ -94,4 +113,4 @@ class ReadRequest:
 
     def next_run(self, run_id: str) -> ReadRequest:
         """Return the request for the run that the workflow goes on in: all of it."""
-        return replace(self, run_id=run_id, place=None, start="beginning")
+        return replace(self, run_id=run_id, place=None, start="beginning", on_caught_up=None)

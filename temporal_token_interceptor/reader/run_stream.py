@@ -23,6 +23,7 @@ from temporal_token_interceptor.errors import ConfigurationError, TokenStreamErr
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.protocol.cursor import Position
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.reader.catch_up import CatchUp
 from temporal_token_interceptor.reader.entry_cache import EntryCache, SilentCodec
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
 from temporal_token_interceptor.reader.entry_parts import parts, skimmed
@@ -84,6 +85,7 @@ class RunStream:
         self._heartbeats = heartbeats if history is not None else None
         self._cache = cache
         self._statistics = statistics
+        self._catch_up = CatchUp(request.on_caught_up)
         self._reads_all = not (request.skips if place is None else place.entry or place.position)
         was_live = place is not None and bool(place.live)
         begins = was_live and source is not None and request.on_retry == "hold"
@@ -123,9 +125,7 @@ class RunStream:
     @property
     def is_silent(self) -> bool:
         """Whether nothing was found, in either place, and nothing was out of reach."""
-        transport, history = self._where.transport, self._where.history
-        found = transport.furthest or history.furthest or self._where.live.furthest
-        return not (found or self._is_away or self._is_gone or transport.is_short or history.is_short)
+        return self._where.has_found_nothing and not (self._is_away or self._is_gone)
 
     @property
     def standing(self) -> Sequence[Origin]:
@@ -236,12 +236,14 @@ class RunStream:
         """Iterate over what workers sent."""
         reach = self._where.transport
         recalls = self._history if self._where.has_read_history else None
-        entries = _with(source, self._heartbeats)
+        beats = self._heartbeats
+        entries: Entries = source if beats is None else FallbackEntries(source, beats)
         lost = LostEntries(source, self._stream, reach, self._cache, reads_all=self._reads_all)
         try:
             yield await self._placed(lost)
             before = ""
-            async with UntilClosed(entries, self._stream, reach, closing) as reading:
+            await self._catch_up.begin(source, self._stream)
+            async with UntilClosed(entries, self._stream, reach, closing, self._catch_up) as reading:
                 while (batch := await reading.next()) is not None:
                     if entries is not source and is_live(batch):
                         yield await self._read(self._where.live, batch)
@@ -316,7 +318,7 @@ class RunStream:
         What was read in heartbeats is known in the result by its numbers.
         """
         reach = self._where.history
-        async with UntilClosed(entries, self._stream, reach, closing) as reading:
+        async with UntilClosed(entries, self._stream, reach, closing, self._catch_up) as reading:
             while (batch := await reading.next()) is not None:
                 if events := await self._read(self._where.live if is_live(batch) else reach, batch):
                     yield events
@@ -344,7 +346,3 @@ class RunStream:
     def _gap(self, reason: Cut, cursor: str) -> Gap:
         self._statistics.gaps += 1
         return Gap(missing=None, reason=reason, cursor=cursor)
-
-
-def _with(source: TokenSource, heartbeats: RunHeartbeats | None) -> Entries:
-    return source if heartbeats is None else FallbackEntries(source, heartbeats)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -21,7 +21,7 @@ from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.reader.temporal.activity_end import PREFIX
 from temporal_token_interceptor.reader.tree import WorkflowTree
 from temporal_token_interceptor.reader.workflow_stream import Runs, Subscription
-from temporal_token_interceptor.transport.base import TimedSource, TokenSource
+from temporal_token_interceptor.transport.base import TokenSource
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -220,8 +220,13 @@ class TokenSubscriber(LangChainViews):
         until: Awaitable[object] | None = None,
         start_timeout: timedelta | None = None,
         runs: FirstRun = "newest",
+        on_caught_up: Callable[[], None] | None = None,
     ) -> AsyncGenerator[list[Event]]:
-        """Iterate over the same events in lists, as they came together; none is empty. As `subscribe`."""
+        """Iterate over the same events in lists, as they came together; none is empty. As `subscribe`.
+
+        `on_caught_up` is called once, when all lists of what the backend had of the run when the reading
+        began have been taken: from then on events are new. Without a backend it is called at once.
+        """
         return self._lists(
             ReadRequest(
                 workflow_id=workflow_id,
@@ -232,6 +237,7 @@ class TokenSubscriber(LangChainViews):
                 until=until,
                 start_timeout=start_timeout,
                 runs=runs,
+                on_caught_up=on_caught_up,
             )
         )
 
@@ -331,19 +337,8 @@ class TokenSubscriber(LangChainViews):
         return Subscription(self._lists(request))
 
     def _lists(self, request: ReadRequest) -> AsyncGenerator[list[Event]]:
-        self._check(request)
+        request.check(self._source, has_client=self._client is not None)
         return self._runs.batches(request)
-
-    def _check(self, request: ReadRequest) -> None:
-        """Refuse what cannot be read."""
-        if self._client is None and request.until is None:
-            raise ConfigurationError("without a Temporal client, subscribe(until=...) has to say the end")
-        if self._client is None and request.runs == "all":
-            raise ConfigurationError('runs="all" needs a Temporal client, which knows the runs of a workflow')
-        entry = request.place.transport if request.place is not None else ""
-        if entry and isinstance(self._source, TimedSource):
-            # A cursor of another transport is refused here; without one, what was read in any is left out.
-            self._source.stored_time(entry)
 
 
 def _place(cursor: str | None) -> Cursor | None:

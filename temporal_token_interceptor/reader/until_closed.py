@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 from temporal_token_interceptor._tasks import ProgressTimeout
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.reader.catch_up import CatchUp
 from temporal_token_interceptor.reader.position import Reach
 from temporal_token_interceptor.reader.temporal.live_entries import is_live
 from temporal_token_interceptor.transport.base import Entry, ReplicatedSource, TimedSource
@@ -65,6 +66,7 @@ class UntilClosed:
         stream: The run.
         reach: Updated with each batch; `is_short` where the end could not be read.
         closing: Done when the run has closed.
+        catch_up: Looks how far the reading came, each time that a batch has been taken.
 
     Attributes:
         doubt: Why entries before the last batch may be missing: the reader was busy elsewhere, or the
@@ -73,12 +75,18 @@ class UntilClosed:
     """
 
     def __init__(
-        self, entries: Entries, stream: StreamKey, reach: Reach, closing: asyncio.Future[Any]
+        self,
+        entries: Entries,
+        stream: StreamKey,
+        reach: Reach,
+        closing: asyncio.Future[Any],
+        catch_up: CatchUp,
     ) -> None:
         self._entries = entries
         self._stream = stream
         self._reach = reach
         self._closing = closing
+        self._catch_up = catch_up
         self._source: AsyncGenerator[Sequence[Entry]] | None = None
         self._end: str | None = None  # once the run has closed
         self._looks = 0
@@ -109,6 +117,8 @@ class UntilClosed:
         Raises:
             TransportUnavailable: the transport was away for too long, or was closed.
         """
+        if not self._catch_up.is_over:
+            self._catch_up.look(self._reach.last)
         source, task = self._source, asyncio.current_task()
         self.doubt = "trimmed" if self._now() - self._taken > _OVERTAKEN_AFTER else None
         if self._end is not None or source is None or task is None:

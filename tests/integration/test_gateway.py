@@ -3,17 +3,22 @@
 from contextlib import aclosing
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from starlette.routing import Route
+from temporalio import activity
 
 from temporal_token_interceptor import ConfigurationError, RedisStreamBackend, TokenSubscriber
 from temporal_token_interceptor.gateway.access import Allow, Deny, Target, anyone
 from temporal_token_interceptor.gateway.app import gateway
 from temporal_token_interceptor.gateway.streaming import StreamRequest
+from temporal_token_interceptor.testing import ScriptedChatModel
 from temporal_token_interceptor.views.projector import Projector
 from tests.support.gateways import EVENT_SOURCE, WORDS, events_of, finished, folded, served, text_of
+from tests.support.streams import streaming_worker, unique
+from tests.support.workflows import RunActivity
 
 
 @pytest.fixture
@@ -32,7 +37,8 @@ async def test_a_retry_is_taken_back_and_a_reload_goes_on(client, backend):
         assert first.headers["cache-control"] == "no-store, no-transform"
         assert first.headers["content-type"].startswith("text/event-stream")
         assert (text_of(folded(events)), folded(events).status) == ("".join(WORDS), "completed")
-        assert "remove" in [name for name, _, _ in events]
+        # What was taken back is not shown to who comes later.
+        assert [name for name, _, _ in events] == ["snapshot", "end"]
 
         read = [event async for event in TokenSubscriber(client, backend).subscribe(workflow_id)]
         # Another process: its hub has to find the place in the stream.
@@ -49,6 +55,33 @@ async def test_a_retry_is_taken_back_and_a_reload_goes_on(client, backend):
         assert "snapshot" not in [name for name, _, _ in events_of(rest.text)]
         assert text_of(folded(events_of(rest.text), seen.view)) == "".join(WORDS)
         assert from_end.status_code == 204
+
+
+@pytest.mark.parametrize("cursor", ["", "1~another~1700000000000-0~2"], ids=["new", "with a foreign cursor"])
+async def test_who_comes_late_is_shown_what_stands(client, backend, cursor):
+    """And not what stood once, however many pages the stream has of a failed attempt."""
+
+    @activity.defn
+    async def flaky(argument: Any) -> str:
+        attempt = activity.info().attempt
+        for number in range(60):
+            await ScriptedChatModel.saying(f"{attempt}.{number} ").ainvoke("?")
+        if attempt == 1:
+            raise RuntimeError("lost")
+        return ""
+
+    workflow_id = unique("stands")
+    async with streaming_worker(client, backend, [flaky]) as queue, served(client, backend) as (_, http):
+        await client.execute_workflow(
+            RunActivity.run, args=["flaky", None, False, 2], id=workflow_id, task_queue=queue
+        )
+        answer = await http.get(f"/v1/workflows/{workflow_id}/events", params={"cursor": cursor})
+
+    events = events_of(answer.text)
+    assert [name for name, _, _ in events if name != "end"] == ["snapshot"]
+    assert folded(events).status == "completed"
+    assert text_of(folded(events)) == "".join(f"2.{number} " for number in range(60))
+    assert "1.59 " not in answer.text
 
 
 async def test_a_cursor_is_no_right_and_has_to_be_one(client, backend):

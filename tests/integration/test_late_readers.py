@@ -87,6 +87,56 @@ async def until_said(subscriber: TokenSubscriber, workflow_id: str, words: int) 
                 return
 
 
+async def test_a_reader_learns_when_all_that_was_stored_has_been_taken(client, backend):
+    """Once, right behind the last of it, also where that is several pages of the stream."""
+    gate, workflow_id, subscriber = asyncio.Event(), unique("caught-up"), TokenSubscriber(client, backend)
+
+    @activity.defn
+    async def answer(argument: Any) -> str:
+        for number in range(30):
+            await ScriptedChatModel.saying(f"{number} ").ainvoke("?")
+        return (await Gated(script=lambda _messages: WORDS, gate=gate).ainvoke("?")).text
+
+    async with streaming_worker(client, backend, [answer]) as queue:
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        stored: list[str] = []
+        async with aclosing(subscriber.tokens(workflow_id)) as stream:
+            while stored[-1:] != ["two "]:
+                stored.append((await anext(stream)).token)
+        taken: list[Any] = []
+        had: list[list[str]] = []
+
+        def caught_up() -> None:
+            had.append(tokens(taken))
+            gate.set()
+
+        async for events in subscriber.subscribe_batches(workflow_id, on_caught_up=caught_up):
+            taken += events
+
+    assert had == [[*(f"{number} " for number in range(30)), "One ", "two "]]
+    assert tokens(taken)[-2:] == WORDS[2:]
+
+
+async def test_a_reader_of_nothing_has_caught_up_at_once(client, backend):
+    """Of a run that has not said anything, and of one that is read from its history alone."""
+    gate, workflow_id = asyncio.Event(), unique("nothing-stored")
+    async with streaming_worker(client, backend, [gated_activity(gate)]) as queue:
+        waiting = f"{workflow_id}-waits"  # no worker takes it before the test is over
+        await client.start_workflow(RunActivity.run, args=["answer"], id=waiting, task_queue=unique("none"))
+        await client.start_workflow(RunActivity.run, args=["answer"], id=workflow_id, task_queue=queue)
+        for name, reader in (
+            (waiting, TokenSubscriber(client, backend)),
+            (workflow_id, TokenSubscriber(client)),
+        ):
+            caught_up = asyncio.Event()
+            events = reader.subscribe_batches(name, on_caught_up=caught_up.set, until=caught_up.wait())
+            async with asyncio.timeout(10):
+                assert tokens([event async for batch in events for event in batch]) == []
+        gate.set()
+        await client.get_workflow_handle(workflow_id).result()
+        await client.get_workflow_handle(waiting).terminate()
+
+
 # ---------------------------------------------------------------------- snapshots, and from now on
 
 

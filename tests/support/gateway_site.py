@@ -32,7 +32,10 @@ class _Fake:
     def subscribe(self, workflow_id: str, *_: Any, **__: Any) -> AsyncGenerator[Event]:
         return self._streams(workflow_id)
 
-    async def subscribe_batches(self, workflow_id: str, *_: Any, **__: Any) -> AsyncGenerator[list[Event]]:
+    async def subscribe_batches(
+        self, workflow_id: str, *_: Any, on_caught_up: Callable[[], None], **__: Any
+    ) -> AsyncGenerator[list[Event]]:
+        on_caught_up()  # nothing is stored: all of it is new
         async with aclosing(self._streams(workflow_id)) as events:
             async for event in events:
                 yield [event]

@@ -38,6 +38,16 @@ async def in_lists(events, gate=None, size=1):
         yield batch
 
 
+def current(lists):
+    """A subscription to what is stored nowhere: all of it is new."""
+
+    def subscribe(on_caught_up):
+        on_caught_up()
+        return lists
+
+    return subscribe
+
+
 async def read_slowly(hub, pauses):
     """What a client has at the end, and how often it got the state."""
     shown, states, woken = View(), 0, asyncio.Event()
@@ -67,7 +77,7 @@ async def test_slow_clients_are_exact(monkeypatch, seed):
     for event in events:
         projector.read(event)
 
-    hub = Hub(in_lists(events, size=1 + seed % 4))
+    hub = Hub(current(in_lists(events, size=1 + seed % 4)))
     clients = [read_slowly(hub, pauses) for pauses in (0, 2, 10, 100)]
     shown = await asyncio.gather(*clients)
     await hub.close()
@@ -80,7 +90,7 @@ async def test_a_client_that_falls_behind_gets_the_state(monkeypatch):
     monkeypatch.setattr(hub_module, "WAITING", 5)
     events = a_stream(Random(1))
 
-    hub = Hub(in_lists(events))
+    hub = Hub(current(in_lists(events)))
     _, states = await read_slowly(hub, 1_000)
     await hub.close()
 
@@ -96,7 +106,7 @@ async def test_a_client_resumes_right_after_its_cursor(monkeypatch, is_new):
     assert len(changes) < hub_module.WAITING
     place = next(place for place in range(len(changes) // 2, len(changes)) if changes[place - 1].cursor)
 
-    hub = Hub(in_lists(events))
+    hub = Hub(current(in_lists(events)))
     if not is_new:
         await asyncio.wait({hub._reading})
     client = hub.client(changes[place - 1].cursor, asyncio.Event())
@@ -135,7 +145,7 @@ async def test_what_comes_soon_after_a_write_is_one_write(monkeypatch):
     """The first token comes at once. With many clients, those that follow closely come together."""
     monkeypatch.setattr(hub_module, "PACE", 0.3)
     queued, woken = Queued(), asyncio.Event()
-    hub = Hub(queued.events())
+    hub = Hub(current(queued.events()))
     client = hub.client(None, woken)
     client.take()
     woken.clear()
@@ -159,7 +169,7 @@ async def test_the_end_waits_for_no_pace(monkeypatch):
     """A client is not kept for the rest of a pause when nothing more comes."""
     monkeypatch.setattr(hub_module, "PACE", 60)
     queued, woken = Queued(), asyncio.Event()
-    hub = Hub(queued.events())
+    hub = Hub(current(queued.events()))
     client = hub.client(None, woken)
     client.take()
     for event in a_stream(Random(3))[:2]:
@@ -174,13 +184,72 @@ async def test_the_end_waits_for_no_pace(monkeypatch):
     await hub.close()
 
 
+async def test_who_comes_without_a_cursor_waits_until_what_is_stored_was_read():
+    """They would be shown what stood once: an attempt, perhaps, that failed long ago."""
+    events = a_stream(Random(3))
+    half = len(events) // 2
+    queued, caught_up, woken = Queued(), [], asyncio.Event()
+
+    def subscribe(on_caught_up):
+        caught_up.append(on_caught_up)
+        return queued.events()
+
+    hub = Hub(subscribe)
+    first = hub.client(None, asyncio.Event())
+    for event in events[:half]:
+        await queued.comes(event)
+    second = hub.client(None, woken)
+
+    assert [first.take(), second.take()] == [[], []]
+    woken.clear()
+    await queued.comes(events[half])
+    assert not woken.is_set()
+    caught_up[0]()
+    assert woken.is_set()
+    assert first.take() == second.take() == (hub.view, hub.cursor)
+    await queued.comes(events[half + 1])
+    assert not first.is_late
+    await hub.close()
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["its cursor comes", "its cursor was trimmed"])
+async def test_a_client_with_a_cursor_also_waits_for_the_state(is_known):
+    """It goes on from its cursor as soon as that was read; a state it is given is what stands."""
+    events = [event for event in a_stream(Random(3)) if event.cursor]
+    projector, queued, caught_up = Projector(), Queued(), []
+    changes = flat([projector.read(event) for event in events])
+    first = next(change.cursor for change in changes if change.cursor)
+
+    def subscribe(on_caught_up):
+        caught_up.append(on_caught_up)
+        return queued.events()
+
+    hub = Hub(subscribe)
+    client = hub.client(first if is_known else first.replace("17", "16", 1), asyncio.Event())
+    early = []
+    for event in events[: len(events) // 2]:
+        await queued.comes(event)
+        early += client.take()
+    caught_up[0]()
+    for event in events[len(events) // 2 :]:
+        await queued.comes(event)
+    late = client.take()
+    await hub.close()
+
+    if is_known:
+        assert [*early, *late] == changes[[change.cursor for change in changes].index(first) + 1 :]
+    else:
+        assert (early, late) == ([], (hub.view, hub.cursor))
+
+
 async def test_a_hub_ends_after_its_last_client():
     """And not before: a client that comes within the time finds the same one."""
     gate = asyncio.Event()
     made = []
 
-    def subscribe(key):
+    def subscribe(key, on_caught_up):
         made.append(key)
+        on_caught_up()
         return in_lists(a_stream(Random(1)), gate)
 
     hubs = Hubs(subscribe, 0.05)
@@ -266,7 +335,7 @@ async def test_a_state_does_not_grow_with_the_runs(monkeypatch):
                 after = runs[number + 1]
                 yield RunContinued(run_id=after, cursor=f"1~{after}~~0")
 
-    hub, woken = Hub(in_lists(list(events()))), asyncio.Event()
+    hub, woken = Hub(current(in_lists(list(events())))), asyncio.Event()
     client = hub.client(None, woken)
     await asyncio.wait({hub._reading})
     changes = [change.op for change in hub.since(0) or []]
@@ -290,7 +359,7 @@ async def test_what_is_remembered_has_a_bound_in_bytes(monkeypatch):
         for at in range(50)
     ]
 
-    hub, woken = Hub(in_lists(events)), asyncio.Event()
+    hub, woken = Hub(current(in_lists(events))), asyncio.Event()
     client = hub.client(None, woken)
     client.take()
     await asyncio.wait({hub._reading})
@@ -314,7 +383,7 @@ async def test_changes_are_numbered_from_the_start_of_the_run():
     projector = Projector(run_started=STARTED)
     expected = flat([projector.read(event) for event in events])
 
-    hub = Hub(in_lists(events), run_started)
+    hub = Hub(current(in_lists(events)), run_started)
     await asyncio.wait({hub._reading})
     replay = Replay(yielded(events), woken := asyncio.Event(), "", run_started)
     made = []

@@ -22,6 +22,9 @@ REPLY_BYTES: Final = 4 * PAGE_BYTES
 FIRST_ENTRIES: Final = 100
 """The entries of the first page: frames have some hundred bytes as a rule, and may have 256 KiB."""
 
+FIRST_OF_READER: Final = 8
+"""Those of a reader that comes: where many come at once, each has something before one of them has all."""
+
 _GROWTH: Final = 4
 
 

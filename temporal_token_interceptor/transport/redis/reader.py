@@ -31,7 +31,7 @@ from temporal_token_interceptor.transport.redis.follower import Follower
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage
 from temporal_token_interceptor.transport.redis.packing import Command
-from temporal_token_interceptor.transport.redis.pages import FIRST_ENTRIES, PageSize, size_of
+from temporal_token_interceptor.transport.redis.pages import FIRST_OF_READER, PageSize, size_of
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, RefusedError, is_final, refused
 from temporal_token_interceptor.transport.redis.replica import Replica
@@ -69,7 +69,7 @@ class RedisReader:
         loop: OneLoop,
         *,
         patience: float,
-        first_entries: int = FIRST_ENTRIES,
+        first_entries: int = FIRST_OF_READER,
     ) -> None:
         self._keys = keys
         self._outage = outage
