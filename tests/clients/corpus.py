@@ -67,6 +67,29 @@ def cases(
             yield Case(data_of(body), expected(view), messages=list(messages), view=view)
 
 
+def resumed(encoder: Callable[[int], FrameEncoder]) -> Iterator[Case]:
+    """The streams that end, on connections that drop; on each that comes next, the client is shown the state.
+
+    Args:
+        encoder: Makes the encoder of a connection, by its number.
+    """
+    for number, (changes, view, _) in enumerate(_streams(a_stream)):
+        if view.status is None:
+            continue
+        random, bodies, at = Random(number), [], 0
+        for connection in range(random.randint(2, 4)):
+            one, begin = encoder(connection), at
+            at = random.randint(begin, len(changes) - 1)
+            bodies.append(_connection(one, changes[:begin], changes[begin:at]))
+        bodies.append(_connection(encoder(len(bodies)), changes[:at], changes[at:]))
+        yield Case(bodies, expected(view), view=view)
+
+
+def _connection(encoder: FrameEncoder, before: Sequence[Change], changes: Sequence[Change]) -> str:
+    cursor = next((change.cursor for change in reversed(before) if change.cursor), "")
+    return (encoder.begin() + encoder.late(folded(before), cursor) + encoder.encode(changes)).decode()
+
+
 @cache
 def _streams(made: Callable[[Random], list[Event]]) -> list[tuple[list[Change], View, int]]:
     """The changes of each stream, the state that they lead to, and where a client comes late."""

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from struct import iter_unpack
 
 import pytest
 
@@ -11,8 +12,8 @@ from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
 from temporal_token_interceptor.gateway.formats.ai_sdk_chunks import AiSdkEncoder
 from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder
 from temporal_token_interceptor.gateway.formats.openai_events import ResponsesEncoder, response_facts
-from temporal_token_interceptor.views.changes import joined_halves, whole_characters
-from tests.clients.corpus import cases
+from temporal_token_interceptor.views.changes import whole_characters
+from tests.clients.corpus import cases, resumed
 from tests.support.held import a_held_stream
 
 pytestmark = pytest.mark.timeout(300)  # a corpus is thousands of streams
@@ -98,20 +99,33 @@ def test_ag_ui(run, package):
     assert counts["mark"] > 200
 
 
-def test_tanstack_ai(run):
-    """It joins texts of one message otherwise, and leaves out blank ones: the characters are compared."""
+def is_right_in_tanstack(want, got):
+    """It joins and orders texts otherwise, and leaves out blank ones: the halves of characters count."""
 
     def characters(texts):
-        return sorted(one for one in joined_halves("".join(texts)) if one.strip())
+        halves = "".join(texts).encode("utf-16-le", "surrogatepass")
+        return sorted(one for (one,) in iter_unpack("<H", halves) if not chr(one).isspace())
 
-    def is_right(want, got):
-        kinds = ("text", "reasoning", "tool_call")
-        return ended(want, got) and all(
-            characters(got[kind]) == characters(getattr(want, kind)) for kind in kinds
-        )
+    kinds = ("text", "reasoning", "tool_call")
+    return ended(want, got) and all(
+        characters(got[kind]) == characters(getattr(want, kind)) for kind in kinds
+    )
 
+
+def test_tanstack_ai(run):
+    """On one connection."""
     made = [replace(one, marks=[]) for one in cases(lambda: AgUiEncoder("thread", "run", [USER]))]
-    judged(made, run("tanstack.mjs", made), is_right)
+    judged(made, run("tanstack.mjs", made), is_right_in_tanstack)
+
+
+def test_tanstack_ai_comes_again(run):
+    """Its connection drops, up to four times: each time it is shown what stands, and loses nothing."""
+
+    def encoder(number):
+        return AgUiEncoder("thread", "run", [USER], connection=f"wf/{number}-", is_unsure=number > 0)
+
+    made = list(resumed(encoder))
+    judged(made, run("tanstack_resumed.mjs", made), is_right_in_tanstack)
 
 
 def test_responses(run):

@@ -326,14 +326,24 @@ def test_ag_ui_takes_the_last_reasoning_back():
     assert clients.ag_ui(events).reasoning == [""]
 
 
-def test_ag_ui_events_have_the_cursor_that_resumes_after_them():
-    """Neighbouring growths are one event, with the cursor of the last."""
+def test_ag_ui_joins_neighbouring_growths():
+    """They are one event."""
     grown = [TEXT[1]._replace(cursor="c1"), TEXT[1]._replace(data="!", at=5, cursor="c2")]
     body = ag_ui().encode([*MESSAGE, TEXT[0], *grown])
 
-    assert body.decode().count("id: ") == 1
-    assert "id: c2" in body.decode()
     assert clients.data_of(body)[-1]["delta"] == "Paris!"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ag_ui_events_have_ids_of_their_own(seed):
+    """Also those of one change, and of one state: TanStack AI drops an event whose id it has seen."""
+    changes = flat(projected(a_stream(Random(seed)), Projector)[0])
+    half = len(changes) // 2
+    encoder = AgUiEncoder("thread", "run", connection="wf/1-")
+    events = encoder.begin() + encoder.late(folded(changes[:half]), "c") + encoder.encode(changes[half:])
+
+    ids = [line for line in events.decode().splitlines() if line.startswith("id: wf/1-")]
+    assert len(ids) == len(set(ids)) == events.count(b"data: ")
 
 
 @pytest.mark.parametrize(("status", "shown"), [("failed", "failed"), ("canceled", "cancelled")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -69,11 +70,14 @@ class _Routes:
     async def run(self, request: Request) -> Response:
         """Start a workflow, or find one, and stream it."""
         body = await json_body(request, self._streams.limits.body_bytes)
-        if place := request.headers.get("last-event-id"):
+        place = request.headers.get("last-event-id")
+        if place:
             target = target_of(unquote(place.partition("/")[0]))
         else:
             target = await workflow_of(self._streams, request, body, "threadId")
-        return await self._streams.serve(_asked(request, target, _encoder(body, target, _messages(body))))
+        # What the client had on the connection before may have been taken back.
+        encoder = _encoder(body, target, _messages(body), is_unsure=bool(place))
+        return await self._streams.serve(_asked(request, target, encoder))
 
     async def connect(self, request: Request) -> Response:
         """Show a thread, to a page that was reloaded; nothing if its workflow is not there."""
@@ -81,7 +85,7 @@ class _Routes:
         target = target_of(body.get("threadId"))
         before = await stood_before(self._streams, request, target, self._history)
         messages = _messages(body) or before
-        encoder = _encoder(body, target, messages, are_new=True)
+        encoder = _encoder(body, target, messages, is_unsure=True)
         try:
             return await self._streams.serve(_asked(request, target, encoder, waits=False))
         except Problem as problem:
@@ -119,11 +123,11 @@ def _is_message(value: object) -> bool:
 
 
 def _encoder(
-    body: Mapping[str, Any], target: Target, messages: Sequence[dict[str, Any]], *, are_new: bool = False
+    body: Mapping[str, Any], target: Target, messages: Sequence[dict[str, Any]], *, is_unsure: bool = False
 ) -> AgUiEncoder:
     thread, run = body.get("threadId", target.workflow_id), body.get("runId", target.workflow_id)
-    place = quote(target.workflow_id, safe="") + "/"
-    return AgUiEncoder(str(thread), str(run), messages, place=place, are_new=are_new)
+    connection = f"{quote(target.workflow_id, safe='')}/{token_hex(4)}-"
+    return AgUiEncoder(str(thread), str(run), messages, connection=connection, is_unsure=is_unsure)
 
 
 def _asked(request: Request, target: Target, encoder: Encoder, *, waits: bool = True) -> StreamRequest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from temporal_token_interceptor.gateway.formats.frames import (
@@ -30,8 +31,8 @@ class AgUiEncoder(FrameEncoder):
         thread_id: The thread of the client's request.
         run_id: The run of the client's request.
         messages: The client's own messages, as it sent them: a snapshot without them would remove them.
-        place: What the ids of events begin with, before the cursor.
-        are_new: Whether the client does not have these messages yet.
+        connection: What the ids of events begin with; of one connection alone. Without it they have none.
+        is_unsure: Whether the client may have other messages than these: its first state is a snapshot.
     """
 
     name = "ag-ui"
@@ -42,21 +43,22 @@ class AgUiEncoder(FrameEncoder):
         run_id: str,
         messages: Sequence[Frame] = (),
         *,
-        place: str = "",
-        are_new: bool = False,
+        connection: str = "",
+        is_unsure: bool = False,
     ) -> None:
         super().__init__()
-        self._place = place
+        self._connection = connection
+        self._ids = count()
         self._names = {"threadId": thread_id, "runId": run_id}
         self._messages = list(messages)
         self._gone = set(_unsure(messages))  # of what the client has, what is left out unless it stands
-        self._is_unsure = bool(self._gone) or are_new
+        self._is_unsure = bool(self._gone) or is_unsure
         # One that the client has: a snapshot without any would leave it there.
         self._reasoning = next((one["id"] for one in messages if one.get("role") == "reasoning"), "")
         self._has_empty = False  # whether the client shows one that is there for this reason alone
 
     def late(self, view: View, cursor: str) -> bytes:
-        """Return one snapshot, in which what is open is empty, and then the beginning of that again."""
+        """Return one snapshot of what is whole, and then the beginning and the text of what is open."""
         missed = difference(self.view, view, cursor)
         is_shown = any(change.kind in _SHOWN or change.op == "remove" for change in missed)
         if not is_shown and not self._is_unsure:
@@ -97,9 +99,13 @@ class AgUiEncoder(FrameEncoder):
         return [{"type": "RUN_ERROR", "message": detail, "code": str(status)}]
 
     def event(self, frame: Frame, cursor: str) -> bytes:
-        """Return an event, with the cursor as its id: TanStack AI comes again with it."""
-        place = f"id: {self._place}{cursor}\n".encode() if cursor else b""
-        return place + super().event(frame, cursor)
+        """Return an event, with an id with which TanStack AI comes again; it says where, and not how far.
+
+        TanStack AI drops an event whose id it has seen, also on an earlier connection. So a cursor would not
+        do: all events of a state, and of a change that takes something back, have the same.
+        """
+        own = f"id: {self._connection}{next(self._ids)}\n".encode() if self._connection else b""
+        return own + super().event(frame, cursor)
 
     def _of(self, change: Change) -> Iterable[Frame]:
         match change.kind:
@@ -150,7 +156,8 @@ class AgUiEncoder(FrameEncoder):
         """Return all messages that stand.
 
         Args:
-            is_late: Whether what is open is to be empty: its beginning and its text follow.
+            is_late: Whether to leave out what is open: its beginning and its text follow. TanStack AI shows a
+                text twice that a snapshot has empty beside open reasoning.
         """
         self._is_unsure = False
         stand = {message["id"]: message for message in self._standing(is_late=is_late)}
@@ -169,15 +176,16 @@ class AgUiEncoder(FrameEncoder):
 
     def _standing(self, *, is_late: bool) -> Iterator[Frame]:
         for item in self.view.items.values():
-            text = "" if is_late and item.open else item.text
+            if is_late and item.open:
+                continue
             match item.kind:
                 case "text":
-                    yield {"id": item.id, "role": "assistant", "content": text}
+                    yield {"id": item.id, "role": "assistant", "content": item.text}
                 case "reasoning":
                     self._reasoning = item.id
-                    yield {"id": item.id, "role": "reasoning", "content": text}
+                    yield {"id": item.id, "role": "reasoning", "content": item.text}
                 case "tool_call":
-                    function = {"name": name_of(item), "arguments": text}
+                    function = {"name": name_of(item), "arguments": item.text}
                     call = {"id": item.id, "type": "function", "function": function}
                     yield {"id": _message_of(item.id), "role": "assistant", "toolCalls": [call]}
                 case "tool" if not item.open and (asked := call_of(self.view, item)) is not None:
