@@ -24,7 +24,7 @@ class RecentChanges:
         self._first = 0  # the number of the oldest that is kept
         self._changes: list[Change] = []
         self._ends = [0]  # bytes of the stream before each of them, and at the end
-        self._asked = -1, -1
+        self._asked: tuple[int, ...] = ()
         self._answered: list[Change] | None = None
         self.end = 0
 
@@ -42,7 +42,7 @@ class RecentChanges:
 
         The same list for all that ask for the same, one after the other: it is not to be changed.
         """
-        asked = at, self.end
+        asked = at, self.end, most, most_bytes
         if asked != self._asked:
             self._asked, self._answered = asked, self._since(at, most, most_bytes)
         return self._answered
