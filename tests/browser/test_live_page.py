@@ -1,53 +1,24 @@
 """The live page in a real Chromium, on runs of a real Temporal and Redis."""
 
-import asyncio
-import re
 from contextlib import AsyncExitStack
 from urllib.parse import quote
 
 import httpx
 import pytest
-from temporalio import activity
 
 from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
 from temporal_token_interceptor.gateway import connection
 from temporal_token_interceptor.gateway.access import Deny
 from temporal_token_interceptor.reader.temporal.run_list import RunList
-from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support.gateway_site import site
-from tests.support.streams import streaming_worker, unique
-from tests.support.workflows import RunActivity
+from tests.support.live_runs import RIGHT, WRONG, running
 
-WRONG = "Paris has 24 million"
-RIGHT = ["Paris ", "has ", "2.1 ", "million"]
 SHOWN = "document.querySelector('#conversation').innerText"
 STATUS = "document.querySelector('#status').innerText"
 STANDING = (
     "[...document.querySelectorAll('#conversation section:not(.gone) .text > .written')]"
     ".map(e => e.textContent).join('')"
 )
-
-
-class Runs:
-    """Workflows whose model writes a part, and goes on when the test wants it to."""
-
-    def __init__(self, client, queue):
-        self.client = client
-        self.queue = queue
-        self.released = {}
-
-    async def start(self, name="answers", attempts=3):
-        workflow_id = unique("live/with a slash")
-        self.released[workflow_id] = asyncio.Event()
-        return await self.client.start_workflow(
-            RunActivity.run,
-            args=[name, workflow_id, False, attempts, 20.0],  # no attempt dies of a full machine
-            id=workflow_id,
-            task_queue=self.queue,
-        )
-
-    def release(self, handle):
-        self.released[handle.id].set()
 
 
 @pytest.fixture(scope="module")
@@ -58,29 +29,7 @@ async def subscriber(client, redis_url):
 
 @pytest.fixture
 async def runs(client, redis_url):
-    @activity.defn
-    async def answers(name: str) -> str:
-        if activity.info().attempt == 1:
-            await ScriptedChatModel.saying(*re.findall(r"\S+ ?", WRONG)).ainvoke("?")
-            await started.released[name].wait()
-            raise RuntimeError("lost")
-        return (await ScriptedChatModel.saying(*RIGHT).ainvoke("?")).text
-
-    @activity.defn
-    async def counts(name: str) -> str:
-        text, number = "", 0
-        while not started.released[name].is_set():
-            activity.heartbeat()
-            words = [f"{number + place} " for place in range(5)]
-            text += (await ScriptedChatModel.saying(*words, delay=0.01).ainvoke("?")).text
-            number += 5
-        return text
-
-    async with (
-        RedisStreamBackend(redis_url) as backend,
-        streaming_worker(client, backend, [answers, counts]) as queue,
-    ):
-        started = Runs(client, queue)
+    async with running(client, redis_url) as started:
         yield started
 
 

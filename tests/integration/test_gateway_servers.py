@@ -1,60 +1,20 @@
 """The gateway below a path of a host's app, on each ASGI server that people use."""
 
 import asyncio
-import os
-import re
-import shutil
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import httpx
-import hypercorn
-import hypercorn.asyncio
 import pytest
-import uvicorn
-from granian.constants import Interfaces
-from granian.server.embed import Server as Granian
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from temporal_token_interceptor import RedisStreamBackend, TokenSubscriber
 from temporal_token_interceptor.gateway.access import anyone
 from temporal_token_interceptor.gateway.app import gateway
+from tests.support.asgi_servers import nginx, on_granian, on_hypercorn, on_uvicorn, serves
 from tests.support.gateways import EVENT_SOURCE, half_answered
-from tests.support.pages import ROOT
-
-
-@asynccontextmanager
-async def on_uvicorn(app, listener):
-    """With the parser that is written in Python; `httptools`, if it is there, is the default elsewhere."""
-    server = uvicorn.Server(uvicorn.Config(app, http="h11", log_level="warning"))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    yield
-    server.should_exit = True
-    await serving
-
-
-@asynccontextmanager
-async def on_hypercorn(app, listener):
-    config, stop = hypercorn.Config(), asyncio.Event()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.errorlog = None
-    serving = asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=stop.wait))
-    yield
-    stop.set()
-    await serving
-
-
-@asynccontextmanager
-async def on_granian(app, listener):
-    host, port = listener.getsockname()
-    listener.close()
-    server = Granian(app, address=host, port=port, interface=Interfaces.ASGI, log_enabled=False)
-    serving = asyncio.create_task(server.serve())
-    yield
-    server.stop()
-    await serving
 
 
 @pytest.mark.parametrize("on", [on_uvicorn, on_hypercorn, on_granian])
@@ -102,18 +62,6 @@ async def mounted(client, redis_url, on):
         await app.aclose()
 
 
-async def serves(url, **options):
-    """Wait until a server answers."""
-    async with httpx.AsyncClient(**options) as http:
-        while True:
-            try:
-                assert (await http.get(url)).status_code == 204
-            except httpx.TransportError:
-                await asyncio.sleep(0.02)  # nothing reports that it listens
-            else:
-                return
-
-
 async def until(body, wanted):
     """Read up to a word."""
     text = ""
@@ -123,67 +71,6 @@ async def until(body, wanted):
 
 
 # ---------------------------------------------------------------------- behind nginx
-
-
-def find_nginx():
-    """Return Debian's nginx, which `.ci/run` installs where it can."""
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    if found is None:
-        pytest.skip("no nginx (Debian: apt install nginx-light)")
-    return found
-
-
-NGINX = """
-daemon off; pid nginx.pid; error_log stderr warn; worker_processes 1;
-events { }
-http {
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    gzip on; gzip_types text/event-stream;
-    upstream app { server APP; }
-    server {
-        listen 127.0.0.1:PORT;
-        listen 127.0.0.1:TLS ssl http2;
-        ssl_certificate cert.pem; ssl_certificate_key key.pem;
-LOCATION
-    }
-}
-"""
-
-
-@asynccontextmanager
-async def nginx(folder, site):
-    """Run nginx with the lines that docs/gateway.md gives; yields its address and the one with TLS."""
-    command = find_nginx()
-    page = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
-    [location] = re.findall(r"^    location /streams/ \{\n(?:      .*\n)+    \}\n", page, re.MULTILINE)
-    port, tls = free_port(), free_port()
-    values = {"APP": site.split("/")[2], "PORT": str(port), "TLS": str(tls), "LOCATION": location}
-    text = re.sub("|".join(values), lambda name: values[name[0]], NGINX)
-    (folder / "nginx.conf").write_text(text)
-    await ran(
-        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-subj", "/CN=localhost", "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
-    )
-    server = await asyncio.create_subprocess_exec(command, "-p", str(folder), "-c", "nginx.conf")
-    try:
-        await serves(f"http://127.0.0.1:{port}/streams/healthz")
-        yield f"http://127.0.0.1:{port}/streams", f"https://127.0.0.1:{tls}/streams"
-    finally:
-        server.terminate()
-        await server.wait()
-
-
-async def ran(*command):
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 async def test_nginx_holds_nothing_back(client, redis_url, tmp_path):
