@@ -20,8 +20,9 @@ demo: .venv/.installed  ## Stream a graph's tokens through Temporal and Redis, i
 	@$(PY) -m examples.demo
 
 .PHONY: live-page
-live-page: .venv/.installed  ## Try the live page with 10,000 items in a real Chromium
-	@TTI_TEST_LIVE_ITEMS=10000 $(PY) -m pytest -n 0 -s tests/browser/test_live_page_limits.py
+live-page: .venv/.installed  ## Try the live page in a real Chromium: with 10,000 items, and over HTTP/2 of three servers
+	@TTI_TEST_LIVE_ITEMS=10000 TTI_TEST_HTTP_2="hypercorn granian nginx" $(PY) -m pytest -n 0 -s \
+	    tests/browser/test_live_page_limits.py tests/browser/test_http_2.py
 
 .PHONY: demo-web
 demo-web: .venv/.installed  ## The same in a browser, until Ctrl-C: prints the address, and opens it where it can
@@ -111,8 +112,9 @@ leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one pr
 many: .venv/.installed  ## Follow a hundred workflows in one stream, cut and resumed 20 times
 	@TTI_TEST_MANY=100 $(PY) -m pytest -s tests/integration/test_many_workflows.py tests/integration/test_trees.py
 
-viewers: .venv/.installed  ## Show that slow clients of the gateway get everything: 320 at once
-	@TTI_TEST_SLOW_CLIENTS=320 $(PY) -m pytest -s tests/integration/test_gateway_load.py
+viewers: .venv/.installed  ## Show that viewers get everything: 320 slow ones, and 200 of a worker that is killed
+	@TTI_TEST_SLOW_CLIENTS=320 TTI_TEST_KILLED_VIEWERS=200 $(PY) -m pytest -n 0 -s \
+	    tests/integration/test_gateway_load.py tests/integration/test_gateway_killed_worker.py
 
 clean:  ## Remove the environment and every cache
 	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-providers-quick .venv-peers .venv-frameworks .peers .nox .hypothesis

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.clients.serving import served, wrote
-from tests.clients.worker import RIGHT
+from tests.support.killable_worker import RIGHT
 from tests.support.processes import program
 from tests.support.streams import unique
 
@@ -50,7 +50,13 @@ async def page(installed, script, *arguments):
 async def test_a_killed_worker_and_a_reloaded_page(installed, client, redis_url, script):
     """The failed text vanishes, and the answer stands once, also on the page that came again."""
     queue, thread, seen = unique("clients"), unique("thread"), []
-    worker = ["-m", "tests.clients.worker", client.service_client.config.target_host, redis_url, queue]
+    worker = [
+        "-m",
+        "tests.support.killable_worker",
+        client.service_client.config.target_host,
+        redis_url,
+        queue,
+    ]
     async with (
         served(client, redis_url, queue) as url,
         program(*worker) as first,

@@ -9,7 +9,7 @@ from langgraph_sdk.client import LangGraphClient
 from openai import APIConnectionError, AsyncOpenAI
 
 from tests.clients.serving import served, way_to, wrote
-from tests.clients.worker import RIGHT
+from tests.support.killable_worker import RIGHT
 from tests.support.processes import program
 from tests.support.streams import unique
 
@@ -22,7 +22,13 @@ ANSWER = "".join(RIGHT)
 async def to_be_killed(client, redis_url):
     """A way to a gateway whose worker runs, and what kills that worker and starts the next."""
     queue = unique("python")
-    worker = ["-m", "tests.clients.worker", client.service_client.config.target_host, redis_url, queue]
+    worker = [
+        "-m",
+        "tests.support.killable_worker",
+        client.service_client.config.target_host,
+        redis_url,
+        queue,
+    ]
     async with (
         served(client, redis_url, queue) as url,
         way_to(url) as way,

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from datetime import timedelta
 
 from temporalio import activity
 from temporalio.client import Client
@@ -16,10 +17,17 @@ RIGHT = ["Paris ", "has ", "2.1 ", "million ", "people."]
 
 
 @activity.defn
-async def answer(argument: object) -> str:
-    """Answer; not before it is killed in the first attempt."""
-    words = WRONG if activity.info().attempt == 1 else RIGHT
-    return (await ScriptedChatModel.saying(*words, delay=0.15).ainvoke("?")).text
+async def answer(argument: list[float] | None) -> str:
+    """Answer; not before it is killed in the first attempt. Each attempt is a line of output.
+
+    Args:
+        argument: Seconds from word to word, and how often the right answer is repeated.
+    """
+    delay, times = argument or (0.15, 1)
+    attempt = activity.info().attempt
+    print(attempt, flush=True)  # noqa: T201 - who reads it knows which process to kill
+    words = WRONG if attempt == 1 else RIGHT * int(times)
+    return (await ScriptedChatModel.saying(*words, delay=delay).ainvoke("?")).text
 
 
 async def main(target: str, redis_url: str, queue: str) -> None:
@@ -34,6 +42,7 @@ async def main(target: str, redis_url: str, queue: str) -> None:
             activities=[answer],
             interceptors=[TokenStreamingInterceptor(backend)],
             workflow_runner=UnsandboxedWorkflowRunner(),
+            max_heartbeat_throttle_interval=timedelta(seconds=0.3),  # slack for a full machine
             max_cached_workflows=0,  # Temporal waits 10 s for a killed worker that had workflows in it
         ),
     ):
