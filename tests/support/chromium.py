@@ -62,6 +62,11 @@ class Page:
         await self._call("Page.enable")
         await self._call("Page.addScriptToEvaluateOnNewDocument", source=_NOTE)
 
+    async def trust(self) -> None:
+        """Take any certificate, also one that no one vouches for."""
+        await self._call("Security.enable")
+        await self._call("Security.setIgnoreCertificateErrors", ignore=True)
+
     async def emulate(self, *, scheme: str = "light", motion: str = "no-preference") -> None:
         """Choose what users choose in their system: `light` or `dark`, and `reduce` for less motion."""
         features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
