@@ -1,27 +1,14 @@
-"""The same once more without Redis, for the figures at the end: a worker, and a viewer that draws nothing."""
+"""The same once more without Redis, for the figures at the end: a viewer that draws nothing."""
 
 import time
 import uuid
 
 from temporalio.client import Client
-from temporalio.worker import Worker
 
 from examples.demo.notes import note
-from examples.demo.workflow import Support, answer
-from temporal_token_interceptor import TokenEvent, TokenStreamingPlugin, TokenSubscriber
+from temporal_token_interceptor import TokenEvent, TokenSubscriber
 
 TASK_QUEUE = "support-without-redis"
-
-
-def worker(client: Client) -> Worker:
-    """Return a worker whose tokens go through Temporal alone."""
-    return Worker(
-        client,
-        task_queue=TASK_QUEUE,
-        workflows=[Support],
-        activities=[answer],
-        plugins=[TokenStreamingPlugin()],
-    )
 
 
 async def watch(client: Client, question: str) -> None:

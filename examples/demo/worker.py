@@ -9,7 +9,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from devservers import SDK_REST
-from examples.demo import without_redis
+from examples.demo.heartbeat_worker import heartbeat_worker
 from examples.demo.model import HungUp
 from examples.demo.workflow import TASK_QUEUE, Support, answer
 from temporal_token_interceptor import RedisStreamBackend, TokenStreamingInterceptor  # new
@@ -29,7 +29,7 @@ async def main(temporal_address: str, redis_url: str) -> None:
             activities=[answer],
             interceptors=[TokenStreamingInterceptor(backend)],  # new
         ),
-        without_redis.worker(client),
+        heartbeat_worker(client),
     ):
         print("ready", flush=True)
         await stopped.wait()
