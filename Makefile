@@ -2,6 +2,9 @@
 
 PY := .venv/bin/python
 PIP_FLAGS := -q --disable-pip-version-check
+# Some containers forbid bytecode. Then each process that a test starts would compile this package again, and each
+# run of pytest all tests.
+export PYTHONDONTWRITEBYTECODE :=
 # Versions are exact in package.json. Peers are named there, too: npm would fetch half a gigabyte of them.
 NPM_INSTALL := npm install --silent --no-package-lock --no-audit --no-fund --omit=peer --omit=optional
 # What is compared with LangChain's and LangGraph's own: in one process, and across Temporal.
