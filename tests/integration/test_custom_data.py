@@ -25,6 +25,8 @@ from tests.support.streams import read_all, standing_text, unique
 
 WORDS = ["du", "ra", "ble"]
 TEXT = "".join(WORDS)
+# Without a backend an activity waits at its end for two heartbeats: no test here is about those.
+SOON = timedelta(seconds=0.01)
 
 
 async def ask() -> str:
@@ -247,7 +249,7 @@ async def run_typed(client, functions, interceptors) -> Ran:
 async def test_results_carry_a_summary_where_they_have_the_place_and_are_else_untouched(converting, mode):
     """Five kinds of results, with and without the field, rightly and wrongly typed: no workflow notices."""
     client, functions = converting
-    ours = TokenStreamingInterceptor(MemoryStreamBackend() if mode == "counts" else None)
+    ours = TokenStreamingInterceptor(MemoryStreamBackend() if mode == "counts" else None, live=SOON)
 
     without = await run_typed(client, functions, [])
     streamed = await run_typed(client, functions, [ours])
@@ -270,7 +272,7 @@ async def test_every_kind_of_result_can_be_read_back(converting):
     client, functions = converting
     carrying = [function for function in functions if function in WITH]
 
-    ran = await run_typed(client, carrying, [TokenStreamingInterceptor()])
+    ran = await run_typed(client, carrying, [TokenStreamingInterceptor(live=SOON)])
     events = await read_all(client, None, ran.workflow_id)
 
     assert standing_text(events) == TEXT * len(carrying)
@@ -341,7 +343,7 @@ async def test_a_result_near_temporals_limit_is_left_alone(client):
     ran = await run_typed(
         client,
         [record_named(returns_much), record_named(returns_too_much_for_us)],
-        [TokenStreamingInterceptor()],
+        [TokenStreamingInterceptor(live=SOON)],
     )
 
     assert MARK in ran.seen["record"][2][0]
@@ -353,7 +355,7 @@ async def test_a_converter_that_fails_at_the_summary_fails_nothing(client):
     picky = dataclasses.replace(DataConverter.default, payload_converter_class=PickyConverter)
     converting = Client(**(client.config() | {"data_converter": picky}))
 
-    ran = await run_typed(converting, [record], [TokenStreamingInterceptor()])
+    ran = await run_typed(converting, [record], [TokenStreamingInterceptor(live=SOON)])
 
     assert ran.seen["record"] == ["Record", TEXT, None]
 
