@@ -53,6 +53,19 @@ class Storm:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the viewers noticed.
+
+    Attributes:
+        waited: How many ms after it was due each one had its first token.
+        cpu: Seconds that their process took from when the first was due until the last had its first token.
+    """
+
+    waited: array[float]
+    cpu: float
+
+
 async def figures(size: Size) -> AsyncIterator[Figure]:
     viewers = size.count(VIEWERS)
     async with (
@@ -65,13 +78,15 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
         target = server.client.service_client.config.target_host
         for name, spread, is_live in (("at_once", 0.0, False), ("idle", 1.0, False), ("live", 1.0, True)):
             rounds: list[array[float]] = []
-            asked = 0
+            asked, cpu = 0, 0.0
             for _ in range(size.count(ROUNDS)):
                 attempt = await _stored(server.client, backend)
                 storm = Storm(target, url, attempt.workflow_id, viewers, time.monotonic() + size.lead, spread)
                 before = await _commands(counting)
                 writing = asyncio.create_task(_write_on(backend, attempt)) if is_live else None
-                rounds.append(await process.run(watch, storm))
+                watched = await process.run(watch, storm)
+                rounds.append(watched.waited)
+                cpu += watched.cpu
                 asked += await _commands(counting) - before
                 if writing is not None:
                     writing.cancel()
@@ -81,6 +96,7 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
             budget = None if name == "at_once" else LAST_MS
             yield Figure(f"joins.{name}.last", median(max(each) for each in rounds), "ms", budget)
             yield Figure(f"joins.{name}.redis", asked / len(rounds) / viewers, "commands/viewer")
+            yield Figure(f"joins.{name}.cpu", cpu / len(rounds) / viewers * 1e3, "ms CPU/viewer")
 
 
 async def _commands(redis: Redis) -> int:
@@ -117,19 +133,22 @@ async def _write(backend: RedisStreamBackend, attempt: Origin, seq: int, record:
     await backend.write(StreamKey.of(attempt), encode(Frame(attempt, seq, (record,), header=seq == 0)))
 
 
-def watch(storm: Storm) -> array[float]:
-    """Let all viewers come; return how many ms after it was due each one had its first token."""
+def watch(storm: Storm) -> Watched:
+    """Let all viewers come, and stay until the last of them has its first token."""
     return asyncio.run(_watch(storm))
 
 
-async def _watch(storm: Storm) -> array[float]:
+async def _watch(storm: Storm) -> Watched:
     client = await Client.connect(storm.temporal)
+    begun = ended = 0.0  # by the CPU's clock
     waited: array[float] = array("d")
     all_came = asyncio.get_running_loop().create_future()
 
     async def view(place: int) -> None:
+        nonlocal begun, ended
         due = storm.begin + storm.seconds * place / storm.viewers
         await asyncio.sleep(due - time.monotonic())
+        begun = begun or time.process_time()
         is_new = True
         events = subscriber.subscribe(storm.workflow_id, until=all_came)
         async for event in events:  # they stay, and read on
@@ -137,6 +156,7 @@ async def _watch(storm: Storm) -> array[float]:
                 is_new = False
                 waited.append((time.monotonic() - due) * 1e3)
                 if len(waited) == storm.viewers:
+                    ended = time.process_time()
                     all_came.set_result(None)
 
     async with RedisStreamBackend(storm.redis) as backend, asyncio.timeout(60):
@@ -144,4 +164,4 @@ async def _watch(storm: Storm) -> array[float]:
         async with asyncio.TaskGroup() as group:
             for place in range(storm.viewers):
                 group.create_task(view(place))
-    return waited
+    return Watched(waited, ended - begun)

@@ -58,6 +58,10 @@ class _Attempt:
     calls: dict[int, Call] = field(default_factory=dict)
     digests: dict[int, TextDigest] = field(default_factory=dict)
 
+    def copy(self) -> _Attempt:
+        digests = {ordinal: digest.copy() for ordinal, digest in self.digests.items()}
+        return replace(self, calls=self.calls.copy(), digests=digests)
+
 
 _FORGOTTEN = 1_000  # superseded attempts that are remembered; each takes about a kilobyte
 
@@ -101,6 +105,18 @@ class Attempts:
         self._superseded: deque[str] = deque()
         self._others: dict[Origin, GapReason] = {}  # stand here, and not at Temporal
         self._cut: GapReason = "trimmed"  # why the beginning of an attempt is missing
+
+    def copy(self) -> Attempts:
+        """Return a state machine that has read the same so far."""
+        copy = Attempts("", fencing=self._fencing, before=self._before, again=self.again)
+        copy.prefix, copy.resumed, copy._cut = self.prefix, self.resumed, self._cut
+        copy.statistics = replace(self.statistics)
+        copies = {attempt_id: attempt.copy() for attempt_id, attempt in self._attempts.items()}
+        copy._attempts = copies
+        for activity, newest in self._newest.items():
+            copy._newest[activity] = copies.get(newest.origin.attempt_id) or newest.copy()
+        copy._superseded, copy._others = self._superseded.copy(), self._others.copy()
+        return copy
 
     def read(
         self, entry: str, packet: Packet, *, is_known: bool = False, may_repeat: bool = False
@@ -217,21 +233,28 @@ class Attempts:
             if known_id == activity_id and (scheduled == known_time or None in (scheduled, known_time))
         )
 
-    def compare(self, activity: Activity, attempt: int, started_time: datetime | None) -> None:
-        """Note which attempt of an activity Temporal has a result of: `doubtful` has another one that stands.
+    def other(
+        self, activity: Activity, attempt: int, started_time: datetime | None
+    ) -> tuple[Origin, GapReason] | None:
+        """Return the attempt that stands of an activity, and why, if it is not the one that completed.
 
         Args:
             activity: The activity.
-            attempt: The number of the attempt that completed.
+            attempt: The number of the attempt that Temporal has a result of.
             started_time: When it began; None if only its number is known, and then nothing is.
         """
         newest = self._newest.get(activity)
         if newest is None or started_time is None or activity[1] is None:
-            return
+            return None
         origin = newest.origin
-        if (origin.started_time, origin.attempt) != (started_time, attempt):
-            # An older one stands where the transport lost, or never took, all of the one that completed.
-            self._others[origin] = "transport" if origin.started_time < started_time else "mismatch"
+        if (origin.started_time, origin.attempt) == (started_time, attempt):
+            return None
+        # An older one stands where the transport lost, or never took, all of the one that completed.
+        return origin, "transport" if origin.started_time < started_time else "mismatch"
+
+    def doubt(self, origin: Origin, reason: GapReason) -> None:
+        """Note that an attempt stands here, and not at Temporal: it is `doubtful`."""
+        self._others[origin] = reason
 
     def doubtful(self) -> dict[Origin, GapReason]:
         """Return the newest attempts that have not said how they ended, or are not those that completed."""

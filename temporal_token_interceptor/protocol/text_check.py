@@ -46,6 +46,12 @@ class TextDigest:
         self._hash.update("".join(self.unhashed).encode("utf-16-le", "surrogatepass"))
         self.unhashed.clear()
 
+    def copy(self) -> TextDigest:
+        """Return one that has read the same so far."""
+        copy = TextDigest()
+        copy.count, copy.unhashed, copy._hash = self.count, self.unhashed.copy(), self._hash.copy()
+        return copy
+
     def hexdigest(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the text so far."""
         self.update()

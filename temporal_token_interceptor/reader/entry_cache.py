@@ -9,6 +9,7 @@ from temporal_token_interceptor.encryption import SEALED, FrameCodec
 from temporal_token_interceptor.errors import CodecMismatch, ProtocolError, TransportUnavailable
 from temporal_token_interceptor.protocol.frames import Packet, decode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.reader.shared_events import SharedEvents
 from temporal_token_interceptor.transport.base import Entry
 
 # Of the entries of a stream, as they were stored. Opened and decoded they take about ten times as much.
@@ -41,10 +42,12 @@ class EntryCache:
 
     Attributes:
         readers: How many use it.
+        events: What the entries add, for those of them that read alike.
     """
 
     def __init__(self, stream: StreamKey, codec: FrameCodec, *, accepts_plain: bool = False) -> None:
         self.readers = 0
+        self.events = SharedEvents(stream.run_id)
         self._stream = stream
         self._codec = codec
         self._accepts_plain = accepts_plain or not codec.has_codec

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from temporal_token_interceptor.errors import CodecMismatch, ProtocolError
 from temporal_token_interceptor.events import Event, Gap, Origin
 from temporal_token_interceptor.protocol.attempts import Attempts
-from temporal_token_interceptor.protocol.cursor import Position, position_of
+from temporal_token_interceptor.protocol.cursor import Cursor, Position, position_of
 from temporal_token_interceptor.protocol.frames import Packet, check_time
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import Decoded
@@ -17,6 +17,7 @@ from temporal_token_interceptor.reader.hold_policy import Held
 from temporal_token_interceptor.reader.live_mark import LiveMark
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import OnRetry
+from temporal_token_interceptor.reader.shared_events import SharedEvents, SharedPlace
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
 from temporal_token_interceptor.transport.base import Entry
@@ -43,9 +44,6 @@ class EntryDecoder:
         telemetry: Receives each frame; None where telemetry is off.
         stored_time: When the transport stored an entry, by its id; None where ids do not show that.
         now: The time, by this reader's clock.
-
-    Attributes:
-        attempts: Which attempts were read, and which of them stand.
     """
 
     def __init__(
@@ -60,8 +58,10 @@ class EntryDecoder:
         stored_time: Callable[[str], datetime | None] | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
-        self.attempts = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
+        self._own = Attempts(stream.run_id, fencing=on_retry != "annotate", before=before)
+        self._shared: SharedPlace | None = None
         self._held = Held(stream.run_id) if on_retry == "hold" else None
+        self._prefix = Cursor.prefix(stream.run_id)
         self._stream = stream
         self._where = where
         self._resumed: LiveMark | None = None
@@ -72,6 +72,48 @@ class EntryDecoder:
         self._is_readable = False
         self._unopened: list[Event] = []
         self._mismatch: CodecMismatch | None = None
+
+    def share(self, events: SharedEvents) -> bool:
+        """Read with others that read the run alike; return whether that is possible.
+
+        Only before anything is read, from the start of the run, and to take back what is superseded.
+        """
+        self._shared = events.enter()
+        return self._shared is not None
+
+    @property
+    def attempts(self) -> Attempts:
+        """Which attempts were read, and which of them stand; what is changed there is this reader's alone."""
+        if self._shared is not None:
+            self._own, self._shared = self._shared.part(), None
+        return self._own
+
+    @property
+    def state(self) -> Attempts:
+        """The same, only to be looked at."""
+        return self._own if self._shared is None else self._shared.state
+
+    def follow(self, batch: Sequence[Entry]) -> tuple[list[Event], Sequence[Entry]]:
+        """Return the events of entries of the transport that other readers have read, and the other entries.
+
+        Args:
+            batch: The entries.
+        """
+        where = self._where
+        reach = where.transport
+        if self._shared is None or where.history.furthest or where.live.furthest or self._unopened:
+            return [], batch
+        made = self._shared.follow(batch)
+        if not made:
+            return [], batch
+        reach.at = reach.furthest = made[-1].entry.id
+        self._statistics.entries += len(made)
+        self._statistics.gaps += sum(each.gaps for each in made)
+        self._is_readable = True
+        if self._telemetry is not None:
+            for each in made:
+                self._telemetry.packet(each.packet)
+        return [event for each in made for event in each.events], batch[len(made) :]
 
     def read(self, reach: Reach, batch: Sequence[Entry], decoded: Sequence[Decoded]) -> list[Event]:
         """Return the events that entries add, after the cursor.
@@ -149,7 +191,10 @@ class EntryDecoder:
             if has_time and packet.origin is not None:
                 stored = None if self._stored_time is None else self._stored_time(entry.id)
                 check_time(packet, stored, self._now())
-            found = self.attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
+            if self._shared is not None and has_time and place == entry.id:
+                found = self._shared.read(entry, packet)
+            else:
+                found = self.attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
         except ProtocolError as error:
             return self._skip(entry, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader
@@ -169,9 +214,7 @@ class EntryDecoder:
         self._skip(entry, error)
         if not isinstance(error, CodecMismatch):
             return []
-        gap = Gap(
-            missing=None, reason="unreadable", cursor=f"{self.attempts.prefix}{place}~{Position.STARTED}"
-        )
+        gap = Gap(missing=None, reason="unreadable", cursor=f"{self._prefix}{place}~{Position.STARTED}")
         if self._is_readable:
             return [gap]
         # One bad entry must not end a reader; with a wrong key, all of them are bad.
@@ -202,8 +245,11 @@ class EntryDecoder:
 
     def count(self) -> None:
         """Add what the attempts dropped to the statistics; once, at the end."""
-        self._statistics.duplicates += self.attempts.statistics.duplicates
-        self._statistics.superseded += self.attempts.statistics.superseded
+        dropped = self._own.statistics
+        counts = dropped.duplicates, dropped.superseded
+        duplicates, superseded = counts if self._shared is None else self._shared.dropped
+        self._statistics.duplicates += duplicates
+        self._statistics.superseded += superseded
 
     def _skip(self, entry: Entry, error: ProtocolError | CodecMismatch) -> list[Event]:
         if not self._statistics.unreadable:

@@ -16,7 +16,7 @@ _PART_BYTES = 256 * 1024
 
 
 def parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield parts of a batch whose events fit into memory at once, whatever was stored."""
+    """Yield parts of a batch, none empty, whose events fit into memory at once, whatever was stored."""
     part: list[Entry] = []
     size = 0
     for entry in batch:
@@ -25,7 +25,8 @@ def parts(batch: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
             part, size = [], 0
         part.append(entry)
         size += len(entry.data)
-    yield part
+    if part:
+        yield part
 
 
 def skimmed(

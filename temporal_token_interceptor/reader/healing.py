@@ -66,21 +66,22 @@ class Healing:
                 batch = await self._missing(result, counts=counts)
                 if events := self._decoder.read(self._where.history, batch, self._cache.from_history(batch)):
                     yield events
-                self._decoder.attempts.compare(*result.named)
+                if (other := self._decoder.state.other(*result.named)) is not None:
+                    self._decoder.attempts.doubt(*other)
 
     async def check_all_settled(self) -> AsyncGenerator[list[Event]]:
         """Note that something may be missing where the transport is away: it may have what nothing else has.
 
         All of it is here if each attempt that Temporal has a result of was read up to its end.
         """
-        settled = self._decoder.attempts.is_settled
+        settled = self._decoder.state.is_settled
         are_settled = [settled(*result.named) for result in await self._history.results()]
         self._where.transport.is_short |= not all(are_settled)
         yield []
 
     async def _missing(self, result: Result, *, counts: bool) -> Sequence[Entry]:
         """Return what a result holds of an attempt that did not report here how it completed."""
-        if self._decoder.attempts.is_settled(*result.named):
+        if self._decoder.state.is_settled(*result.named):
             return ()
         held = await result.contents()
         return [*held.frames, *(held.counted if counts else ())]

@@ -89,6 +89,7 @@ class RunStream:
         self._reads_all = not (request.skips if place is None else place.entry or place.position)
         was_live = place is not None and bool(place.live)
         begins = was_live and source is not None and request.on_retry == "hold"
+        self._shares = place is None and self._reads_all and request.on_retry == "reset" and not before
         self._reads_all |= begins
         self._where = ReadPosition(stream.run_id, None if begins else place)
         self._decoder = EntryDecoder(
@@ -130,7 +131,7 @@ class RunStream:
     @property
     def standing(self) -> Sequence[Origin]:
         """The attempt that stands of each activity."""
-        return self._decoder.attempts.standing()
+        return self._decoder.state.standing()
 
     async def batches(self, closing: asyncio.Future[Closed | None], *, is_snapshot: bool = False) -> Batches:
         """Iterate over the events, as they come, until the run has closed and all is read.
@@ -146,6 +147,7 @@ class RunStream:
         """
         history = None if is_snapshot and self._source is not None else self._history
         self._cache.readers += 1
+        self._shares &= self._cache.readers > 1 and self._decoder.share(self._cache.events)
         try:
             for batches in self._places(closing, history):
                 async with aclosing(batches):
@@ -210,14 +212,13 @@ class RunStream:
             yield self._follow_history(live if beats is None else LiveEntries(beats, live), closing)
             if self._is_away and beats is not None:
                 yield self._healing(history).check_all_settled()
-        elif has_closed(closing) or not self._where.transport.last or self._decoder.attempts.unsettled():
+        elif has_closed(closing) or not self._where.transport.last or self._decoder.state.unsettled():
             yield self._healing(history).all(self._stream.name)
 
     def _is_away_by(self, error: TokenStreamError) -> bool:
         """Whether history has to do: Redis was never there, or refuses this stream: another program's key."""
-        if isinstance(error, SilentCodec | ConfigurationError):
-            return False
-        return not (isinstance(error, TransportUnavailable) and self._where.transport.furthest)
+        was_there = isinstance(error, TransportUnavailable) and self._where.transport.furthest
+        return not (was_there or isinstance(error, SilentCodec | ConfigurationError))
 
     def _note_away(self, error: TokenStreamError) -> None:
         self._is_away = True
@@ -236,8 +237,7 @@ class RunStream:
         """Iterate over what workers sent."""
         reach = self._where.transport
         recalls = self._history if self._where.has_read_history else None
-        beats = self._heartbeats
-        entries: Entries = source if beats is None else FallbackEntries(source, beats)
+        entries: Entries = source if (beats := self._heartbeats) is None else FallbackEntries(source, beats)
         lost = LostEntries(source, self._stream, reach, self._cache, reads_all=self._reads_all)
         try:
             yield await self._placed(lost)
@@ -257,11 +257,13 @@ class RunStream:
                             async for events in recalled:
                                 yield events
                         recalls, batch = None, batch[count:]
+                    if self._shares:
+                        events, batch = self._decoder.follow(batch)
+                        yield events
                     for part in self._parts(batch):
                         decoded = self._cache.decoded(part) or await self._cache.opened(part)
                         yield self._decoder.read(reach, part, decoded)
-            if not before:
-                yield await self._gone(lost)
+            yield await self._gone(lost, before)
         except TokenStreamError as error:
             if history is None or not self._is_away_by(error):
                 raise
@@ -283,9 +285,9 @@ class RunStream:
             async for events in results:
                 yield events
 
-    async def _gone(self, lost: LostEntries) -> list[Event]:
+    async def _gone(self, lost: LostEntries, before: str) -> list[Event]:
         """Return a `Gap` where the stream that is empty was not."""
-        self._is_gone = await lost.all()
+        self._is_gone = not before and await lost.all()
         return [self._gap("trimmed", self._where.behind("", Position.GAP))] if self._is_gone else []
 
     async def _cut(self, lost: LostEntries, before: str, first: Entry, doubt: Cut | None) -> list[Event]:
@@ -332,10 +334,10 @@ class RunStream:
         """Return what only the end of the stream shows, but for what the cursor is behind."""
         # Of a run that goes on, a reader that resumes gets what is held once it has succeeded: whole.
         tail = self._decoder.rest(Position.TAIL) if has_closed else []
-        for origin, reason in self._decoder.attempts.doubtful().items():
+        for origin, reason in self._decoder.state.doubtful().items():
             cursor = self._where.here(Position.TAIL + len(tail))
             tail.append(Gap(missing=None, reason=reason, origin=origin, cursor=cursor))
-        is_lost = self._left is not None and not self._decoder.attempts.has_begun(self._left)
+        is_lost = self._left is not None and not self._decoder.state.has_begun(self._left)
         if is_lost or self._where.transport.is_short or self._where.history.is_short:
             cursor = self._where.here(Position.TAIL + len(tail))
             tail.append(Gap(missing=None, reason="transport", cursor=cursor))
