@@ -63,6 +63,12 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.protocol.result_items import summary_events
     from temporal_token_interceptor.protocol.stream_key import StreamKey
     from temporal_token_interceptor.reader.blocking import BlockingSubscriber
+    from temporal_token_interceptor.reader.blocking_run import (
+        BlockingProjection,
+        BlockingRun,
+        BlockingSubgraph,
+        BlockingToolCall,
+    )
     from temporal_token_interceptor.reader.blocking_streams import (
         BlockingGraphStream,
         BlockingMany,
@@ -79,6 +85,7 @@ if TYPE_CHECKING:
     from temporal_token_interceptor.transport.memory import MemoryStreamBackend
     from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
     from temporal_token_interceptor.views.model_call import ModelCall
+    from temporal_token_interceptor.views.plain_call import BlockingModelCall
     from temporal_token_interceptor.views.projection import Projection
     from temporal_token_interceptor.views.run_scope import SubgraphRun
     from temporal_token_interceptor.views.snapshot import (
@@ -166,6 +173,8 @@ __all__ += ["StreamKey"]
 _found_in("protocol.stream_key")
 __all__ += ["BlockingSubscriber"]
 _found_in("reader.blocking")
+__all__ += ["BlockingProjection", "BlockingRun", "BlockingSubgraph", "BlockingToolCall"]
+_found_in("reader.blocking_run")
 __all__ += ["BlockingGraphStream", "BlockingMany", "BlockingStream", "BlockingTree"]
 _found_in("reader.blocking_streams")
 __all__ += ["GraphStream"]
@@ -188,6 +197,8 @@ __all__ += ["RedisStreamBackend"]
 _found_in("transport.redis.backend")
 __all__ += ["ModelCall"]
 _found_in("views.model_call")
+__all__ += ["BlockingModelCall"]
+_found_in("views.plain_call")
 __all__ += ["Projection"]
 _found_in("views.projection")
 __all__ += ["SubgraphRun"]

@@ -27,6 +27,7 @@ from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.views.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from temporal_token_interceptor.reader.blocking_run import BlockingRun
     from temporal_token_interceptor.views.langgraph_messages import Message
     from temporal_token_interceptor.views.stream_modes import StreamMode
 
@@ -259,6 +260,36 @@ class BlockingSubscriber:
                     workflow_id, run_id, cursor, since=since, on_retry=on_retry, until=until, runs=runs
                 )
             )
+        )
+
+    def run(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        *,
+        on_retry: Literal["reset", "hold"] = "reset",
+        result_type: type | None = None,
+        transformers: Sequence[Callable[[tuple[str, ...]], Any]] = (),
+        subgraphs: bool = False,
+        until: Awaitable[object] | None = None,
+        runs: FirstRun = "newest",
+    ) -> BlockingRun:
+        """Return a workflow as LangGraph's run object, for `with`; see `TokenSubscriber.run`."""
+        from temporal_token_interceptor.reader.blocking_run import BlockingRun  # noqa: PLC0415 - LangChain
+
+        loop = self._opened()
+        return BlockingRun(
+            loop,
+            lambda: loop.subscriber.run(
+                workflow_id,
+                run_id,
+                on_retry=on_retry,
+                result_type=result_type,
+                transformers=transformers,
+                subgraphs=subgraphs,
+                until=until,
+                runs=runs,
+            ),
         )
 
     def text(self, workflow_id: str, run_id: str | None = None, *, runs: FirstRun = "newest") -> str:

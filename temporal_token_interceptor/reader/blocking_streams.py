@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
-from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.events import Event, Origin
 from temporal_token_interceptor.reader.loop_thread import LoopThread
 from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
@@ -158,12 +157,7 @@ class _Reading(Generic[_T]):
     def abandon(self) -> Future[None] | None:
         """Close the stream, and wait for nothing: the garbage collector calls it, in any thread."""
         (waiting, self._next), (lists, self._lists) = (self._next, None), (self._lists, None)
-        if lists is None:
-            return None
-        try:
-            return self._loop.start(_left, waiting, lists)
-        except ConfigurationError:  # the loop is closed, and all of its streams with it
-            return None
+        return None if lists is None else self._loop.begin(_left, waiting, lists)
 
 
 class BlockingMany(Iterator[tuple[str, "Event | StreamFailed"]]):

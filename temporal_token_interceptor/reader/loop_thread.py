@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ class LoopThread:
             target=anyio.run, args=(_live, make, opened), name="token-stream-loop", daemon=True
         )
         self._thread.start()
+        self._begun: set[asyncio.Future[object]] = set()  # a loop itself keeps no task alive
         self._portal: BlockingPortal
         self.subscriber: TokenSubscriber
         try:
@@ -65,6 +67,21 @@ class LoopThread:
             return self._portal.start_task_soon(function, *args)
         except RuntimeError as error:
             raise ConfigurationError("the BlockingSubscriber was closed while it was read") from error
+
+    def begin(self, function: Callable[..., Awaitable[object]], *args: Any) -> Future[Any] | None:
+        """Run an async function from any thread, also the loop's own; None where the loop was closed.
+
+        The garbage collector runs in whichever thread it does: nothing waits for this.
+        """
+        if threading.current_thread() is not self._thread:
+            try:
+                return self.start(function, *args)
+            except ConfigurationError:  # all that was on the loop has ended with it
+                return None
+        running = asyncio.ensure_future(function(*args))
+        self._begun.add(running)
+        running.add_done_callback(self._begun.discard)
+        return None
 
     def close(self) -> None:
         """End all that runs on the loop, close what was opened, and end the thread."""

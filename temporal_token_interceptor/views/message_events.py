@@ -131,7 +131,9 @@ class MessageEvents:
         self._close_text()
         place = self._tool_calls.add(chunk)
         if place == len(self._tool_call_numbers):
-            part = {"type": "tool_call_chunk", "id": chunk.id, "name": chunk.name, "args": ""}
+            part: dict[str, Any] = {"type": "tool_call_chunk", "id": chunk.id, "name": chunk.name, "args": ""}
+            if chunk.index is not None:
+                part["index"] = chunk.index
             self._tool_call_numbers.append(self._open(part))
         number = self._tool_call_numbers[place]
         self._part("delta", number, delta={"type": "tool-call-delta", "args": chunk.args})

@@ -59,7 +59,7 @@ class Projection(Generic[_T]):
 
     def __aiter__(self) -> AsyncIterator[_T]:
         self._claim()
-        return _Reader(self)
+        return Reader(self)
 
     async def __anext__(self) -> _T:
         while not self._items and not self._dropped:
@@ -70,6 +70,20 @@ class Projection(Generic[_T]):
             reasons, self._dropped = ("overflow",) * min(self._dropped, 100), 0
             raise TokensMissing(reasons, "")
         return self._items.popleft()[1]
+
+    async def some(self) -> list[_T]:
+        """Wait for an item; return all that there are; empty at the end. For readers in other threads.
+
+        Raises:
+            Exception: as the reader of single items gets it.
+        """
+        try:
+            found = [await anext(self)]
+        except StopAsyncIteration:
+            return []
+        while self._items and not self._dropped:
+            found.append(self._items.popleft()[1])
+        return found
 
     def tee(self, n: int = 2) -> tuple[Projection[_T], ...]:
         """Return this projection for several readers, each at a pace of its own, and bounded as this one.
@@ -124,11 +138,15 @@ class Projection(Generic[_T]):
         self._has_reader = True
 
 
-class _Reader(AsyncIterator[_T]):
+class Reader(AsyncIterator[_T]):
     """The one loop over a projection."""
 
     def __init__(self, projection: Projection[_T]) -> None:
         self._projection = projection
+
+    async def some(self) -> list[_T]:
+        """Return all items that there are; see `Projection.some`."""
+        return await self._projection.some()
 
     async def __anext__(self) -> _T:
         return await anext(self._projection)

@@ -5,22 +5,45 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from temporal_token_interceptor.errors import CallNotCompleted, TokensMissing
-from temporal_token_interceptor.events import Call, Event, StreamEnded
+from temporal_token_interceptor.events import Call, Event, Origin, StreamEnded
 from temporal_token_interceptor.views.message_events import MessageEvent
 from temporal_token_interceptor.views.model_call import ModelCall
 from temporal_token_interceptor.views.projection import KEPT, More, Projection
 from temporal_token_interceptor.views.tool_call_stream import ToolCallStream
 from temporal_token_interceptor.views.transformers import TransformerFactory
 
+_ALL = 2**62  # a handle keeps all of its message, too
+
 Key = tuple[str, int]
 """A call: its attempt's id, and its ordinal. Run ids are the writer's word, and may come twice."""
 
 
-@dataclass(frozen=True, slots=True)
+class FedCall(Protocol):
+    """A handle of a call of a model, as it is fed."""
+
+    superseded: bool
+
+    def dispatch(self, event: Mapping[str, Any]) -> None:
+        """Take in an event of LangChain's protocol."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        ...
+
+
+def model_call(origin: Origin, call: Call, shared: Shared) -> ModelCall:
+    """Return a handle for asynchronous loops."""
+    made = ModelCall(origin, call)
+    made.set_arequest_more(shared.feed)
+    return made
+
+
+@dataclass(slots=True)
 class Shared:
     """What all graphs of a run share.
 
@@ -31,6 +54,7 @@ class Shared:
         number: Gives the next number of the raw events.
         flat: Whether the outermost graph shows what its subgraphs say, too.
         stamp: Gives each item its place among all.
+        make_call: Makes the handle of a call.
         reported: Calls that a retry would have to mark, by attempt id: of this run of the workflow and of the
             one before.
     """
@@ -41,11 +65,36 @@ class Shared:
     number: Callable[[], int]
     flat: bool = False
     stamp: Callable[[], int] = field(default_factory=lambda: count().__next__)
-    reported: list[dict[str, WeakSet[ModelCall]]] = field(default_factory=lambda: [{}])
+    make_call: Callable[[Origin, Call, Shared], FedCall] = model_call
+    reported: list[dict[str, WeakSet[FedCall]]] = field(default_factory=lambda: [{}])
 
     def projection(self, kept: int = KEPT) -> Projection[Any]:
         """Return a projection of the run."""
         return Projection(self.more, self.stamp, kept=kept)
+
+
+class QueuedCall:
+    """A call whose events wait for a thread that feeds a handle of its own with them.
+
+    Attributes:
+        events: LangChain's events of the message, to its end; as many as the message has.
+    """
+
+    def __init__(self, origin: Origin, call: Call, shared: Shared) -> None:
+        self.origin = origin
+        self.call = call
+        self.superseded = False
+        self.events: Projection[Mapping[str, Any]] = shared.projection(_ALL)
+
+    def dispatch(self, event: Mapping[str, Any]) -> None:
+        """Keep an event."""
+        self.events.push(event)
+        if event["event"] == "message-finish":
+            self.events.end(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        self.events.end(error if isinstance(error, Exception) else CallNotCompleted(str(error)))
 
 
 class RunCalls:
@@ -58,12 +107,12 @@ class RunCalls:
     """
 
     def __init__(
-        self, shared: Shared, messages: Projection[ModelCall], tool_calls: Projection[ToolCallStream]
+        self, shared: Shared, messages: Projection[Any], tool_calls: Projection[ToolCallStream]
     ) -> None:
         self._shared = shared
         self._messages = messages
         self._tool_calls = tool_calls
-        self._live: dict[Key, ModelCall] = {}
+        self._live: dict[Key, FedCall] = {}
         self._tools: dict[tuple[str, str], ToolCallStream] = {}
 
     def message(self, said: MessageEvent, key: Key, event: Event) -> None:
@@ -78,8 +127,7 @@ class RunCalls:
             call: Call | None = getattr(event, "call", None)
             if call is None or event.origin is None:
                 return
-            stream = self._live[key] = ModelCall(event.origin, call)
-            stream.set_arequest_more(self._shared.feed)
+            stream = self._live[key] = self._shared.make_call(event.origin, call, self._shared)
             calls = self._shared.reported[-1].setdefault(event.origin.attempt_id, WeakSet())
             calls.add(stream)
             stream.dispatch(said)

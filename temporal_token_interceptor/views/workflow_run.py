@@ -27,7 +27,7 @@ from temporal_token_interceptor.views import sequence
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.projection import Projection
 from temporal_token_interceptor.views.protocol_events import ProtocolEvents
-from temporal_token_interceptor.views.run_calls import Shared
+from temporal_token_interceptor.views.run_calls import QueuedCall, Shared
 from temporal_token_interceptor.views.run_scope import GraphRun
 from temporal_token_interceptor.views.transformers import TransformerFactory
 
@@ -75,6 +75,10 @@ class WorkflowRun(GraphRun):
         `await run.output` and, as in LangGraph, `await run.output()` are the same.
         """
         return Output(self._result)
+
+    def queue_calls(self) -> None:
+        """Have items of `messages` that threads can read: `QueuedCall`s. Before the run is entered."""
+        self._shared.make_call = QueuedCall
 
     async def abort(self) -> None:
         """Stop to read, as leaving `async with` does."""

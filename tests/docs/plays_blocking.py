@@ -85,3 +85,19 @@ async def a_wait_with_a_limit_reads_to_the_end(stage: Stage, block: Block) -> No
     await asyncio.to_thread(subscriber.close)
 
     assert after["ended"] is True
+
+
+@play(PAGE, "with subscriber.run(workflow_id) as run:")
+async def a_run_is_an_object_for_plain_loops(stage: Stage, block: Block) -> None:
+    known = await answered(stage)
+
+    @asynccontextmanager
+    async def connecting() -> Any:
+        async with known["RedisStreamBackend"]("") as backend:
+            yield TokenSubscriber(await known["Client"].connect(""), backend)
+
+    subscriber = BlockingSubscriber(connecting)
+    printed, _ = await run_in_thread(block, {**known, "subscriber": subscriber})
+    await asyncio.to_thread(subscriber.close)
+
+    assert printed == "It is tea. None\nIt is tea.\n"

@@ -216,7 +216,7 @@ async def test_a_tree_is_a_plain_loop_that_resumes(client, backend, subscriber):
     ("name", "original"),
     [
         *((name, name) for name in ("subscribe", "subscribe_activity", "tokens", "messages", "events_v2")),
-        *((name, name) for name in ("protocol_events", "text", "snapshot")),
+        *((name, name) for name in ("protocol_events", "text", "snapshot", "run")),
         ("stream", "astream"),
     ],
 )

@@ -3,7 +3,7 @@
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 # mypy: enable-error-code="arg-type, call-arg, call-overload, union-attr, var-annotated"
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Literal, assert_never, assert_type
@@ -11,7 +11,7 @@ from typing import Any, Literal, assert_never, assert_type
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.chat_model_stream import AsyncChatModelStream
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.content import ContentBlock as ContentBlockOfLangChain
 from langgraph.graph.state import CompiledStateGraph
 from redis.asyncio import Redis, RedisCluster
@@ -26,8 +26,13 @@ from temporal_token_interceptor import (
     AttemptState,
     BlockingGraphStream,
     BlockingMany,
+    BlockingModelCall,
+    BlockingProjection,
+    BlockingRun,
     BlockingStream,
+    BlockingSubgraph,
     BlockingSubscriber,
+    BlockingToolCall,
     BlockingTree,
     Call,
     CallEnded,
@@ -303,6 +308,22 @@ def without_asyncio(subscriber: BlockingSubscriber) -> None:
     assert_type(stream.origin, Origin | None)
     assert_type(subscriber.events_v2("workflow", include_types=["tool"]), BlockingStream[dict[str, Any]])
     assert_type(subscriber.protocol_events("workflow", since=3), BlockingStream[dict[str, Any]])
+    with subscriber.run("workflow", result_type=str) as run:
+        assert_type(run, BlockingRun)
+        assert_type(run.values, BlockingProjection)
+        assert_type(run.messages.tee(2), tuple[BlockingProjection, ...])
+        assert_type(run.interrupted, bool)
+        assert_type(run.interleave("messages"), Iterator[tuple[str, Any]])
+        for call in run.messages:
+            assert isinstance(call, BlockingModelCall)
+            assert_type(call.output, AIMessage)
+            assert_type(call.superseded, bool)
+        for graph in run.subgraphs:
+            assert isinstance(graph, BlockingSubgraph)
+            assert_type(graph.status, str)
+        for tool in run.tool_calls:
+            assert isinstance(tool, BlockingToolCall)
+            assert_type(tool.completed, bool)
     subscriber.text()  # type: ignore[call-arg]
     subscriber.stream("workflow", stream_mode="tools")  # type: ignore[arg-type]
     subscriber.subscribe("workflow", on_retry="ignore")  # type: ignore[call-overload]
