@@ -1,6 +1,7 @@
 """Large streams and slow links: pages bounded by bytes, deadlines by progress, memory by bytes."""
 
 import asyncio
+import logging
 import os
 import socket
 import tracemalloc
@@ -48,42 +49,149 @@ async def read(backend, stream, count):
     return sizes
 
 
-async def test_a_large_stream_comes_over_a_slow_link(odd, redis_url, caplog):
-    """500 entries of 30 kB over 2 MB/s: all arrive, each once, and no outage is logged."""
-    stream, count, size = a_stream(), 500, 30_000
+# ------------------------------------------------------------------ transfers that take seconds
+
+
+async def a_large_stream(redis_url):
+    """500 entries of 30 kB over 2 MB/s; returns their sizes, and how many bytes Redis has sent."""
+    stream = a_stream()
+    async with RedisStreamBackend(redis_url) as writer:
+        for _ in range(500):
+            await writer.write(stream, os.urandom(30_000))
+    async with OddRedis().before(redis_url) as odd:
+        odd.bytes_per_second = SLOW
+        async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
+            return await read(reader, stream, 500), odd.replied
+
+
+async def many_readers(redis_url):
+    """Eight readers of 30 entries of 30 kB over one link of 2 MB/s; returns what sizes each got."""
+    stream, count = a_stream(), 30
     async with RedisStreamBackend(redis_url) as writer:
         for _ in range(count):
-            await writer.write(stream, os.urandom(size))
-    odd.bytes_per_second = SLOW
-    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
-        assert await read(reader, stream, count) == [size] * count
-
-    assert odd.replied < 1.5 * count * size
-    assert not caplog.records
+            await writer.write(stream, os.urandom(30_000))
+    async with OddRedis().before(redis_url) as odd:
+        odd.bytes_per_second = SLOW
+        async with RedisStreamBackend(odd.url, patience=timedelta(seconds=1)) as reader:
+            return await asyncio.gather(*(read(reader, stream, count) for _ in range(8)))
 
 
-async def test_many_readers_wait_for_each_other_on_a_slow_link(odd, redis_url):
+async def one_large_entry(redis_url):
+    """One of 10 MB over 1.5 MB/s takes 7 s; returns its size."""
+    stream = a_stream()
+    async with RedisStreamBackend(redis_url) as writer:
+        await writer.write(stream, b"x" * (10 * MB))
+    async with OddRedis().before(redis_url) as odd:
+        odd.bytes_per_second = 1.5 * MB
+        async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
+            return await read(reader, stream, 1)
+
+
+async def one_large_entry_sent(redis_url):
+    """One of 8 MB over 1 MB/s; returns the size of each that was stored."""
+    stream = a_stream()
+    async with SlowUplink(redis_url, MB) as url, RedisStreamBackend(url) as writer:
+        await writer.write(stream, b"x" * (8 * MB))
+
+    async with RedisStreamBackend(redis_url) as reader, Redis.from_url(redis_url) as redis:
+        sizes = await read(reader, stream, 1)
+        return sizes * await redis.xlen(f"tti:v1:{{{stream.name}}}")
+
+
+async def the_end_of_a_closed_run(redis_url):
+    """A late reader of a run that has closed gets a frame of 10 MB over 1.5 MB/s; returns its events."""
+    origin = an_origin(workflow_id=unique("slow-end"))
+    text = TextRun("text", 0, 0, ["x" * (10 * MB)], 1)
+    records = (CallStarted(call=a_call()), text, CallEnded(call=a_call()))
+    ended = (AttemptEnded(outcome="completed_provisional"),)
+    async with RedisStreamBackend(redis_url) as writer:
+        stream = StreamKey.of(origin)
+        await writer.write(stream, encode(Frame(origin, 0, records, header=True)))
+        await writer.write(stream, encode(Frame(origin, 1, ended, header=True)))
+    async with OddRedis().before(redis_url) as odd:
+        odd.bytes_per_second = 1.5 * MB
+        async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
+            closed = asyncio.get_running_loop().create_future()
+            closed.set_result(None)
+            reading = TokenSubscriber(None, reader).subscribe(origin.workflow_id, origin.run_id, until=closed)
+            return [event async for event in reading]
+
+
+TRANSFERS = [a_large_stream, many_readers, one_large_entry, one_large_entry_sent, the_end_of_a_closed_run]
+
+
+class Warnings(logging.Handler):
+    """Keeps the text of warnings: `caplog` is for one test, not for a module."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture(scope="module")
+def warnings():
+    """The warnings of all transfers."""
+    warnings, logger = Warnings(), logging.getLogger("temporal_token_interceptor")
+    logger.addHandler(warnings)
+    yield warnings.texts
+    logger.removeHandler(warnings)
+
+
+@pytest.fixture(scope="module")
+async def transferred(redis_url, warnings):
+    """Get what a transfer came to. All run at the same time, each over a link of its own: they only wait."""
+    results = await asyncio.gather(*(transfer(redis_url) for transfer in TRANSFERS), return_exceptions=True)
+
+    def result(transfer):
+        found = results[TRANSFERS.index(transfer)]
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    return result
+
+
+def test_a_large_stream_comes_over_a_slow_link(transferred):
+    """500 entries of 30 kB over 2 MB/s: all arrive, each once."""
+    sizes, sent = transferred(a_large_stream)
+
+    assert sizes == [30_000] * 500
+    assert sent < 1.5 * sum(sizes)
+
+
+def test_many_readers_wait_for_each_other_on_a_slow_link(transferred):
     """Who waits behind others that get their pages does not lose patience."""
-    stream, count, size = a_stream(), 30, 30_000
-    async with RedisStreamBackend(redis_url) as writer:
-        for _ in range(count):
-            await writer.write(stream, os.urandom(size))
-    odd.bytes_per_second = SLOW
-    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=1)) as reader:
-        all_sizes = await asyncio.gather(*(read(reader, stream, count) for _ in range(8)))
-
-    assert all_sizes == [[size] * count] * 8
+    assert transferred(many_readers) == [[30_000] * 30] * 8
 
 
-async def test_one_entry_that_takes_longer_than_any_deadline_arrives(odd, redis_url, caplog):
-    """An entry of 10 MB over 1.5 MB/s takes 7 s, and is no outage: bytes come all the time."""
-    stream, size = a_stream(), 10 * MB
-    async with RedisStreamBackend(redis_url) as writer:
-        await writer.write(stream, b"x" * size)
-    odd.bytes_per_second = 1.5 * MB
-    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
-        assert await read(reader, stream, 1) == [size]
-    assert not caplog.records
+def test_one_entry_that_takes_longer_than_any_deadline_arrives(transferred):
+    """An entry of 10 MB over 1.5 MB/s takes 7 s: bytes come all the time."""
+    assert transferred(one_large_entry) == [10 * MB]
+
+
+def test_a_large_entry_is_sent_over_a_slow_link(transferred):
+    """What takes longer to send than any deadline is stored once: bytes go all the time."""
+    assert transferred(one_large_entry_sent) == [8 * MB]
+
+
+def test_a_closed_run_is_read_to_its_end_over_a_slow_link(transferred):
+    """A reader that comes late gets a last frame that takes longer than any of its waits: no gap."""
+    events = transferred(the_end_of_a_closed_run)
+
+    assert [len(event.token) for event in events if isinstance(event, TokenEvent)] == [10 * MB]
+    assert not [event for event in events if isinstance(event, Gap)]
+
+
+def test_no_slow_link_is_logged_as_an_outage(transferred, warnings):
+    """Bytes came all the time."""
+    assert all(transferred(transfer) for transfer in TRANSFERS)
+    assert warnings == []
+
+
+# ------------------------------------------------------------------ large entries over a good link
 
 
 @pytest.mark.parametrize("size", [100_000, 5 * MB])
@@ -142,17 +250,6 @@ async def test_reading_takes_memory_by_bytes(redis_url):
 
     print(f"peak {peak / MB:.0f} MB")  # noqa: T201
     assert peak < 8 * REPLY_BYTES
-
-
-async def test_a_large_entry_is_sent_over_a_slow_link(redis_url):
-    """What takes longer to send than any deadline is stored once: bytes go all the time."""
-    stream, size = a_stream(), 8 * MB
-    async with SlowUplink(redis_url, MB) as url, RedisStreamBackend(url) as writer:
-        await writer.write(stream, b"x" * size)
-
-    async with RedisStreamBackend(redis_url) as reader, Redis.from_url(redis_url) as redis:
-        assert await read(reader, stream, 1) == [size]
-        assert await redis.xlen(f"tti:v1:{{{stream.name}}}") == 1
 
 
 class SlowUplink:
@@ -221,29 +318,3 @@ def test_small_entries_soon_come_in_whole_pages():
         pages += 1
 
     assert pages <= 2
-
-
-# ------------------------------------------------------------------ to the end of a closed run
-
-
-async def test_a_closed_run_is_read_to_its_end_over_a_slow_link(odd, redis_url):
-    """A reader that comes late gets a last frame that takes longer than any of its waits: no gap."""
-    origin = an_origin(workflow_id=unique("slow-end"))
-    text = "x" * (10 * MB)
-    records = (CallStarted(call=a_call()), TextRun("text", 0, 0, [text], 1), CallEnded(call=a_call()))
-    ended = (AttemptEnded(outcome="completed_provisional"),)
-    async with RedisStreamBackend(redis_url) as writer:
-        stream = StreamKey.of(origin)
-        await writer.write(stream, encode(Frame(origin, 0, records, header=True)))
-        await writer.write(stream, encode(Frame(origin, 1, ended, header=True)))
-    odd.bytes_per_second = 1.5 * MB
-    async with RedisStreamBackend(odd.url, patience=timedelta(seconds=2)) as reader:
-        closed = asyncio.get_running_loop().create_future()
-        closed.set_result(None)
-        subscriber = TokenSubscriber(None, reader)
-        events = [
-            event async for event in subscriber.subscribe(origin.workflow_id, origin.run_id, until=closed)
-        ]
-
-    assert [len(event.token) for event in events if isinstance(event, TokenEvent)] == [len(text)]
-    assert not [event for event in events if isinstance(event, Gap)]
