@@ -375,12 +375,14 @@ async def test_a_program_ends_by_itself_and_by_ctrl_c(client, redis_url, answere
         stderr=subprocess.PIPE,
     )
     assert program.stdout is not None
-    # A program that hangs says where: the signal makes it print the stacks of its threads.
+    with suppress(asyncio.IncompleteReadError):  # it ended too early: its errors say why
+        await program.stdout.readuntil((silent if interrupted else answered).encode())
+    # A program that hangs says where: the signal makes it print the stacks of its threads. Counted from here:
+    # on a full machine the imports alone take as long.
     hanging = asyncio.get_running_loop().call_later(20, program.send_signal, signal.SIGABRT)
     if interrupted:
-        with suppress(asyncio.IncompleteReadError):  # it ended too early: its errors say why
-            await program.stdout.readuntil(silent.encode())
-            await asyncio.sleep(0.3)  # nothing shows that it waits; Ctrl-C before that ends it as well
+        await asyncio.sleep(0.3)  # nothing shows that it waits; Ctrl-C before that ends it as well
+        with suppress(ProcessLookupError):
             program.send_signal(signal.SIGINT)
     _, errors = await program.communicate()
     hanging.cancel()
