@@ -17,7 +17,7 @@ from temporal_token_interceptor.reader.hold_policy import Held
 from temporal_token_interceptor.reader.live_mark import LiveMark
 from temporal_token_interceptor.reader.position import Reach, ReadPosition
 from temporal_token_interceptor.reader.request import OnRetry
-from temporal_token_interceptor.reader.shared_events import SharedEvents, SharedPlace
+from temporal_token_interceptor.reader.shared_events import Made, SharedEvents, SharedPlace
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
 from temporal_token_interceptor.telemetry.subscription import SubscriptionTelemetry
 from temporal_token_interceptor.transport.base import Entry
@@ -93,6 +93,13 @@ class EntryDecoder:
         """The same, only to be looked at."""
         return self._own if self._shared is None else self._shared.state
 
+    def take_all(self) -> list[Event]:
+        """Return the events of all entries of the transport that other readers have read, from the start."""
+        made = () if self._shared is None else self._shared.take_all()
+        if made:
+            self._where.transport.last = made[-1].entry.id
+        return self._taken(made)
+
     def follow(self, batch: Sequence[Entry]) -> tuple[list[Event], Sequence[Entry]]:
         """Return the events of entries of the transport that other readers have read, and the other entries.
 
@@ -100,20 +107,23 @@ class EntryDecoder:
             batch: The entries.
         """
         where = self._where
-        reach = where.transport
         if self._shared is None or where.history.furthest or where.live.furthest or self._unopened:
             return [], batch
         made = self._shared.follow(batch)
+        return self._taken(made), batch[len(made) :]
+
+    def _taken(self, made: Sequence[Made]) -> list[Event]:
         if not made:
-            return [], batch
+            return []
+        reach = self._where.transport
         reach.at = reach.furthest = made[-1].entry.id
         self._statistics.entries += len(made)
-        self._statistics.gaps += sum(each.gaps for each in made)
+        self._statistics.gaps += sum([each.gaps for each in made])
         self._is_readable = True
         if self._telemetry is not None:
             for each in made:
                 self._telemetry.packet(each.packet)
-        return [event for each in made for event in each.events], batch[len(made) :]
+        return [event for each in made for event in each.events]
 
     def read(self, reach: Reach, batch: Sequence[Entry], decoded: Sequence[Decoded]) -> list[Event]:
         """Return the events that entries add, after the cursor.

@@ -241,7 +241,7 @@ class RunStream:
         lost = LostEntries(source, self._stream, reach, self._cache, reads_all=self._reads_all)
         try:
             yield await self._placed(lost)
-            before = ""
+            before = reach.last
             await self._catch_up.begin(source, self._stream)
             async with UntilClosed(entries, self._stream, reach, closing, self._catch_up) as reading:
                 while (batch := await reading.next()) is not None:
@@ -270,9 +270,9 @@ class RunStream:
             self._note_away(error)
 
     async def _placed(self, lost: LostEntries) -> list[Event]:
-        """Begin from the start, and report that, where the stream has lost the place of the cursor."""
+        """Begin behind what others have read alike; or from the start, where the cursor's place was lost."""
         if not await lost.cursor():
-            return []
+            return self._decoder.take_all()
         self._where.transport.resume("", Position.GAP)
         self._decoder.attempts.again = True
         return [self._gap("transport", self._where.behind("", Position.GAP))]

@@ -167,6 +167,12 @@ class SharedPlace:
             self._own = self._shared.state(self.number)
         return self._own
 
+    def take_all(self) -> Sequence[Made]:
+        """Return what all entries add that others have read, and this reader has not."""
+        made = self._shared.made(self.number, self._shared.end)
+        self.number += len(made)
+        return made
+
     def follow(self, batch: Sequence[Entry]) -> Sequence[Made]:
         """Return what the first of some entries add that others have read before, as many as there are."""
         if self._own is not None or self.number == self._shared.end:

@@ -64,7 +64,8 @@ class UntilClosed:
     Args:
         entries: Where they come from.
         stream: The run.
-        reach: Updated with each batch; `is_short` where the end could not be read.
+        reach: It is read on behind its `last`. Updated with each batch; `is_short` where the end could not be
+            read.
         closing: Done when the run has closed.
         catch_up: Looks how far the reading came, each time that a batch has been taken.
 
@@ -101,7 +102,7 @@ class UntilClosed:
         self._failures = 0 if self._timed is None else self._timed.read_failures
 
     async def __aenter__(self) -> Self:
-        self._source = self._entries.read(self._stream)
+        self._source = self._entries.read(self._stream, self._reach.last)
         self._closing.add_done_callback(self._interrupt)  # once: with many readers, it adds up
         return self
 

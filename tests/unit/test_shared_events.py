@@ -1,5 +1,6 @@
 """Readers that read a run alike share its events, and each gets what it would get alone."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from temporal_token_interceptor.events import (
     Call,
     CallEnded,
     CallStarted,
+    Event,
     Frame,
     Gap,
     Origin,
@@ -27,7 +29,9 @@ from temporal_token_interceptor.reader.entry_cache import EntryCache
 from temporal_token_interceptor.reader.entry_decoder import EntryDecoder
 from temporal_token_interceptor.reader.position import ReadPosition
 from temporal_token_interceptor.reader.statistics import ReaderStatistics
+from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.memory import MemoryStreamBackend
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 STREAM = StreamKey("default", "order-7", "run")
@@ -159,6 +163,47 @@ def test_events_are_made_once():
     first, *others = ([event for event in reader.events if type(event) is TokenEvent] for reader in readers)
     assert len(first) == 50
     assert all(mine is theirs for other in others for mine, theirs in zip(first, other, strict=True))
+
+
+class Watched(MemoryStreamBackend):
+    """Notes from where on it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begins: list[str] = []
+
+    def read(self, stream, after=""):
+        """Iterate over entries."""
+        self.begins.append(after)
+        return super().read(stream, after)
+
+
+async def test_who_comes_late_is_given_what_the_others_have():
+    """It is read on from there: a thousand that come within a second do not ask for all of it, each."""
+    backend, until = Watched(), asyncio.get_running_loop().create_future()
+    for entry in entries_of_a_call(30):
+        await backend.write(STREAM, entry.data)
+    subscriber = TokenSubscriber(None, backend)
+    said: list[list[Event]] = [[], [], []]
+
+    async def read(place: int, enough: asyncio.Event) -> None:
+        async for event in subscriber.subscribe("order-7", "run", until=until):
+            said[place].append(event)
+            if type(event) is TokenEvent and event.index == 29:
+                enough.set()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for places in ((0, 1), (2,)):
+            events = [asyncio.Event() for _ in places]
+            for place, enough in zip(places, events, strict=True):
+                group.create_task(read(place, enough))
+            await asyncio.gather(*(enough.wait() for enough in events))
+        until.set_result(None)
+
+    assert said[0] == said[1] == said[2]
+    assert backend.begins[:2] == ["", ""]
+    assert backend.begins[2] == said[2][-3].cursor.split("~")[-2]
+    assert sum(type(event) is TokenEvent for event in said[2]) == 30
 
 
 def test_what_is_kept_is_bounded_by_bytes(monkeypatch):
