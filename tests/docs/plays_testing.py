@@ -41,8 +41,10 @@ async def pytest_says(stage: Stage) -> str:
     """Run pytest in the stage's folder; return its last line."""
     (stage.folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     (stage.folder / "pytest.ini").write_text(SETTINGS, encoding="utf-8")
+    # Of what else is installed here, pytest would load the plugins, too: that takes longer than the tests.
+    plugins = ("--disable-plugin-autoload", "-p", "asyncio")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugins),
         cwd=stage.folder,
         env=stage.program_environment(),
         stdout=asyncio.subprocess.PIPE,
