@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ from starlette.responses import JSONResponse
 
 from temporal_token_interceptor.gateway.encoder import json_text
 from temporal_token_interceptor.gateway.problem import Problem
+
+BODY_SECONDS = 30.0
+"""For a body to come whole. Without it a client could keep connections whose requests never begin."""
 
 
 class JsonAnswer(JSONResponse):
@@ -33,7 +37,8 @@ async def json_body(
             allowed, it is the `Origin` that is checked (`gateway.origins`).
 
     Raises:
-        Problem: 413, it is longer; 415, it is of another type; 400, it is not a JSON object.
+        Problem: 408, it is too slow to come; 413, it is longer; 415, it is of another type; 400, it is not a
+            JSON object.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in types:
         raise Problem(415, "the body has to be application/json")
@@ -42,11 +47,15 @@ async def json_body(
     if length.isdecimal() and int(length) > most:
         raise too_long
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise too_long
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise too_long
+                parts.append(part)
+    except TimeoutError as error:
+        raise Problem(408, f"the body has to come within {BODY_SECONDS:.0f} s") from error
     try:
         value = json.loads(b"".join(parts), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -12,10 +12,11 @@ from starlette.routing import BaseRoute, Route
 
 from temporal_token_interceptor.gateway.access import Target
 from temporal_token_interceptor.gateway.bodies import JsonAnswer, json_body
+from temporal_token_interceptor.gateway.cursors import cursor_of
 from temporal_token_interceptor.gateway.encoder import NativeLines, json_text, split_cursors
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import native_encoder, stream_request, target_of
-from temporal_token_interceptor.gateway.streaming import Streams, cursor_of
+from temporal_token_interceptor.gateway.streaming import Streams
 
 
 def native(streams: Streams) -> Sequence[BaseRoute]:

@@ -59,7 +59,7 @@ def openapi() -> dict[str, Any]:
                     ),
                     "responses": {
                         "201": _json(_object({"workflow": _STRING})),
-                        **_problems(400, 401, 403, 413, 415),
+                        **_problems(400, 401, 403, 408, 413, 415),
                     },
                 },
             },
@@ -102,7 +102,7 @@ def openapi() -> dict[str, Any]:
                     "requestBody": _body(
                         _object({"workflows": {"type": "object", "additionalProperties": _PLACE}})
                     ),
-                    "responses": {**_STREAM, **_problems(413, 415)},
+                    "responses": {**_STREAM, **_problems(408, 413, 415)},
                 },
             },
             "/v1/tokens": {
@@ -113,7 +113,7 @@ def openapi() -> dict[str, Any]:
                         "201": _json(
                             _object({"token": _STRING, "expires_in": _INTEGER, "resume_within": _INTEGER})
                         ),
-                        **_problems(400, 401, 403, 413, 415),
+                        **_problems(400, 401, 403, 408, 413, 415),
                     },
                 }
             },
@@ -180,6 +180,7 @@ _MEANINGS = {
     403: "Not allowed; also to pages of an origin that is not named.",
     404: "No such workflow; also where it is hidden from the client.",
     406: "Streams are text/event-stream or application/x-ndjson.",
+    408: "The body is too slow to come.",
     413: "The body is too long.",
     415: "The body has to be application/json.",
     429: "Too many streams are open. An EventSource gets 200 and an event `reconnect`.",

@@ -74,7 +74,10 @@ def _is_allowed(connection: HTTPConnection, allowed: frozenset[str]) -> bool:
     if origin is None or origin in allowed or "*" in allowed:
         return True
     # Behind a proxy the host may be another than the one that the browser sees; the browser itself knows.
-    return headers.get("sec-fetch-site") == "same-origin" or urlsplit(origin).netloc == headers.get("host")
+    scheme, _, host = origin.partition("://")
+    return headers.get("sec-fetch-site") == "same-origin" or (
+        scheme in ("http", "https") and host != "" and host == headers.get("host")
+    )
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

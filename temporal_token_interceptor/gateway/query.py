@@ -15,8 +15,8 @@ from temporal_token_interceptor.gateway.stream_request import Begin, StreamReque
 from temporal_token_interceptor.reader.request import OnRetry
 from temporal_token_interceptor.views.visible import Visible
 
-MOST_CHARACTERS = 1_000
-"""Of a workflow's id: Temporal's own bound."""
+MOST_BYTES = 1_000
+"""Of a workflow's id in UTF-8: Temporal's own bound. It would be asked again and again for a longer one."""
 
 _One = TypeVar("_One")
 
@@ -32,10 +32,12 @@ def target_of(workflow_id: object, run_id: str | None = None) -> Target:
     Raises:
         Problem: 400, it cannot be the id of a workflow.
     """
-    if not isinstance(workflow_id, str) or not 0 < len(workflow_id) <= MOST_CHARACTERS:
-        raise Problem(400, f"a workflow id is text of 1 to {MOST_CHARACTERS} characters")
+    if not isinstance(workflow_id, str) or not workflow_id:
+        raise Problem(400, f"a workflow id is text of 1 to {MOST_BYTES} bytes")
     if not workflow_id.isprintable():
         raise Problem(400, "a workflow id has no control characters")
+    if len(workflow_id) > MOST_BYTES or len(workflow_id.encode()) > MOST_BYTES:
+        raise Problem(400, f"a workflow id is text of 1 to {MOST_BYTES} bytes")
     if run_id is not None and (len(run_id) > 64 or not run_id.isprintable()):
         raise Problem(400, "`run` is the id of a run, or left out for the newest")
     return Target(workflow_id, run_id or None, "read")

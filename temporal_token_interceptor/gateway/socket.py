@@ -21,11 +21,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.gateway.connection import Connection
+from temporal_token_interceptor.gateway.cursors import cursor_of
 from temporal_token_interceptor.gateway.encoder import NativeLines
 from temporal_token_interceptor.gateway.problem import Problem
 from temporal_token_interceptor.gateway.query import stream_options, target_of
 from temporal_token_interceptor.gateway.stream_request import StreamRequest
-from temporal_token_interceptor.gateway.streaming import Streams, cursor_of
+from temporal_token_interceptor.gateway.streaming import Streams
 from temporal_token_interceptor.telemetry.gateway import GatewayTelemetry
 
 logger = logging.getLogger(__name__)

@@ -19,11 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from temporal_token_interceptor.errors import InvalidCursor, TokenStreamError
+from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.gateway.access import Allow, Authorize, Target
 from temporal_token_interceptor.gateway.actions import Actions, Cancel, Start
 from temporal_token_interceptor.gateway.connection import Client, Connection, Feed, Times, soon
+from temporal_token_interceptor.gateway.cursors import cursor_of, is_at_the_end, placed
 from temporal_token_interceptor.gateway.encoder import Encoder, NativeEvents
 from temporal_token_interceptor.gateway.hub import HubClient, Hubs, Key
 from temporal_token_interceptor.gateway.limits import Connections, Limits
@@ -35,7 +36,6 @@ from temporal_token_interceptor.gateway.response import StreamResponse, Write
 from temporal_token_interceptor.gateway.state import current_state
 from temporal_token_interceptor.gateway.stream_request import Begin, StreamRequest
 from temporal_token_interceptor.gateway.tokens import StreamTokens
-from temporal_token_interceptor.protocol.cursor import Cursor, Position
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.telemetry.gateway import GatewayTelemetry
 from temporal_token_interceptor.views.changes import Change, View
@@ -155,7 +155,8 @@ class Streams:
         return allowed.visible.narrowed(asked.nodes, asked.kinds).view(view), cursor
 
     async def _response(self, plan: _Plan) -> Response:
-        has_all = [_is_at_the_end(asked.cursor) for asked in plan.every]
+        for asked in plan.every:
+            is_at_the_end(asked.cursor)  # a broken cursor is refused before anything is asked
         for asked in plan.every:
             try:
                 plan.allowed[asked.target.workflow_id] = await self.admitted(asked)
@@ -165,7 +166,11 @@ class Streams:
                 plan.refused.append(asked.encoder.problem(problem.status, problem.detail))
         if self.is_draining:
             raise Problem(503, "the server is stopping: come again", {"Retry-After": "5"})
-        if all(has_all):
+        plan.every = [
+            await placed(asked, self._subscriber) if asked.target.workflow_id in plan.allowed else asked
+            for asked in plan.every
+        ]
+        if all(is_at_the_end(asked.cursor) for asked in plan.every):
             return Response(status_code=204, headers=HEADERS)  # the client has all; it stops an EventSource
         if plan.every[0].request.method == "HEAD":
             return Response(media_type=plan.frame.media_type, headers=HEADERS)
@@ -182,7 +187,7 @@ class Streams:
         Raises:
             Problem: it may not, its cursor is none, or the workflow is not there and it does not wait.
         """
-        _is_at_the_end(asked.cursor)
+        is_at_the_end(asked.cursor)
         allowed = await self.allowed(asked.request, asked.target)
         if asked.is_raw and not allowed.content:
             raise Problem(403, "events have content, which you may not see: ask for view=changes")
@@ -201,7 +206,7 @@ class Streams:
             feeds: dict[str, Feed] = {}
             for asked in plan.every:
                 workflow_id = asked.target.workflow_id
-                if workflow_id in plan.allowed and not _is_at_the_end(asked.cursor):
+                if workflow_id in plan.allowed and not is_at_the_end(asked.cursor):
                     feed = self.feed(asked, plan.allowed[workflow_id], connection.woken)
                     feeds[workflow_id] = await stack.enter_async_context(feed)
             connection.feeds.update(feeds)
@@ -316,20 +321,3 @@ async def _closed_at_the_end(client: _Own) -> AsyncIterator[_Own]:
         yield client
     finally:
         await client.close()
-
-
-def cursor_of(request: Request) -> str | None:
-    """Return where a client resumes: a browser's header comes before the query, which does not change."""
-    return request.headers.get("last-event-id") or request.query_params.get("cursor")
-
-
-def _is_at_the_end(cursor: str | None) -> bool:
-    """Whether a client has all that a workflow will ever say.
-
-    Raises:
-        Problem: 400, its cursor is none.
-    """
-    try:
-        return bool(cursor) and Cursor.parse(cursor or "").position == Position.END
-    except InvalidCursor as error:
-        raise Problem(400, str(error)) from error

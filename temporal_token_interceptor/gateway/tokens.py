@@ -53,7 +53,11 @@ class StreamTokens:
         self._serializer: URLSafeSerializer = URLSafeSerializer(secrets, salt=_SALT)
 
     def make(self, allowed: Mapping[str, Allow]) -> dict[str, Any]:
-        """Return a token for what a client may read, by workflow, and how long it is good, in seconds."""
+        """Return a token for what a client may read, by workflow, and how long it is good, in seconds.
+
+        Raises:
+            Problem: 400, it would be too long for a URL.
+        """
         now = time.time()
         ends = [one.until.timestamp() for one in allowed.values() if one.until is not None]
         until = int(min([now + self._resume.total_seconds(), *ends]))
@@ -62,8 +66,11 @@ class StreamTokens:
             "exp": int(now + self._connect.total_seconds()),
             "until": until,
         }
+        token = str(self._serializer.dumps(claims))
+        if len(token) > _MOST_CHARACTERS:
+            raise Problem(400, "a token for these workflows is too long for a URL: ask for several")
         return {
-            "token": str(self._serializer.dumps(claims)),
+            "token": token,
             "expires_in": int(self._connect.total_seconds()),
             "resume_within": int(until - now),
         }

@@ -1,6 +1,7 @@
 """The live page with what no honest run has: hostile text, ten thousand items, a model that says nothing."""
 
 import asyncio
+import json
 import os
 import time
 from contextlib import asynccontextmanager
@@ -89,6 +90,29 @@ async def test_hostile_text_is_text(tab):
         assert elements == 0
         assert await tab.evaluate("typeof hacked") == "undefined"
         assert await tab.evaluate("noted") == []
+
+
+UNSEEN = "ignore\U000e0049\U000e0047\u2062\ufff9\u202ewhat"  # marks, and letters that draw nothing
+MARKS = r"/[\u202a-\u202e\u2060-\u206f\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/"
+
+
+async def test_what_draws_nothing_is_shown(tab):
+    """In texts, also in halves of characters, and in each name, tooltip and label of a model's choice."""
+    halves = ["a\udb40", "\udc49b", "\ud83d", "\ude00"]
+
+    async with shown(tab, calls(UNSEEN, halves, tool=UNSEEN, activity=UNSEEN, node=UNSEEN), stays=True):
+        await tab.until(f"{SHOWN}.includes('😀')")
+        await tab.until("document.querySelector('.bars i')?.title")
+        texts = await tab.evaluate(
+            "[document.title, document.body.textContent, ...[...document.querySelectorAll('*')].flatMap("
+            "one => [one.title, one.getAttribute('aria-label')])].filter(Boolean)"
+        )
+        hidden = await tab.evaluate(f"{json.dumps(texts)}.filter(one => {MARKS}.test(one))")
+
+    assert "ignore" + "\ufffd" * 5 + "what" in texts[1]
+    assert "a\ufffdb😀" in texts[1]
+    assert sum("ignore" in text for text in texts) >= 2
+    assert hidden == []
 
 
 async def test_what_the_policy_refuses_is_refused(tab):

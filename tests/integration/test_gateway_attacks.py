@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import resource
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -13,9 +14,11 @@ import httpx
 import pytest
 import uvicorn
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from temporal_token_interceptor.cli.http import BoundedProtocol
 from temporal_token_interceptor.events import StreamEnded
+from temporal_token_interceptor.gateway import bodies
 from temporal_token_interceptor.gateway.access import Allow, Deny
 from temporal_token_interceptor.gateway.app import gateway
 from temporal_token_interceptor.gateway.formats.ag_ui import ag_ui
@@ -173,6 +176,110 @@ async def test_no_query_is_an_error_of_the_server(http, path):
         headers = {"accept": random.choice(["*/*", "text/event-stream", "a" * 100, "application/x-ndjson"])}
         answer = await http.get(f"{path}?{'&'.join(query)}", headers=headers)
         assert answer.status_code < 500, (query, answer.text)
+
+
+AS_JSON = "content-type: application/json"
+HEADERS = [
+    *("origin", "host", "accept", "last-event-id", "if-none-match", "content-type", "content-length"),
+    *("authorization", "range", "cookie", "sec-fetch-site", "sec-fetch-mode", "x-forwarded-host"),
+    *("access-control-request-method", "access-control-request-headers", "x-workflow-run-id"),
+]
+VALUES = [
+    *(b"", b"null", b"*", b"http://[", b"https://[::1", b"http://here:99999", b"http://h@here", b"\xff\x80"),
+    *("http://\u00e9\u202e".encode(), b"-1", b"9" * 30, b"1e9", b"a" * 2_000, b";" * 50, b'"', b'W/"x", *'),
+    *(b"1~w~~999999999", b"1~w~0-1~0;1~w~0-1~0", b"bytes=0-9", b"text/event-stream;q=", b"same-origin"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [*(("GET", path) for path in GETS), *(("POST", path) for path in POSTS)]
+)
+async def test_no_header_is_an_error_of_the_server(http, method, path):
+    random = Random(path)
+    content = b"{}" if method == "POST" else None
+    for _ in range(20):
+        names = random.sample(HEADERS, random.randrange(5))
+        headers = [(name.encode(), random.choice(VALUES)) for name in names]
+        asked = "OPTIONS" if random.random() < 0.1 else method
+        answer = await http.request(asked, path, headers=headers, content=content)
+        assert answer.status_code < 500, (headers, answer.text)
+
+
+@pytest.mark.parametrize("workflow_id", ["\u00e9" * 501, "\U0001f600" * 251, "a" * 1_001], ids=ascii)
+async def test_an_id_that_temporal_would_not_take_is_refused(http, workflow_id):
+    """Its bound is of bytes; asked beyond it, Temporal fails, and would be asked again for a minute."""
+    name = quote(workflow_id, safe="")
+    answers = [
+        await http.get(f"/v1/workflows/{name}/events"),
+        await http.get(f"/v1/snapshot?workflow={name}"),
+        await http.post("/ai?workflow=" + name, json={}),
+        await http.post("/v1/events", json={"workflows": {workflow_id: {}}}),
+    ]
+
+    assert {one.status_code for one in answers} == {400}
+
+
+async def test_a_token_that_would_be_too_long_is_not_made(http):
+    """One that was made and then refused would be a puzzle."""
+    random = Random(1)
+    names = ["".join(chr(random.randrange(0x4E00, 0x9FFF)) for _ in range(300)) for _ in range(64)]
+    several = await http.post("/v1/tokens", json={"workflows": names})
+    few = await http.post("/v1/tokens", json={"workflows": names[:3]})
+    read = await http.get("/v1/events", params={"workflow": names[:3], "token": few.json()["token"]})
+
+    assert (several.status_code, few.status_code, read.status_code) == (400, 201, 200)
+    assert "ask for several" in several.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/events", "/ai", "/langgraph/threads/w/commands", "/openai/v1/responses"]
+)
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch, path):
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.1)
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+    )
+    async with served(everything(allow)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head.encode() + b"{")
+        line = await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+
+    assert line.startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/ai", "/v1/cancel?workflow=w"])
+async def test_a_body_without_an_end_fills_no_memory(path):
+    """A hundred megabytes in chunks: what is read of it is the limit, and the answer comes before its end."""
+    chunk = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: here\r\n{AS_JSON}\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with served(everything(allow)) as port:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head.encode())
+        with suppress(ConnectionError):
+            for _ in range(100):
+                writer.write(chunk)
+                await writer.drain()
+        line = await asyncio.wait_for(reader.readline(), 10)
+        writer.transport.abort()
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+    assert line.startswith(b"HTTP/1.1 202" if "cancel" in path else b"HTTP/1.1 413")
+    assert grown < 30_000  # KiB
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "http://[", "http://elsewhere", "//127.0.0.1", "file://", "http://u@127.0.0.1"]
+)
+async def test_a_socket_of_no_page_of_ours_is_refused(origin):
+    """A browser sends cookies with a WebSocket of any page: what the page's origin is, is all that helps."""
+    async with served(everything(allow)) as port:
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"ws://127.0.0.1:{port}/v1/socket", origin=origin):
+                pass
+
+    assert refused.value.response.status_code == 403
 
 
 # ---------------------------------------------------------------------- on a port

@@ -29,6 +29,7 @@ from tests.support.gateways import (
     EVENT_SOURCE,
     TEXT,
     Listener,
+    answered,
     events_of,
     finished,
     folded,
@@ -252,6 +253,38 @@ async def test_a_cursor_that_is_not_there_is_answered_soon(client, backend):
 
 
 # ---------------------------------------------------------------------- many workflows
+
+
+@pytest.mark.parametrize("view", ["changes", "events"])
+async def test_the_end_of_another_run_is_not_the_end(client, backend, http, other, view):
+    """Of another workflow, and of the run before: who comes with such a cursor is shown what there is."""
+
+    async def read(workflow_id, cursor=None):
+        given = {} if cursor is None else {"cursor": cursor}
+        return await http.get("/v1/events", params={"workflow": workflow_id, "view": view, **given})
+
+    workflow_id = unique("again")
+    async with answered(client, backend, workflow_id):
+        first = (await http.get("/v1/snapshot", params={"workflow": workflow_id})).json()
+    foreign = (await http.get("/v1/snapshot", params={"workflow": other})).json()
+    ended = await read(workflow_id, first["cursor"])
+    async with answered(client, backend, workflow_id):
+        whole = await read(workflow_id)
+        stale = [await read(workflow_id, one["cursor"]) for one in (first, foreign)]
+        again = await http.get(
+            f"/v1/workflows/{workflow_id}/events", params={"run": first["run"], "cursor": first["cursor"]}
+        )
+        last = (await http.get("/v1/snapshot", params={"workflow": workflow_id})).json()
+        over = await read(workflow_id, last["cursor"])
+
+    assert last["run"] != first["run"]
+    assert (ended.status_code, again.status_code, over.status_code) == (204, 204, 204)
+    assert [one.status_code for one in stale] == [200, 200]
+    if view == "events":
+        assert [one.text for one in stale] == [whole.text] * 2
+    else:
+        states = [folded(of_workflow(events_of(one.text), workflow_id)) for one in stale]
+        assert [(one.run, text_of(one)) for one in states] == [(last["run"], TEXT)] * 2
 
 
 async def test_many_workflows_come_on_one_connection(http, one, other):
@@ -623,7 +656,7 @@ async def test_a_client_that_accepts_nothing_is_left(client, backend, one):
         ("/v1/workflows/any/events?cursor=" + "1" * 10_000, "cursor"),
         ("/v1/workflows/any/events?run=" + "r" * 100, "run"),
         ("/v1/workflows/%00/events", "control characters"),
-        ("/v1/workflows/" + "w" * 1_001 + "/events", "1000 characters"),
+        ("/v1/workflows/" + "w" * 1_001 + "/events", "1000 bytes"),
         ("/v1/events", "name 1 to 64 workflows"),
         ("/v1/events?" + "&".join(f"workflow={n}" for n in range(65)), "name 1 to 64 workflows"),
         ("/v1/events?workflow=a&run=b", "one workflow"),

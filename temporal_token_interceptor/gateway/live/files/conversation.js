@@ -1,6 +1,6 @@
 // What the models wrote, as it stands: attempts, their calls and tools. What is taken back is struck out, then gone.
 
-import { TextBox, count, el } from './dom.js'
+import { TextBox, count, el, plain } from './dom.js'
 
 const STRUCK = 600  // milliseconds for which a text that is taken back is still there, struck out
 const AT_ONCE = 300  // items that are added to the page in one frame
@@ -87,7 +87,8 @@ export class Conversation {
   }
 
   describe(view, item) {
-    const { data, facts } = item, set = text => { if (view.title.textContent !== text) view.title.replaceChildren(text) }
+    const { data, facts } = item
+    const set = text => { if (view.title.textContent !== plain(text)) view.title.textContent = plain(text) }
     const end = endOf(item)
     view.element.classList.toggle('failed', Boolean(facts.error || facts.outcome === 'failed'))
     switch (item.kind) {

@@ -1,7 +1,8 @@
 // Elements and texts. Whatever a model, a tool or a user wrote becomes a text node: nothing here parses markup.
 
 // Marks that reorder or hide text, and control codes, are shown as what they are: one character that cannot be read.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g
+// Those of the last two ranges draw nothing at all: whole sentences can be written in them, and be copied unseen.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2060-\u206f\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/g
 
 export const plain = text => String(text).replace(HIDDEN, '\ufffd')
 
@@ -48,7 +49,8 @@ export class TextBox {
       this.element.replaceChildren()
       this.shown = 0
     }
-    const end = Math.min(text.length, this.limit)
+    let end = Math.min(text.length, this.limit)
+    if (/[\ud800-\udbff]/.test(text[end - 1])) end-- // half a character waits for its other half
     if (end > this.shown) {
       const piece = plain(text.slice(this.shown, end)), last = this.element.lastChild
       if (last instanceof Text) last.appendData(piece)
@@ -56,7 +58,7 @@ export class TextBox {
       else this.element.append(piece)
       this.shown = end
     }
-    if (text.length > end) {
+    if (text.length > this.limit) {
       this.more.textContent = `Show more: ${count(text.length - end, 'character')} left`
       if (!this.more.isConnected) this.element.append(this.more)
     } else this.more.remove()

@@ -1,7 +1,7 @@
 // A lane for each activity: its attempts, the calls in them, and where something is missing. Calls are placed by when they
 // came to this page; of those that had ended before, only the attempt's start is known.
 
-import { el, span } from './dom.js'
+import { el, plain, span } from './dom.js'
 
 const BARS = 200  // calls that a lane shows, the newest
 
@@ -72,19 +72,19 @@ export class Timeline {
         bar.style.left = `${place(one.open)}%`
         bar.style.width = `${Math.max(place(end) - place(one.open), 0.4)}%`
         const first = one.first ? `, first token after ${span(one.first - one.open)}` : ''
-        bar.title = `${kind === 'attempt' ? `attempt ${one.item.data.attempt}` : one.item.data.node ?? 'call'}: ${span(end - one.open)}${first}`
+        bar.title = plain(`${kind === 'attempt' ? `attempt ${one.item.data.attempt}` : one.item.data.node ?? 'call'}: ${span(end - one.open)}${first}`)
         return bar
       })
       for (const one of gaps) {
         const mark = el('i', 'gap')
         mark.style.left = `${place(one.at)}%`
-        mark.title = `missing: ${one.gap.reason}`
+        mark.title = plain(`missing: ${one.gap.reason}`)
         elements.push(mark)
       }
       bars.replaceChildren(...elements)
       const replaced = shown.filter(one => this.gone.includes(one)).length
       const calls = shown.filter(one => one.item.kind === 'message').length
-      bars.setAttribute('aria-label', `${name}: ${shown.length - calls} attempts, ${replaced} replaced, ${calls} calls, ${gaps.length} gaps`)
+      bars.setAttribute('aria-label', plain(`${name}: ${shown.length - calls} attempts, ${replaced} replaced, ${calls} calls, ${gaps.length} gaps`))
     }
   }
 }
