@@ -64,6 +64,7 @@ class ManyWorkflows:
         self._resumed: dict[str, str] = {}  # of the cursor, by key: until the workflow is added
         self._places: dict[str, str] = {}  # by workflow id; "" for none yet
         self._ended: dict[str, str] = {}  # the last run, by workflow id
+        self._removed: set[str] = set()  # what a query may still find
         self._waiting: deque[ReadRequest] = deque()
         self._early: list[tuple[str, str | None, str | None]] = []  # added before the `async with`
         self._merge = Merge()
@@ -92,10 +93,15 @@ class ManyWorkflows:
 
         Raises:
             InvalidCursor: at once.
-            ConfigurationError: the `async with` was left.
+            ConfigurationError: the `async with` was left; or the id is none.
         """
         if self._is_left:
             raise ConfigurationError("workflows cannot be added any more: the `async with` was left")
+        if not isinstance(workflow_id, str) or not workflow_id:
+            raise ConfigurationError(
+                f"workflows are added by their ids, such as handle.id; not {workflow_id!r}"
+            )
+        self._removed.discard(workflow_id)
         if self._feeding is None:  # the places of the cursor are not known yet
             self._early.append((workflow_id, run_id, str(Cursor.parse(cursor)) if cursor else None))
             return
@@ -120,7 +126,11 @@ class ManyWorkflows:
         self._fill()
 
     def remove(self, workflow_id: str) -> None:
-        """Read a workflow no more, and forget it: nothing of it comes after this, and no cursor has it."""
+        """Read a workflow no more, and forget it: nothing of it comes after this, and no cursor has it.
+
+        A query that goes on to find it does not bring it back; `add` does.
+        """
+        self._removed.add(workflow_id)
         self._places.pop(workflow_id, None)
         self._ended.pop(workflow_id, None)
         self._resumed.pop(key_of(workflow_id), None)
@@ -234,13 +244,14 @@ class ManyWorkflows:
                         # What had ended before this round, and was not in it, is not found any more.
                         for workflow_id in ended - listed:
                             self._ended.pop(workflow_id, None)
+                        self._removed &= listed
                         self._resumed.clear()
                         listed, ended = set(), set(self._ended)
                     case Found(workflow_id):
                         listed.add(workflow_id)
                         if self._is_new(one):
                             self.add(workflow_id)
-                    case str():
+                    case _:
                         self.add(one)
                 if self._waiting:
                     self._room.clear()
@@ -248,6 +259,8 @@ class ManyWorkflows:
 
     def _is_new(self, found: Found) -> bool:
         """Whether a workflow that was found is not read yet: an ended one, only where it runs again."""
+        if found.workflow_id in self._removed:
+            return False
         last_run = self._ended.get(found.workflow_id)
         if last_run is None:
             return found.workflow_id not in self._places

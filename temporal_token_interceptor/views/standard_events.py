@@ -19,18 +19,21 @@ from temporal_token_interceptor.events import (
     AttemptStarted,
     Call,
     CallEnded,
+    CallStarted,
     CustomEvent,
     Event,
     Gap,
     NodeEnded,
     NodeStarted,
+    Origin,
     RetrieverEnded,
     RetrieverStarted,
     ToolEnded,
     ToolStarted,
 )
 from temporal_token_interceptor.events.graph import PlacedEvent
-from temporal_token_interceptor.views.call_metadata import Metadata, of_attempt
+from temporal_token_interceptor.protocol.cursor import Cursor
+from temporal_token_interceptor.views.call_metadata import Metadata, message_id, of_attempt, of_call
 from temporal_token_interceptor.views.langgraph_messages import Chunks
 from temporal_token_interceptor.views.message_stream import Past, recall_from
 
@@ -101,15 +104,37 @@ async def standard_events(
         WorkflowNotCompleted: at the end: it failed, was canceled or terminated, or timed out.
         TokensMissing: at the end: the workflow completed, but something that it said did not arrive.
     """
-    shapes = _Shapes(cursor or "")
+    shapes, resumes = _Shapes(cursor or ""), bool(cursor)
     async with aclosing(events):
         async for event in events:
+            if resumes and event.origin is not None:
+                resumes = False
+                shapes = await _recalled(past, event, event.origin, cursor or "") or shapes
             if isinstance(event, AttemptStarted) and event.supersedes is not None:
                 await recall_from(past, shapes.chunks, event.supersedes, cursor)
             for shaped, kind in shapes.read(event):
                 if shown.shows(shaped, kind):
                     yield shaped
     shapes.chunks.end()
+
+
+async def _recalled(past: Past, event: Event, origin: Origin, cursor: str) -> _Shapes | None:
+    """Return what a reader of all that came before an event knows; None where that is not stored any more.
+
+    It knows the calls and nodes that are open: without them a message would begin a second time, and end with
+    a part of what it says.
+    """
+    shapes = _Shapes(cursor)
+    if isinstance(event, AttemptStarted) or Cursor.parse(cursor).run_id != origin.run_id:
+        return None
+    async with aclosing(past(origin)) as batches:
+        async for batch in batches:
+            for earlier in batch:
+                if earlier.cursor == event.cursor:
+                    return shapes
+                if not isinstance(earlier, Gap):  # its reader has had it
+                    shapes.read(earlier)
+    return None
 
 
 _Shaped = tuple[StandardEvent, str]  # and its type
@@ -120,11 +145,20 @@ class _Shapes:
 
     def __init__(self, cursor: str) -> None:
         self.chunks = Chunks(subgraphs=True, cursor=cursor, returned=False)
+        self._cursor = cursor
         self._said: dict[str, AIMessageChunk | None] = {}  # of the calls that are open, by message id
+        self._open: dict[str, CallStarted] = {}  # those that were seen to begin
         self._around: dict[str, str | None] = {}  # the node around a node, by run id
 
     def read(self, event: Event) -> Sequence[_Shaped]:
-        """Return what an event adds."""
+        """Return what an event adds; the last alone has its cursor: after another, that comes again."""
+        shaped = self._read(event)
+        for made, _ in shaped[:-1]:
+            made["metadata"] = {**made["metadata"], "cursor": self._cursor}
+        self._cursor = event.cursor or self._cursor
+        return shaped
+
+    def _read(self, event: Event) -> Sequence[_Shaped]:
         match event:
             case NodeStarted():
                 self._around[event.run_id] = event.node_run_id
@@ -150,12 +184,42 @@ class _Shapes:
             case _:
                 return self._of_call(event)
 
+    def _begun(self, event: CallStarted) -> list[_Shaped]:
+        id_ = message_id(event.origin, event.call)
+        self._open[id_], self._said[id_] = event, None
+        metadata = {**of_call(event.origin, event.call), "cursor": event.cursor}
+        return [self._called("on_chat_model_start", id_, event.call, metadata, {"input": None})]
+
+    def _silent(self, before: Origin, event: AttemptStarted) -> list[_Shaped]:
+        """Take back calls of an attempt that began and said nothing."""
+        found: list[_Shaped] = []
+        for id_, begun in list(self._open.items()):
+            if begun.origin.attempt_id == before.attempt_id:
+                self._forget(id_)
+                metadata = {**of_call(begun.origin, begun.call), "cursor": event.cursor}
+                data = {"message_id": id_, "reason": "superseded"}
+                found.append(self._called("on_chat_model_removed", id_, begun.call, metadata, data))
+        return found
+
+    def _forget(self, message_id: str) -> None:
+        self._said.pop(message_id, None)
+        self._open.pop(message_id, None)
+
     def _of_call(self, event: Event) -> Sequence[_Shaped]:
+        match event:
+            case CallStarted():
+                return self._begun(event)
+            case AttemptStarted(supersedes=Origin() as before):
+                return [*self._said_by(event), *self._silent(before, event)]
+            case _:
+                return self._said_by(event)
+
+    def _said_by(self, event: Event) -> list[_Shaped]:
         call: Call | None = getattr(event, "call", None)
         shaped: list[_Shaped] = []
         for chunk, metadata in self.chunks.read(event):
             if isinstance(chunk, RemoveMessage):
-                self._said.pop(str(chunk.id), None)
+                self._forget(str(chunk.id))
                 reason = metadata.get("error", "superseded")
                 data: Any = {"message_id": chunk.id, "reason": reason}
                 shaped.append(self._called("on_chat_model_removed", str(chunk.id), call, metadata, data))
@@ -177,7 +241,7 @@ class _Shapes:
         said = self._said[id_] = chunk if before is None else before + chunk
         shaped.append(self._called("on_chat_model_stream", id_, call, metadata, {"chunk": chunk}))
         if is_last:
-            del self._said[id_]
+            self._forget(id_)
             output = message_chunk_to_message(said)
             shaped.append(self._called("on_chat_model_end", id_, call, metadata, {"output": output}))
         return shaped

@@ -298,6 +298,52 @@ async def test_a_query_finds_workflows_now_and_later(client, backend, queue):
     assert [type(event) for event in found[first]].count(StreamEnded) == 2
 
 
+async def test_what_is_removed_stays_removed_while_a_query_finds_it(client, backend, queue):
+    """The query goes on to find it, round after round; `add` alone brings it back, from its beginning."""
+    kept, removed = unique("kept"), unique("removed")
+    await start(client, queue, removed, kept)
+    found, again, late, done = [], [], "", asyncio.Event()
+    async with TokenSubscriber(client, backend).subscribe_many(
+        query=f"TaskQueue = '{queue}'", query_interval=timedelta(seconds=0.02), until=done.wait()
+    ) as many:
+        async for workflow_id, event in many:
+            if workflow_id != removed:
+                if isinstance(event, StreamEnded) and workflow_id == kept:
+                    (late,) = await start(client, queue, unique("late"))
+                elif isinstance(event, StreamEnded):
+                    many.add(removed)  # that the query found another one shows that it went on
+                    late = ""
+            elif len(found) < 3:
+                found.append(event)
+                if len(found) == 3:
+                    many.remove(removed)
+            else:
+                assert not late, "it was not added yet"
+                again.append(event)
+                if isinstance(event, StreamEnded):
+                    done.set()
+
+    assert again == await read_all(client, backend, removed)
+    assert found == again[:3]
+
+
+@pytest.mark.parametrize("odd", [7, "", None, ("id", "run")], ids=repr)
+async def test_what_is_no_id_is_refused_and_not_left_out(client, backend, odd):
+    """Such as a handle in place of its id."""
+    subscriber = TokenSubscriber(client, backend)
+
+    async def ids():
+        yield odd
+
+    for workflows in ([odd], ids()):
+        async with subscriber.subscribe_many(workflows) as many:
+            with pytest.raises(ConfigurationError, match="by their ids"):
+                await anext(many)
+    async with subscriber.subscribe_many(keep_open=True) as many:
+        with pytest.raises(ConfigurationError, match="by their ids"):
+            many.add(odd)
+
+
 async def test_only_so_many_are_read_at_once(client, backend, queue):
     """A set larger than the bound is read, too: the next one begins when one has ended."""
     ids = await start(client, queue, *(unique("bound") for _ in range(6)))
