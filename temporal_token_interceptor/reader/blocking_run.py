@@ -253,7 +253,8 @@ class BlockingRun(BlockingGraph):
 
     def abort(self) -> None:
         """Stop to read, as leaving `with` does."""
-        self._loop.call(self._run.abort)
+        if (leaving := self._loop.begin(self._run.abort)) is not None:
+            leaving.result()
 
     def __enter__(self) -> Self:
         self._loop.call(self._run.__aenter__)
@@ -262,8 +263,7 @@ class BlockingRun(BlockingGraph):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if (leaving := self._loop.begin(self._run.abort)) is not None:
-            leaving.result()
+        self.abort()
 
 
 def shown(loop: LoopThread, item: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import anyio
 
 from temporal_token_interceptor.events import Event, Origin
-from temporal_token_interceptor.reader.loop_thread import LoopThread
+from temporal_token_interceptor.reader.loop_thread import LoopThread, result_of
 from temporal_token_interceptor.reader.many import ManyWorkflows, StreamFailed
 from temporal_token_interceptor.reader.tree import WorkflowTree
 
@@ -147,7 +147,7 @@ class _Reading(Generic[_T]):
         """Return the next list; None at the end."""
         self.wait()
         found, self._next = self._next, None
-        return None if found is None else found.result()
+        return None if found is None else result_of(found)
 
     def close(self) -> None:
         """Close the stream, and return then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
@@ -44,7 +44,7 @@ class LoopThread:
         """Return what an async function returns on the loop; a thread that is interrupted cancels it."""
         running = self.start(function, *args)
         try:
-            return running.result()
+            return result_of(running)
         except BaseException:
             running.cancel()
             raise
@@ -66,7 +66,7 @@ class LoopThread:
         try:
             return self._portal.start_task_soon(function, *args)
         except RuntimeError as error:
-            raise ConfigurationError("the BlockingSubscriber was closed while it was read") from error
+            raise _closed() from error
 
     def begin(self, function: Callable[..., Awaitable[object]], *args: Any) -> Future[Any] | None:
         """Run an async function from any thread, also the loop's own; None where the loop was closed.
@@ -87,6 +87,22 @@ class LoopThread:
         """End all that runs on the loop, close what was opened, and end the thread."""
         self.start(self._portal.stop, True)  # noqa: FBT003 - anyio's: whether to cancel what runs
         self._thread.join()
+
+
+def result_of(running: Future[_T]) -> _T:
+    """Return what ran on a loop.
+
+    Raises:
+        ConfigurationError: the loop was closed meanwhile.
+    """
+    try:
+        return running.result()
+    except CancelledError as error:
+        raise _closed() from error
+
+
+def _closed() -> ConfigurationError:
+    return ConfigurationError("the BlockingSubscriber was closed while it was read")
 
 
 async def _live(make: Make, opened: Future[tuple[BlockingPortal, TokenSubscriber]]) -> None:

@@ -87,7 +87,7 @@ class WorkflowRun(GraphRun):
                 await joined(self._reading)
         finally:  # also where the task that leaves is cancelled: other tasks may be reading
             if not self._ended:
-                left = ConfigurationError("the run was left: read it within its `async with`")
+                left = ConfigurationError("the run was left: read it within its `async with`, or `with`")
                 self._finish(left)
                 await self._end(left)
 
@@ -105,7 +105,7 @@ class WorkflowRun(GraphRun):
     async def _more(self) -> None:
         """Wait until one more event was read."""
         if self._reading is None:
-            raise ConfigurationError("a run is read within `async with`")
+            raise ConfigurationError("a run is read within `async with`, or `with`")
         if self._ended:
             raise self._error or ConfigurationError("the run has ended, and there is no more")
         advanced = self._advanced

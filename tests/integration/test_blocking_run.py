@@ -303,8 +303,17 @@ async def test_a_run_that_is_left_early_is_freed(client, queue, subscriber, sile
             waiting.start()
             assert not run.messages.wait(timedelta(seconds=0.05))
         waiting.join(10)
-        assert errors == ["the run was left: read it within its `async with`"]
+        assert errors == ["the run was left: read it within its `async with`, or `with`"]
         wait_until(is_freed)
+
+        run = subscriber.run(silent).__enter__()
+        waiting = threading.Thread(target=wait_for, args=[run.values])
+        waiting.start()
+        assert not run.messages.wait(timedelta(seconds=0.05))
+        subscriber.close()
+        waiting.join(10)
+        assert errors[1:] == ["the BlockingSubscriber was closed while it was read"]
+        run.abort()
 
         run = subscriber.run(silent)
         run.__enter__()
