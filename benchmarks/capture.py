@@ -155,7 +155,7 @@ async def _compare(
     for variant, values in taken.items():
         yield Figure(f"{name}.{variant}", median(values), "us/token")
     ratios = [ours / noop for ours, noop in zip(taken["ours"], taken["noop"], strict=True)]
-    yield Figure(f"{name}.ratio", median(ratios), "x", budget)
+    yield Figure.of_rounds(f"{name}.ratio", ratios, "x", budget)
 
 
 async def _bare(model: Model, ask: _Ask) -> float:

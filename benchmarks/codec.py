@@ -45,7 +45,7 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
         yield Figure(f"{name}.plain", median(taken[False]), "us/token")
         yield Figure(f"{name}.aes_gcm", median(taken[True]), "us/token")
         ratios = [sealed / plain for plain, sealed in zip(taken[False], taken[True], strict=True)]
-        yield Figure(f"{name}.ratio", median(ratios), "x", budget)
+        yield Figure.of_rounds(f"{name}.ratio", ratios, "x", budget)
 
 
 async def _stream(model: Model, converter: DataConverter | None, *, whole: bool) -> float:

@@ -78,7 +78,8 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
         target = server.client.service_client.config.target_host
         for name, spread, is_live in (("at_once", 0.0, False), ("idle", 1.0, False), ("live", 1.0, True)):
             rounds: list[array[float]] = []
-            asked, cpu = 0, 0.0
+            asked = 0
+            cpu: list[float] = []
             for _ in range(size.count(ROUNDS)):
                 attempt = await _stored(server.client, backend)
                 storm = Storm(target, url, attempt.workflow_id, viewers, time.monotonic() + size.lead, spread)
@@ -86,7 +87,7 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
                 writing = asyncio.create_task(_write_on(backend, attempt)) if is_live else None
                 watched = await process.run(watch, storm)
                 rounds.append(watched.waited)
-                cpu += watched.cpu
+                cpu.append(watched.cpu / viewers * 1e3)
                 asked += await _commands(counting) - before
                 if writing is not None:
                     writing.cancel()
@@ -94,9 +95,9 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
             yield Figure(f"joins.{name}.p50", median(percentile(each, 0.5) for each in rounds), "ms")
             yield Figure(f"joins.{name}.p99", median(percentile(each, 0.99) for each in rounds), "ms")
             budget = None if name == "at_once" else LAST_MS
-            yield Figure(f"joins.{name}.last", median(max(each) for each in rounds), "ms", budget)
+            yield Figure.of_rounds(f"joins.{name}.last", map(max, rounds), "ms", budget)
             yield Figure(f"joins.{name}.redis", asked / len(rounds) / viewers, "commands/viewer")
-            yield Figure(f"joins.{name}.cpu", cpu / len(rounds) / viewers * 1e3, "ms CPU/viewer")
+            yield Figure.of_rounds(f"joins.{name}.cpu", cpu, "ms CPU/viewer")
 
 
 async def _commands(redis: Redis) -> int:

@@ -79,9 +79,8 @@ def delays(name: str, rounds: Sequence[tuple[Received, Worked]], tokens: int) ->
     """Yield what was lost, and how late the rest was, of rounds of so many tokens each."""
     yield Figure(f"{name}.lost", sum(tokens - len(received.ages) for received, _ in rounds), "tokens", 0)
     yield Figure(f"{name}.p50", median(percentile(received.ages, 0.5) for received, _ in rounds), "ms")
-    yield Figure(
-        f"{name}.p99", median(percentile(received.ages, 0.99) for received, _ in rounds), "ms", P99_MS
-    )
+    tails = [percentile(received.ages, 0.99) for received, _ in rounds]
+    yield Figure.of_rounds(f"{name}.p99", tails, "ms", P99_MS)
     # Not ours: how late the worker's timers are, and for how long it stopped to collect garbage. Where these
     # are long, the machine is too busy to judge by.
     late = median(percentile(worked.late, 0.99) for _, worked in rounds)

@@ -78,9 +78,9 @@ def load(path: Path = DATA) -> tuple[Machine, list[Figure]]:
 
 def table(figures: Sequence[Figure]) -> str:
     """Return the figures for a terminal."""
-    rows = [("", "value", "unit", "budget", ""), *map(_cells, figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    align = ("<", ">", "<", ">", "<")
+    rows = [("", "value", "interval", "unit", "budget", ""), *map(_cells, figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    align = ("<", ">", ">", "<", ">", "<")
     lines = [
         [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)]
         for row in rows
@@ -112,14 +112,17 @@ def _part(name: str, machine: Machine, figures: Sequence[Figure]) -> str:
 
 def _markdown(figures: Sequence[Figure]) -> str:
     rows: list[tuple[str, ...]] = [
-        ("figure", "value", "unit", "budget", ""),
-        ("---", "--:", "---", "--:", "---"),
+        ("figure", "value", "interval", "unit", "budget", ""),
+        ("---", "--:", "--:", "---", "--:", "---"),
     ]
     rows += [(f"`{name}`", *rest) for name, *rest in map(_cells, figures)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _cells(figure: Figure) -> tuple[str, str, str, str, str]:
+def _cells(figure: Figure) -> tuple[str, str, str, str, str, str]:
     mark = {None: "", True: "ok", False: "MISSED"}[figure.ok]
+    if not figure.is_sure:
+        mark += ", not sure"
+    ends = "" if figure.low is None or figure.high is None else f"{figure.low:,.2f} to {figure.high:,.2f}"
     budget = "" if figure.budget is None else f"{figure.budget:g}"
-    return figure.name, f"{figure.value:,.2f}", figure.unit, budget, mark
+    return figure.name, f"{figure.value:,.2f}", ends, figure.unit, budget, mark

@@ -36,7 +36,7 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
             stream = StreamKey.of(attempt)
             await asyncio.gather(*(backend.write(stream, data) for data in frames(attempt, entries)))
         resumed, fetched = await reader.run(measure, url, attempt, rounds)
-    yield Figure("resume.end", median(resumed), "ms", BUDGET)
+    yield Figure.of_rounds("resume.end", resumed, "ms", BUDGET)
     yield Figure("resume.end.longest", max(resumed), "ms")
     yield Figure("resume.fetch", median(fetched), "ms")
 

@@ -75,7 +75,7 @@ async def _compare(
         yield Figure(f"{name}.{variant}", median(values), "us/token")
     for variant, budget in (("api", RATIO), ("sdk", None)):
         ratios = [ours / alone for ours, alone in zip(taken[variant], taken["capture"], strict=True)]
-        yield Figure(f"{name}.{variant}.ratio", median(ratios), "x", budget)
+        yield Figure.of_rounds(f"{name}.{variant}.ratio", ratios, "x", budget)
 
 
 async def _capture_alone(model: Model) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import plots, report
 from benchmarks.__main__ import BENCHMARKS
-from benchmarks.measure import Figure
+from benchmarks.measure import Figure, interval
 
 
 def test_the_tables_are_those_of_the_kept_run():
@@ -67,8 +67,33 @@ def test_a_missed_budget_shows():
     written = report.page("<!-- figures: load -->\nold\n<!-- end -->", machine, missed)
 
     assert "MISSED" in report.table(missed)
-    assert re.search(r"\| `load.p99` \| 120.50 \| ms \| 100 \| MISSED \|", written)
+    assert re.search(r"\| `load.p99` \| 120.50 \|  \| ms \| 100 \| MISSED \|", written)
     assert "old" not in written
+
+
+def test_a_verdict_that_rounds_do_not_agree_on_shows():
+    """The median decides; where the budget lies within the interval, that is not sure."""
+    figures = [
+        Figure.of_rounds("load.p99", rounds, "ms", 100.0)
+        for rounds in ([90.0, 95.0, 120.0], [90.0, 120.0, 130.0], [80.0, 90.0, 95.0], [101.0, 102.0])
+    ]
+
+    rows = report.table(figures).splitlines()[1:]
+
+    assert [figure.ok for figure in figures] == [True, False, True, False]
+    assert [row.endswith("not sure") for row in rows] == [True, True, False, False]
+    assert "90.00 to 120.00" in rows[0]
+    assert [Figure.of(figure.line()) for figure in figures] == figures
+
+
+@pytest.mark.parametrize(("rounds", "left_out"), [(2, 0), (3, 0), (5, 0), (6, 0), (9, 1), (15, 3), (30, 9)])
+def test_an_interval_holds_the_median_by_ranks(rounds, left_out):
+    """As many values are left out at each end as a table of the sign test has for 95 %."""
+    assert interval(range(rounds)) == (left_out, rounds - 1 - left_out)
+
+
+def test_a_single_round_has_no_interval():
+    assert interval([1.0]) == (None, None)
 
 
 def test_the_table_of_heartbeats_beside_redis_is_that_of_the_kept_run():
