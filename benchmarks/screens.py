@@ -41,6 +41,7 @@ RUNS = 100  # that idle viewers look at
 P99_MS = 100.0
 
 _STAMP = re.compile(rb"\d+\.\d{6}")
+_STARTED = re.compile(rb'"started":"[^"]*"')  # looks like a stamp, too: a state has it
 _LAST = b"event: close"
 _NAME = "bench-gateway"  # as Redis knows the gateway's connections
 
@@ -179,13 +180,18 @@ def _viewed(screens: Iterable[_Screen]) -> Viewed:
     states = writes = 0
     for screen in screens:
         rest = b""
+        seen: set[bytes] = set()  # a state has what it replaces once more
         for came, data in screen.came:
             whole, _, rest = (rest + data).rpartition(b"\n\n")
             states += whole.count(b"event: snapshot")
             writes += whole.count(b"\nid: ")  # one a write
             for event in whole.split(b"\n\n"):
-                if b"event: grow" in event or b"event: snapshot" in event:
-                    ages.extend((came - float(stamp)) * 1e3 for stamp in _STAMP.findall(event))
+                is_state = b"event: snapshot" in event
+                if is_state or b"event: grow" in event:
+                    found = _STAMP.findall(_STARTED.sub(b"", event))
+                    stamps = [stamp for stamp in found if not (is_state and stamp in seen)]
+                    ages.extend((came - float(stamp)) * 1e3 for stamp in stamps)
+                    seen.update(stamps)
     return Viewed(ages, states, writes)
 
 
