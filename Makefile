@@ -115,9 +115,9 @@ leak: .venv/.installed  ## Show that nothing grows: 10,000 model calls in one pr
 many: .venv/.installed  ## Follow a hundred workflows in one stream, cut and resumed 20 times
 	@TTI_TEST_MANY=100 $(PY) -m pytest -s tests/integration/test_many_workflows.py tests/integration/test_trees.py
 
-viewers: .venv/.installed  ## Show that viewers get everything: 320 slow ones, and 200 of a worker that is killed
-	@TTI_TEST_SLOW_CLIENTS=320 TTI_TEST_KILLED_VIEWERS=200 $(PY) -m pytest -n 0 -s \
-	    tests/integration/test_gateway_load.py tests/integration/test_gateway_killed_worker.py
+viewers: .venv/.installed  ## Show that viewers get everything: 320 slow ones, 200 of a killed worker; and who never reads is left
+	@TTI_TEST_SLOW_CLIENTS=320 TTI_TEST_KILLED_VIEWERS=200 TTI_TEST_ALL_SERVERS=1 $(PY) -m pytest -n 0 -s \
+	    $(patsubst %,tests/integration/test_gateway_%.py,load killed_worker unread)
 
 clean:  ## Remove the environment and every cache
 	rm -rf .venv .venv-lowest .venv-newest .venv-providers .venv-providers-quick .venv-peers .venv-frameworks .peers .nox .hypothesis
