@@ -88,12 +88,15 @@ class CallRecords:
         self._with_media = "media" in selection.contents
         self._buffer = buffer
 
-    def complete(self, live: LiveCall, message: AIMessage) -> None:
+    def complete(self, live: LiveCall, message: AIMessage) -> bool:
         """Send what the final message has and the stream did not; report a text that differs.
 
         The final message is the truth of a call: a model may report tokens by hand, or only some of them.
+
+        Returns:
+            Whether the text that was sent is now that of the message.
         """
-        sent, text = live.sent, message.text
+        sent, text, is_same = live.sent, message.text, True
         sent.take_hash()
         if self.takes_text and (sent.length != len(text) or sent.digest != digest_of(text)):
             if sent.digest == digest_of(text[: sent.length]):
@@ -101,11 +104,13 @@ class CallRecords:
             # Gemini's package takes line ends off the end of a plain answer, and so do we off a forced one.
             elif sent.digest != digest_of(text.ljust(min(sent.length, len(text) + _LINE_ENDS), "\n")):
                 self._buffer.put(Gap(missing=None, reason="mismatch", call=live.call), live.call)
+                is_same = False
         if not live.tool_parts:
             for tool_call in tool_calls_of(message):
                 self.put_block(live, tool_call)
         if live.parts is None:
             self._complete_blocks(live, blocks_of(message))
+        return is_same
 
     def _complete_blocks(self, live: LiveCall, blocks: Sequence[Mapping[str, Any]]) -> None:
         """Send the blocks that were not streamed, and what those of text and reasoning say beside it."""

@@ -28,11 +28,12 @@ from temporal_token_interceptor.capture.forced_result import (
     check_end,
     check_said,
     has_end,
+    has_usage,
     is_of_merging,
     mend,
     says_something,
 )
-from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
+from temporal_token_interceptor.capture.forcing import REFUSALS, failed_in, may_be_refusal
 from temporal_token_interceptor.capture.nesting import within
 from temporal_token_interceptor.capture.observing import current_observer
 from temporal_token_interceptor.errors import IncompleteAnswer
@@ -91,6 +92,7 @@ class ForcedCall(Trigger):
         self._first_facts: dict[str, Any] = {}
         self._has_end = False
         self._says_something = False
+        self._has_usage = False
         self.on_llm_new_token = self._on_first_token  # type: ignore[method-assign]
         self.on_stream_event = self._on_first_event  # type: ignore[method-assign]
         self._replace(trigger, self)
@@ -111,12 +113,14 @@ class ForcedCall(Trigger):
         """Refuse the last chunk of half an answer: after it, LangChain would keep the answer in its cache."""
         if isinstance(chunk, ChatGenerationChunk):
             self._says_something = self._says_something or says_something(chunk)
-            if has_end(chunk):
-                self._has_end = True
-                if not self._says_something:
-                    check_said(self._model, [chunk])
-        if getattr(getattr(chunk, "message", None), "chunk_position", None) == "last" and not self._has_end:
-            check_end(self._model, ())
+            self._has_usage = self._has_usage or has_usage(chunk)
+            is_end = has_end(chunk)
+            self._has_end = self._has_end or is_end
+            is_last = getattr(chunk.message, "chunk_position", None) == "last"
+            if is_last and not self._has_end:
+                check_end(self._model, ())
+            if not self._says_something and (is_end or (is_last and not (self._has_end or self._has_usage))):
+                check_said(self._model, [chunk])
         self.observer.on_llm_new_token(token, chunk=chunk, **facts)
 
     def _on_first_event(self, event: Any, **facts: Any) -> None:
@@ -184,6 +188,11 @@ def _forced(model: BaseChatModel, manager: Any) -> ForcedCall | None:
     return call
 
 
+def _is_refusal(error: Exception) -> bool:
+    """Whether the model is to be remembered: not for one answer, or for a callback of the user's."""
+    return not isinstance(error, NothingSaid) and failed_in(error) != "on_llm_new_token"
+
+
 def _is_cached(model: BaseChatModel) -> bool:
     return model.cache is not False and (isinstance(model.cache, BaseCache) or get_llm_cache() is not None)
 
@@ -209,7 +218,7 @@ def _generating(original: Callable[..., ChatResult]) -> Callable[..., ChatResult
             refusal = error
         call.release()
         result = _generate_with_cache(self, *args, **kwargs)
-        if not isinstance(refusal, NothingSaid):
+        if _is_refusal(refusal):
             REFUSALS.add(self, refusal)
         return result
 
@@ -237,7 +246,7 @@ def _agenerating(original: Callable[..., Awaitable[ChatResult]]) -> Callable[...
             refusal = error
         call.release()
         result = await _agenerate_with_cache(self, *args, **kwargs)
-        if not isinstance(refusal, NothingSaid):
+        if _is_refusal(refusal):
             REFUSALS.add(self, refusal)
         return result
 

@@ -47,19 +47,29 @@ def check_end(model: BaseChatModel, generations: Sequence[ChatGeneration]) -> No
 
 
 class NothingSaid(Exception):
-    """A stream said nothing at all: it may have left out a refusal, which the plain answer has."""
+    """A stream said nothing at all, where the plain answer may say something."""
 
 
 def check_said(model: BaseChatModel, generations: Sequence[ChatGeneration]) -> None:
-    """Raise if a streamed answer may be a refusal that its package leaves out of a stream.
+    """Raise if a streamed answer says nothing, and the stream may be the reason.
 
     Raises:
-        NothingSaid: the model stopped by itself and said nothing. The call is worth a repetition.
+        NothingSaid: the model stopped by itself and its package leaves refusals out of a stream; or it
+            streamed empty chunks and nothing else, as one that has no stream. The call is worth a repetition.
     """
-    if drops_refusals(type(model)) and not any(map(says_something, generations)):
-        stops = [_finish_of(generation) for generation in generations]
-        if stops and all(stop == "stop" for stop in stops):
-            raise NothingSaid
+    if any(map(says_something, generations)):
+        return
+    stops = [_finish_of(generation) for generation in generations]
+    if drops_refusals(type(model)) and stops and all(stop == "stop" for stop in stops):
+        raise NothingSaid
+    is_bare = not any(has_end(generation) or has_usage(generation) for generation in generations)
+    if is_bare and _package_of(type(model), _ALWAYS_ENDS) not in _ALWAYS_ENDS:
+        raise NothingSaid
+
+
+def has_usage(generation: ChatGeneration) -> bool:
+    """Whether an answer, or a chunk of one, says what was used: then a model has really run."""
+    return bool(getattr(generation.message, "usage_metadata", None))
 
 
 def says_something(generation: ChatGeneration) -> bool:
@@ -113,10 +123,12 @@ def _mend_repeated(facts: dict[str, Any], first_facts: Mapping[str, Any]) -> Non
 
 
 def _mend_ends(facts: dict[str, Any]) -> None:
-    for name in _ENDS:
-        value = facts.get(name)
-        if isinstance(value, str) and (repeated := _REPEATED.fullmatch(value)):
-            facts[name] = repeated[1]
+    """Take out what came twice, and not in the first chunk: ends, and the names of models."""
+    for names, repetition in ((_ENDS, _REPEATED), (_NAMES, _REPEATED_NAME)):
+        for name in names:
+            value = facts.get(name)
+            if isinstance(value, str) and (repeated := repetition.fullmatch(value)):
+                facts[name] = repeated[1]
 
 
 def _finish_of(generation: ChatGeneration) -> Any:
@@ -163,6 +175,7 @@ def _has_own_endpoint(model: BaseChatModel) -> bool:
 
 _LANGCHAIN_CORE = str(Path(langchain_core.__file__).parent)
 _REPEATED = re.compile(r"([A-Za-z_]{3,}?)\1+")
+_REPEATED_NAME = re.compile(r"(.{3,128}?)\1+")
 
 # ------------------------------------------------------------------ what is known of providers
 
@@ -176,6 +189,9 @@ _ENDS = (
     "incomplete_details",
 )
 """The names under which providers say why a model stopped."""
+
+_NAMES = ("model_name", "model", "model_provider", "system_fingerprint", "service_tier")
+"""What says which model answered, and is the same in each chunk that has it."""
 
 _FAILURES = frozenset({("langchain_openrouter", "error")})
 """The packages, each with the finish reason by which its provider says that it failed.

@@ -1,7 +1,8 @@
-"""Whether a call of a model may be made to stream, and whether one that failed may be repeated without.
+"""Which models refuse to stream, and whether a call that failed may be repeated without a stream.
 
-A result must be the one of a run without us. So the decision is made for each call: by what would run, by
-what this model has refused before, and by what the call asks for (`several_answers.py`).
+A result must be the one of a run without us. So the decision is made for each call: by what would run
+(`same_author.py`), by what this model has refused before, and by what the call asks for
+(`several_answers.py`).
 """
 
 from __future__ import annotations
@@ -11,45 +12,14 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cache
+from inspect import getfile
+from itertools import pairwise
+from traceback import walk_tb
+from typing import Final
 
-from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
+from langchain_core.language_models import BaseChatModel
 
 logger = logging.getLogger(__name__)
-
-# ------------------------------------------------------------------ before the call
-
-
-@cache
-def streams_as_it_generates(model: type[BaseChatModel], *, is_async: bool) -> bool:
-    """Whether streaming a model runs code of the same author as not streaming it.
-
-    Compared is what would really run: `_agenerate` and `_astream` of an async call where they are defined,
-    else the sync methods that stand in for them. A subclass that overrides the plain one to redact, guard or
-    count, and inherits the streaming one, would be bypassed; it is left alone. LangChain's generic fake is
-    excluded: its `_stream` loses tool calls and usage.
-    """
-    if issubclass(model, GenericFakeChatModel):
-        return False
-    plain, stream = _depth(model, "_generate"), _depth(model, "_stream")
-    if is_async:
-        plain = own if (own := _depth(model, "_agenerate")) < _BASE else plain
-        stream = own if (own := _depth(model, "_astream")) < _BASE else stream
-    return stream < _BASE and stream <= plain
-
-
-_BASE = 1_000_000
-
-
-def _depth(model: type[BaseChatModel], method: str) -> int:
-    """How far from the class itself a method is defined; `_BASE` if only by LangChain's base class."""
-    for depth, cls in enumerate(model.__mro__):
-        if cls is BaseChatModel:
-            return _BASE
-        if method in vars(cls):
-            return depth
-    return _BASE
-
 
 # ------------------------------------------------------------------ what a model has refused
 
@@ -102,9 +72,15 @@ def _identity(model: BaseChatModel) -> tuple[type, str]:
 def may_be_refusal(error: Exception) -> bool:
     """Whether an error before the first chunk may be due to streaming: then a plain call is worth a try.
 
-    What would have failed alike without a stream is not repeated: limits, rights, outages, timeouts.
+    What would have failed alike without a stream is not repeated: limits, rights, outages, timeouts, and
+    what comes before the model.
     """
-    status = _status_of(error)
+    if failed_in(error) in _BEFORE_THE_MODEL:
+        return False
+    try:
+        status = _status_of(error)
+    except Exception:  # noqa: BLE001 - an attribute of the user's error; theirs is what the activity raises
+        status = None
     if status is not None:
         return status == _NOT_IMPLEMENTED or (400 <= status < 500 and status not in _NOT_OF_STREAMING)
     if isinstance(error, TimeoutError | OSError):
@@ -112,6 +88,15 @@ def may_be_refusal(error: Exception) -> bool:
     return _NETWORK.search(type(error).__name__) is None and not type(error).__module__.startswith(
         "langgraph."
     )
+
+
+def failed_in(error: Exception) -> str | None:
+    """Return what failed of a model's call: the method that LangChain's own had called, if one."""
+    frames = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    for code, called in pairwise(frames):
+        if code.co_filename == _CHAT_MODELS_FILE and code.co_name in _CALLS:
+            return called.co_name
+    return None
 
 
 def _status_of(error: Exception) -> int | None:
@@ -127,6 +112,11 @@ def _status_of(error: Exception) -> int | None:
     return None
 
 
+_CHAT_MODELS_FILE: Final = getfile(BaseChatModel)
+_CALLS: Final = frozenset({"_generate_with_cache", "_agenerate_with_cache"})
+_BEFORE_THE_MODEL: Final = frozenset(
+    {"lookup", "alookup", "acquire", "aacquire", "dumps", "_get_llm_string", "_convert_cached_generations"}
+)
 _NOT_OF_STREAMING = frozenset({401, 402, 407, 408, 409, 413, 425, 429})
 _NOT_IMPLEMENTED = 501
 _NETWORK = re.compile(

@@ -37,9 +37,10 @@ from langchain_core.tracers.context import register_configure_hook
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard
 from temporal_token_interceptor.capture.forced_call import ForceStreaming, Trigger
-from temporal_token_interceptor.capture.forcing import REFUSALS, streams_as_it_generates
+from temporal_token_interceptor.capture.forcing import REFUSALS
 from temporal_token_interceptor.capture.nesting import note_caller
 from temporal_token_interceptor.capture.observing import OBSERVER, current_observer
+from temporal_token_interceptor.capture.same_author import has_own_methods, streams_as_it_generates
 from temporal_token_interceptor.capture.several_answers import asks_for_several
 
 NO_FORCE_TAG = "tti:noforce"
@@ -175,7 +176,9 @@ def _may_stream(frame: FrameType, trigger: Trigger) -> bool:
     if not isinstance(model, BaseChatModel):
         return False
     is_async = frame.f_code.co_name == "agenerate"
-    if trigger.force == "auto" and not streams_as_it_generates(type(model), is_async=is_async):
+    if trigger.force == "auto" and (
+        has_own_methods(model) or not streams_as_it_generates(type(model), is_async=is_async)
+    ):
         return False
     if NO_FORCE_TAG in _tags(found, model) or model in REFUSALS:
         return False

@@ -19,6 +19,7 @@ from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
 from temporal_token_interceptor.capture.call_records import CallRecords, LiveCall
+from temporal_token_interceptor.capture.echoes import Echoes
 from temporal_token_interceptor.capture.filters import NO_STREAM_TAGS, Selection
 from temporal_token_interceptor.capture.forced_call import ForceStreaming
 from temporal_token_interceptor.capture.json_values import Limit, json_values
@@ -85,8 +86,7 @@ class Observer(RetrieverObserver):
         self._records = CallRecords(buffer, self._selection)
         self._on_call = on_call
         self._ordinals = count()
-        # By message id: the first call that sent it, and the calls that this is within.
-        self._senders: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._echoes = Echoes()
         self._live: dict[int, LiveCall] = {}  # by `run_id.int`: a UUID hashes itself in Python
 
     # ------------------------------------------------------------------ LangChain calls these
@@ -143,7 +143,7 @@ class Observer(RetrieverObserver):
         if live.parts is not None:
             return
         live.streamed = True
-        live.is_echo = self._is_echo(live, getattr(chunk, "message", None))
+        live.is_echo = self._echoes.may_be_one(live, getattr(chunk, "message", None))
         live.on_token = partial(self._add_chunk, live)
         if self._records.takes_text and not live.is_echo:
             live.on_token = text_path(live.sent, live.on_token, self._handle)
@@ -206,17 +206,18 @@ class Observer(RetrieverObserver):
                 "finish_reason": finish_reason_of(message, response),
                 "additional_kwargs": additional_of(message),
             }
-            if live.is_echo or (not live.streamed and self._is_echo(live, message)):
+            if self._echoes.is_one(live, message, is_alone=not self._live):
                 pass
             elif message is None:
                 if not live.streamed and response.generations and response.generations[0]:
                     self._records.put_text(live, "text", response.generations[0][0].text)
-            elif live.streamed:
-                self._records.complete(live, message)
+            elif live.streamed and not live.is_echo:
+                if not self._records.complete(live, message):
+                    self._echoes.was_not_sent(message)
             else:
-                # A cache hit, or a model that cannot or may not stream: all it said, at once.
+                # A cache hit, a model that cannot or may not stream, or one that changed the answer of a
+                # model within it: all it said, at once.
                 self._records.put_message(live, message)
-            self._forget_senders()
         finally:
             self._end(live, **facts)
 
@@ -310,25 +311,6 @@ class Observer(RetrieverObserver):
         if self._known is not None:
             self._known.add(live.call.path, facts.get("message_id"))
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
-
-    def _is_echo(self, live: LiveCall, message: object) -> bool:
-        """Whether a message is that of a call within this one: a model that calls a model returns its answer.
-
-        A call within began later. Any other call with the same message is what a cache hit repeats: a hit
-        never streams, and of a call that does not stream, all calls within are known.
-        """
-        name, ordinal = getattr(message, "id", None), live.call.ordinal
-        if not isinstance(name, str):
-            return False
-        sender, around = self._senders.setdefault(name, (ordinal, live.around))
-        return sender > ordinal and (live.streamed or ordinal in around)
-
-    def _forget_senders(self) -> None:
-        while len(self._senders) > _MOST_SENDERS:
-            del self._senders[next(iter(self._senders))]
-
-
-_MOST_SENDERS = 1_000
 
 
 @contextmanager

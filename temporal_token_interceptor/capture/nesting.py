@@ -22,8 +22,13 @@ _within: ContextVar[tuple[UUID, ...]] = ContextVar("tti_within_call", default=()
 
 _asked_by: ContextVar[UUID | None] = ContextVar("tti_asked_by", default=None)
 
-# The methods of a model that know its run; LangChain's `stream` gives none to `_stream`, which it calls.
-_KNOW_THEIR_RUN = frozenset({"_generate", "_agenerate", "_stream", "_astream", "stream", "astream"})
+# The methods of a model that know its run: LangChain's give none to `_stream`, which they call.
+_KNOW_THEIR_RUN = frozenset(
+    {
+        *("_generate", "_agenerate", "_generate_with_cache", "_agenerate_with_cache"),
+        *("_stream", "_astream", "stream", "astream"),
+    }
+)
 _MOST_FRAMES = 200
 _MOST_CALLS = 16
 

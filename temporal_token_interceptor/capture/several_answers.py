@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from itertools import islice
+from numbers import Real
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
@@ -70,7 +71,7 @@ def _members(place: object) -> Iterable[tuple[str, object]]:
 
 
 def _is_several(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 1
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 1
 
 
 @lru_cache(maxsize=1_000)
@@ -96,8 +97,13 @@ _HOW_MANY: Final = (
     "num_results",
     "num_outputs",
     "num_candidates",
+    "num_samples",
+    "num_choices",
+    "sample_count",
 )
 _WITHIN: Final = ("model_kwargs", "generation_config", "extra_body", "params", "kwargs")
 _COUNTS: Final = frozenset(_plain(name) for name in _HOW_MANY)
-_HOLDS: Final = re.compile("kwargs|config|body|param|options|fields|settings")
+_HOLDS: Final = re.compile(
+    "kwargs|config|body|param|options|fields|settings|query|json|payload|request|sampling|generation"
+)
 """How the members are called in which options go on to the provider."""

@@ -180,14 +180,35 @@ class Snapshot:
 
     @property
     def text(self) -> str:
-        """The text of all calls that have not failed, joined."""
-        return mended("".join(call.text for call in self.calls if call.error is None))
+        """The text of all calls that have not failed, joined.
+
+        A model that calls a model and says something itself has the last word: what is within it is left out.
+        """
+        standing = {_place(call.origin, call.call.ordinal): call for call in self.calls if call.error is None}
+        return mended("".join(call.text for call in standing.values() if not _is_overruled(call, standing)))
 
     @property
     def errors(self) -> tuple[Failed, ...]:
         """What has failed in the attempts that stand, each with its `error`, also where the graph went on."""
         steps: tuple[Failed, ...] = (*self.calls, *self.tools, *self.retrievers, *self.nodes)
         return tuple(step for step in steps if step.error is not None)
+
+
+_Place = tuple[str, int]
+
+
+def _place(origin: Origin, ordinal: int) -> _Place:
+    return origin.attempt_id, ordinal
+
+
+def _is_overruled(call: CallText, standing: Mapping[_Place, CallText]) -> bool:
+    """Whether a call around this one has a text of its own."""
+    around: CallText | None = call
+    while around is not None and around.call.parent is not None and around.call.parent < around.call.ordinal:
+        around = standing.get(_place(around.origin, around.call.parent))
+        if around is not None and around.text:
+            return True
+    return False
 
 
 def mended(text: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from langchain_core.messages import AIMessage
 
-from temporal_token_interceptor.capture.forcing import REFUSALS, streams_as_it_generates
+from temporal_token_interceptor.capture.forcing import REFUSALS
+from temporal_token_interceptor.capture.same_author import streams_as_it_generates
 from temporal_token_interceptor.events import Event, ReasoningEvent, TokenEvent, ToolCallChunk
 from tests.providers.answers import ANSWERS
 from tests.providers.compare import differences, reason

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from temporal_token_interceptor import Gap, IncompleteAnswer, TokenEvent
 from temporal_token_interceptor.capture import forced_call, forced_result, forcing
 from temporal_token_interceptor.capture.forcing import REFUSALS, may_be_refusal
-from temporal_token_interceptor.capture.forcing import streams_as_it_generates as forced
+from temporal_token_interceptor.capture.same_author import streams_as_it_generates as forced
 from temporal_token_interceptor.capture.several_answers import asks_for_several
 from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 
