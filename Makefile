@@ -31,10 +31,10 @@ live-page: .venv/.installed  ## Try the live page in a real Chromium: with 10,00
 demo-web: .venv/.installed  ## The same in a browser, until Ctrl-C: prints the address, and opens it where it can
 	@$(PY) -m examples.demo --web
 
-# Three at a time on two cores, because many tests wait for a time-out or a server. Folders in their order: the long
+# Four at a time on two cores, because many tests wait for a time-out or a server. Folders in their order: the long
 # files first and the unit tests last, so that no core is idle at the end.
 test: .venv/.installed  ## Run the tests against a real Temporal and a real Redis
-	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --hypothesis-profile=full
+	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --hypothesis-profile=full
 
 test-quick: .venv/.installed  ## Run the tests that need no server, with fewer generated examples: half a minute
 	@$(PY) -m pytest -n 2 tests/unit tests/contract
