@@ -177,7 +177,9 @@ class Connection:
                 is_due, self._is_due = self._is_due, False
                 if is_due and now - checked >= self._times.recheck - _SHORTEST_BEAT:
                     if not await self._may_go_on():
-                        await write(self._frame.reconnect(0, "authorization"))
+                        # A token that has just expired is not allowed any more, either.
+                        why_not = "token" if self._has_ended_by_token() else "authorization"
+                        await write(self._frame.reconnect(0, why_not))
                         return
                     checked = now
                 chunk, is_away = self._written()
@@ -222,9 +224,13 @@ class Connection:
             return SPREAD, "unavailable"
         if self.is_draining:
             return soon(), "draining"
-        if any(feed.until is not None and feed.until <= time.time() for feed in self.feeds.values()):
+        if self._has_ended_by_token():
             return 0, "token"
         return None
+
+    def _has_ended_by_token(self) -> bool:
+        """Whether a stream has lasted as long as its token lets it."""
+        return any(feed.until is not None and feed.until <= time.time() for feed in self.feeds.values())
 
     async def _may_go_on(self) -> bool:
         for feed in list(self.feeds.values()):
