@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from temporal_token_interceptor import RedisStreamBackend
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from tests.support.cluster import free_port, until
+from tests.support.cluster import free_ports, until
 
 NAME = "tokens"
 
@@ -32,7 +32,7 @@ async def a_watched_redis(binary: str) -> AsyncIterator[tuple[int, subprocess.Po
             stack.callback(process.kill)
             return process
 
-        master, replica, sentinel = free_port(), free_port(), free_port()
+        master, replica, sentinel = free_ports(3)
         first = start(master, "--save", "", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
         start(replica, "--save", "", "--replicaof", "127.0.0.1", str(master))
         await until(lambda: says(replica, "master_link_status:up", "INFO", "replication"))

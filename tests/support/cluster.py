@@ -23,8 +23,8 @@ MASTERS = 3
 class Node:
     """One process, which a test may kill, and start again at the same address."""
 
-    def __init__(self, binary: str, directory: Path) -> None:
-        self.port = free_port()
+    def __init__(self, binary: str, directory: Path, port: int) -> None:
+        self.port = port
         self._binary = binary
         self._home = directory / str(self.port)
         self._home.mkdir()
@@ -135,8 +135,8 @@ async def a_cluster(binary: str) -> AsyncIterator[Cluster]:
     """A cluster whose nodes agree on who has what, as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="tti-cluster-") as directory, ExitStack() as stack:
         nodes = []
-        for _ in range(2 * MASTERS):
-            nodes.append(Node(binary, Path(directory)))
+        for port in free_ports(2 * MASTERS):
+            nodes.append(Node(binary, Path(directory), port))
             nodes[-1].start()
             stack.callback(nodes[-1].kill)
         for node in nodes:
@@ -164,12 +164,15 @@ async def until(true: Callable[[], Awaitable[bool]], seconds: float = 20) -> Non
             await asyncio.sleep(0.02)
 
 
-def free_port() -> int:
-    """Return a port that is free now, below those of outgoing connections."""
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free now, below those of outgoing connections. No two are the same."""
     # The nodes talk over port + 10,000, which must be free too.
+    found: list[int] = []
     for port in random.sample(range(12_000, 20_000), 100):
         with socket.socket() as one, socket.socket() as two, suppress(OSError):
             one.bind(("127.0.0.1", port))
             two.bind(("127.0.0.1", port + 10_000))
-            return port
+            found.append(port)
+        if len(found) == count:
+            return found
     raise RuntimeError("no free loopback ports")
