@@ -163,9 +163,9 @@ class BlockingSubgraph(BlockingGraph):
     def __init__(self, loop: LoopThread, graph: SubgraphRun) -> None:
         super().__init__(loop, graph)
         self._subgraph = graph
-        self.path = graph.path
-        self.graph_name = graph.graph_name
-        self.trigger_call_id = graph.trigger_call_id
+        self.path: tuple[str, ...] = graph.path
+        self.graph_name: str | None = graph.graph_name
+        self.trigger_call_id: str | None = graph.trigger_call_id
 
     @property
     def status(self) -> str:
@@ -196,10 +196,10 @@ class BlockingToolCall(Iterator[Any]):
 
     def __init__(self, loop: LoopThread, tool: ToolCallStream) -> None:
         self._tool = tool
-        self.tool_call_id = tool.tool_call_id
-        self.tool_name = tool.tool_name
-        self.input = tool.input
-        self.output_deltas = BlockingProjection(loop, tool.output_deltas)
+        self.tool_call_id: str = tool.tool_call_id
+        self.tool_name: str = tool.tool_name
+        self.input: Any = tool.input
+        self.output_deltas: BlockingProjection = BlockingProjection(loop, tool.output_deltas)
 
     @property
     def output(self) -> Any:

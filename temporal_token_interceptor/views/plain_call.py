@@ -32,7 +32,7 @@ class BlockingModelCall(ChatModelStream):
         super().__init__(namespace=list(call.path), node=call.node_name, message_id=message_id(origin, call))
         self.origin = origin
         self.call = call
-        self.usage = SyncProjection()
+        self.usage: SyncProjection = SyncProjection()
         self._queued = queued
         self._take = take
         self.set_request_more(self._read)
