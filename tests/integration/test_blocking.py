@@ -335,8 +335,10 @@ async def test_what_cannot_connect_says_so_and_leaves_no_thread():
     assert not any(thread.name == "token-stream-loop" for thread in threading.enumerate())
 
 
+# A script's shell lets what it starts in the background ignore Ctrl-C: `make test &`.
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from contextlib import asynccontextmanager
 from temporalio.client import Client
 from temporal_token_interceptor import BlockingSubscriber, RedisStreamBackend, TokenSubscriber
