@@ -19,14 +19,19 @@ settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("full" if os.environ.get("CI") else "quick")
 
 
-def pytest_collection_finish():
-    """Leave what imports and collection made out of garbage collection: it lives as long as the process.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Leave what imports and collection make out of garbage collection: it lives as long as the process.
 
     Each full collection would look at 400 MB of it, for a fifth of a second to a half.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(2_000, 10, 50)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        gc.set_threshold(2_000, 10, 50)
 
 
 @pytest.fixture(scope="session")
