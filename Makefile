@@ -106,6 +106,10 @@ bench: .venv/.installed  ## Measure the budgets
 bench-quick: .venv/.installed  ## Measure what a change of the road shows in first, in two minutes
 	@$(PY) -m benchmarks --quick
 
+.PHONY: bench-growth
+bench-growth: .venv/.installed  ## Measure that nothing grows: 100,000 tokens of a run, 1,000 runs, 1,000 readers, in five minutes
+	@$(PY) -m benchmarks --long
+
 first-steps: .venv/.installed  ## Time README's first steps: from pip in a fresh environment to the first token
 	@$(PY) -m tests.support.first_steps
 

@@ -44,6 +44,9 @@ BENCHMARKS = {
 _QUICK = ["capture", "codec", "costs", "steps", "joins", "delivery", "memory"]
 _QUICK_SHARE = 0.3
 
+# What shows growth: 100,000 tokens of a run, 1,000 runs, 1,000 readers.
+_LONG = ["growth", "steps", "subscribers"]
+
 
 async def measure(names: list[str], size: Size) -> list[Figure]:
     """Run benchmarks and print their figures as they come."""
@@ -70,6 +73,9 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="in two minutes: what has budgets of CPU, at a third of its size"
     )
+    parser.add_argument(
+        "--long", action="store_true", help=f"some minutes more: {', '.join(_LONG)} to their far ends"
+    )
     parser.add_argument("--draw", action="store_true", help="renew the documents from the run that was kept")
     parser.add_argument(
         "--machine",
@@ -80,16 +86,20 @@ def main() -> int:
     names: list[str] = options.names
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    if options.long and options.quick:
+        parser.error("--long and --quick are different lengths")
     if options.write and options.quick:
         parser.error("--write is for benchmarks of their whole size")
     if options.draw:
         _document(*report.load())
         return 0
-    size, default = (Size(_QUICK_SHARE), _QUICK) if options.quick else (Size(), list(BENCHMARKS))
+    size, default = Size(is_long=options.long), _LONG if options.long else list(BENCHMARKS)
+    if options.quick:
+        size, default = Size(_QUICK_SHARE), _QUICK
     figures = asyncio.run(measure(names or default, size))
     print(f"\n{report.table(figures)}", file=sys.stderr)
     if options.write:
-        if names:
+        if names or options.long:
             machine, kept = report.load()
             report.save(machine, report.replaced(kept, figures))
         else:

@@ -24,6 +24,7 @@ ROUNDS = 3
 CROWD_RATE = 2  # most runs of a crowd think, or wait for a tool, at any time
 
 STEPS = (1, 10, 100, 300, 600)  # subscribers
+LONG_STEPS = (*STEPS, 1_000)
 STEP_SECONDS = 3.0
 
 CONNECTIONS = 4
@@ -44,7 +45,8 @@ async def crowd_figures(size: Size) -> AsyncIterator[Figure]:
 
 async def subscriber_figures(size: Size) -> AsyncIterator[Figure]:
     async with child(*WORKER) as worker, child(READER) as reader, redis_server() as url:
-        for subscribers in STEPS[: size.count(len(STEPS))]:
+        steps = LONG_STEPS if size.is_long else STEPS
+        for subscribers in steps[: size.count(len(steps))]:
             attempt = origin()
             tokens = size.count(round(RATE * STEP_SECONDS))
             talk = Talk("ours", url, (attempt,), RATE, tokens)

@@ -22,12 +22,13 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis.keys import Keys
 
 TOKENS = 20_000
+LONG_TOKENS = 100_000
 RATE = 1_000  # a second: as of ten fast models, to be long soon
 GROWTH = 1.25
 
 
 async def figures(size: Size) -> AsyncIterator[Figure]:
-    attempt, tokens = origin(), size.count(TOKENS, 10)
+    attempt, tokens = origin(), size.count(LONG_TOKENS if size.is_long else TOKENS, 10)
     key = Keys("tti:v1:").stream(StreamKey.of(attempt))
     async with child(*WORKER) as worker, child(READER) as reader, redis_server() as url:
         weighing = asyncio.create_task(_weigh(url, key, tokens / RATE / 10, time.monotonic() + size.lead))

@@ -77,9 +77,15 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a benchmark does: all of it, or a share, which shows that it runs and measures nothing."""
+    """How much a benchmark does: all of it, or a share, which shows that it runs and measures nothing.
+
+    Attributes:
+        share: Of all.
+        is_long: Whether what shows growth goes on to its far end, which takes minutes.
+    """
 
     share: float = 1.0
+    is_long: bool = False
 
     def count(self, full: int, least: int = 1) -> int:
         """Return how many there are of what are `full` in a whole run."""

@@ -17,6 +17,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from benchmarks import report
 from benchmarks.measure import Figure
 
 PICTURES = ("delay-over-load.svg", "peers.svg", "cost-over-length.svg", "cost-over-number.svg")
@@ -51,6 +52,7 @@ _NAMES = {
     "pipelined": "XADDs in pipelines",
     "coalesced": "one XADD each 50 ms",
     "predecessor": "a task and an XADD for each token",
+    "agentex": "agentex-sdk's windows of 50 ms",
     "workflow_streams.quick": "workflow_streams, batch 100 ms",
     "workflow_streams.default": "workflow_streams, defaults",
 }
@@ -98,6 +100,12 @@ def _delay_over_load(drawing: Drawing, values: Values) -> None:
         for road, colour in (("ours", _OURS), ("raw", _PLAIN), ("predecessor", _OLD)):
             calls, delay = _series(values, f"calls.{road}.", ".p99")
             axes.plot(calls, delay, "o-", color=colour, label=_NAMES[road], linewidth=2, markersize=4.5)
+        before, calls_before = report.load(report.BEFORE)
+        old = {figure.name: figure.value for figure in calls_before}
+        calls, delay = _series(old, "calls.ours.", ".p99")
+        if delay != _series(values, "calls.ours.", ".p99")[1]:
+            label = f"this package on {before.date}, {before.cores}"
+            axes.plot(calls, delay, "--", color=_OURS, label=label, linewidth=1.4)
         axes.axhline(100, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate("100 ms", (0.995, 100), xycoords=("axes fraction", "data"), ha="right", va="bottom")
         axes.set(yscale="log", xlabel="concurrent model calls on one worker, 50 tokens a second each")
@@ -110,8 +118,9 @@ def _delay_over_load(drawing: Drawing, values: Values) -> None:
 def _peers(drawing: Drawing, values: Values) -> None:
     drawing.set_size_inches(9.4, 3.8)
     left, right = drawing.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    roads = list(_NAMES)
-    colours = [_OURS, *[_PLAIN] * 3, _OLD, *[_OTHER] * 2]
+    colour = dict(zip(_NAMES, [_OURS, *[_PLAIN] * 3, *[_OLD] * 2, *[_OTHER] * 2], strict=True))
+    roads = [road for road in _NAMES if f"peers.delay.{road}.p50" in values]
+    colours = [colour[road] for road in roads]
     with _axes(left) as axes:
         p50, p99 = (
             [values.get(f"peers.delay.{road}.{share}", 0) for road in roads] for share in ("p50", "p99")
@@ -171,9 +180,9 @@ def _cost_over_number(drawing: Drawing, values: Values) -> None:
         axes.legend(frameon=False)
     with _axes(right) as axes:
         readers, cpu = _series(values, "subscribers.", ".cpu")
-        axes.plot(
-            [*readers, 1_000], [*cpu, values.get("fanout.cpu.reader", 0.0)], "o-", color=_OTHER, linewidth=2
-        )
+        if readers and readers[-1] < 1_000:
+            readers, cpu = [*readers, 1_000], [*cpu, values.get("fanout.cpu.reader", 0.0)]
+        axes.plot(readers, cpu, "o-", color=_OTHER, linewidth=2)
         axes.set(xscale="log", xlabel="readers of one run", ylim=(0, None))
         axes.set_title("CPU of an event, us")
     for axes in (left, right):

@@ -24,6 +24,9 @@ _ROOT = Path(__file__).parent.parent
 DATA = _ROOT / "docs/assets/benchmarks.jsonl"
 """The figures of the run that the documents show; its first line says where and when."""
 
+BEFORE = DATA.with_name("benchmarks-before.jsonl")
+"""The sweep over ever more calls as it was on 2026-11-21, on two cores at rest; kept for its picture."""
+
 PAGE = _ROOT / "docs/benchmarks.md"
 PAGES = (PAGE, _ROOT / "docs/scaling.md")
 

@@ -39,6 +39,7 @@ from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
 from temporal_token_interceptor.worker.session import Session
 
 CALLS = (1, 100, 500)
+LONG_CALLS = (*CALLS, 1_000)
 TOKENS = 20_000  # of all calls, about: fewer calls say more
 MOST_TURNS = 400
 ROUNDS = 3
@@ -55,7 +56,8 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
     gc.collect()
     gc.freeze()  # as workers and readers should, by docs/operations.md
     async with redis_server() as url:
-        for calls in CALLS[: size.count(len(CALLS))]:
+        numbers = LONG_CALLS if size.is_long else CALLS
+        for calls in numbers[: size.count(len(numbers))]:
             turns = size.count(min(MOST_TURNS, TOKENS // calls), 3)
             for side, steps in (("worker", _WORKER), ("reader", _READER)):
                 rounds = [

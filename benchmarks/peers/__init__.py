@@ -21,6 +21,7 @@ ROADS = {
     "pipelined": "plain_redis",
     "coalesced": "plain_redis",
     "predecessor": "predecessor",
+    "agentex": "agentex",
 }
 """The module of each road, which has a function of the road's name."""
 
