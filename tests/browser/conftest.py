@@ -1,4 +1,4 @@
-"""One Chromium for all tests of pages; each test has tabs of its own."""
+"""One Chromium for the tests of a file; each test has tabs of its own."""
 
 import os
 
@@ -7,7 +7,8 @@ import pytest
 from tests.support.chromium import browser, find_chromium
 
 
-@pytest.fixture(scope="session")
+# For a file, not for the session: a start takes 1 s of CPU, and one that idles takes as much in 20 s.
+@pytest.fixture(scope="module")
 async def chromium_browser(tmp_path_factory):
     """A Chromium. In CI its absence is a failure: what a page shows has no other proof."""
     if find_chromium() is None:
