@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.gateway.connection import Connection
@@ -95,16 +95,16 @@ class _Socket:
 
     async def _read(self) -> None:
         while True:
-            try:
-                text = await self._socket.receive_text()
-            except (WebSocketDisconnect, KeyError):
-                return  # it left, or sent bytes
-            if len(text) > self._streams.limits.body_bytes:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            sent: str | bytes = message.get("text") or message.get("bytes") or ""
+            if len(sent) > self._streams.limits.body_bytes:
                 await self._socket.close(_TOO_BIG)
                 return
             workflow_id = ""
             try:
-                frame = _frame(text)
+                frame = _frame(sent)
                 workflow_id = target_of(frame.get("workflow")).workflow_id
                 if frame["op"] == "subscribe":
                     await self._subscribe(workflow_id, frame)
@@ -163,9 +163,11 @@ class _Socket:
             await self._socket.send_text(text)
 
 
-def _frame(text: str) -> dict[str, Any]:
+def _frame(sent: str | bytes) -> dict[str, Any]:
+    if isinstance(sent, bytes):
+        raise Problem(400, "a frame is text, and this one is binary")
     try:
-        frame = json.loads(text)
+        frame = json.loads(sent)
     except (ValueError, RecursionError) as error:
         raise Problem(400, "the frame is not JSON") from error
     if not isinstance(frame, dict) or frame.get("op") not in ("subscribe", "unsubscribe"):

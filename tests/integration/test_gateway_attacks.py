@@ -427,6 +427,8 @@ async def test_no_frame_ends_a_socket():
                 random.choice(MEMBERS): anything(random) for _ in range(random.randrange(5))
             }
             await ws.send(json.dumps(frame))
+        for odd in (b"", b"\xff", b'{"op": "subscribe", "workflow": "w"}', "", "[]", "{", "\x00"):
+            await ws.send(odd)
         await ws.send(json.dumps({"op": "subscribe", "workflow": "the last"}))
         while json.loads(await ws.recv()).get("workflow") != "the last":
             pass
