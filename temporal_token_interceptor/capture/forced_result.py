@@ -10,17 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
-from traceback import walk_tb
 from types import MappingProxyType
 from typing import Any, cast
 
-import langchain_core
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from temporal_token_interceptor.capture.forcing import failed_in
 from temporal_token_interceptor.capture.plain_shapes import KNOWN, shape
 from temporal_token_interceptor.errors import IncompleteAnswer
 
@@ -137,10 +135,8 @@ def _finish_of(generation: ChatGeneration) -> Any:
 
 
 def is_of_merging(error: Exception) -> bool:
-    """Whether LangChain could not add up the chunks of a stream: the answer of a plain call has no chunks."""
-    frames = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
-    names = {code.co_name for code in frames}
-    return "generate_from_stream" in names and frames[-1].co_filename.startswith(_LANGCHAIN_CORE)
+    """Whether the chunks of a stream could not be added up: the answer of a plain call has no chunks."""
+    return failed_in(error) == "generate_from_stream"
 
 
 def has_end(generation: ChatGeneration) -> bool:
@@ -173,7 +169,6 @@ def _has_own_endpoint(model: BaseChatModel) -> bool:
     return False
 
 
-_LANGCHAIN_CORE = str(Path(langchain_core.__file__).parent)
 _REPEATED = re.compile(r"([A-Za-z_]{3,}?)\1+")
 _REPEATED_NAME = re.compile(r"(.{3,128}?)\1+")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -19,7 +19,7 @@ from types import MappingProxyType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from temporal_token_interceptor.events.json_numbers import json_integer, json_real
 
@@ -30,7 +30,10 @@ CUT_MARK: Final = "…"
 """Ends a text that was cut."""
 
 # What reading a value can raise that is not a cancellation raised in this thread: Temporal's is neither.
-_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_UNREADABLE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError),
+    *(NameError, OSError, RuntimeError, StopIteration, TypeError, ValueError),
+)
 
 # Written by the class's own method: a subclass of the user's may have another.
 _WRITTEN = {
@@ -41,6 +44,17 @@ _WRITTEN = {
     Decimal: Decimal.__str__,
     timedelta: timedelta.__str__,
 }
+
+# Addresses, which write themselves as text; a subclass of the user's does not.
+_ADDRESSES = frozenset(
+    {
+        *(("ipaddress", f"IPv{n}{kind}") for n in (4, 6) for kind in ("Address", "Interface", "Network")),
+        *(("pydantic_core._pydantic_core", kind) for kind in ("Url", "MultiHostUrl")),
+    }
+)
+
+# Whose time zones are asked for their offset: that of a class of the user's is the user's code.
+_TIME_ZONES = frozenset({"datetime", "zoneinfo", "pydantic_core", "pytz", "dateutil", "pendulum"})
 
 
 class Limit(NamedTuple):
@@ -106,7 +120,7 @@ class _Reading:
             if issubclass(kind, float):
                 return self._real(float.__float__(value))
             if (write := _writer(kind)) is not None:
-                return self._text(write(value))
+                return self._text(write(value)) if _has_known_zone(value, kind) else _named(value)
             if depth >= self._deepest or id(value) in self._path:
                 return _named(value)
             self._path.add(id(value))
@@ -135,9 +149,19 @@ class _Reading:
                 return self._array(sequence.__iter__(value), depth)
         if kind is MappingProxyType:
             return self._container(dict(value), dict, depth)
+        return self._instance(value, kind, depth)
+
+    def _instance(self, value: Any, kind: type[Any], depth: int) -> Any:
+        """Read what an object of a known kind stores."""
+        if issubclass(kind, RootModel):
+            return self.read(stored(value, "root"), depth)
         if issubclass(kind, BaseModel):
             return self._object(_of_model(value, kind), depth)
-        if is_dataclass(kind):
+        if kind.__module__ == "pydantic.networks":
+            return self.read(stored(value, "_url"), depth)
+        if _is_of_pydantic_v1(kind):
+            return self._object(dict.items(object.__getattribute__(value, "__dict__")), depth)
+        if _is_dataclass(kind):
             return self._object(((field.name, stored(value, field.name)) for field in fields(kind)), depth)
         if kind.__module__ == "langgraph.types" and kind.__name__ == "Send":
             return self._object([(name, stored(value, name)) for name in ("node", "arg")], depth)
@@ -184,8 +208,32 @@ def _writer(kind: type[Any]) -> Any:
     for known, write in _WRITTEN.items():
         if issubclass(kind, known):
             return write
+    if (kind.__module__, kind.__name__) in _ADDRESSES:
+        return kind.__str__
     # The standard library's own paths have no other text than this; a subclass may.
     return PurePath.__str__ if issubclass(kind, PurePath) and kind.__module__.startswith("pathlib") else None
+
+
+def _has_known_zone(value: object, kind: type[Any]) -> bool:
+    for dated in (datetime, time):
+        if issubclass(kind, dated):
+            zone: object = dated.tzinfo.__get__(value)
+            return zone is None or type(zone).__module__.partition(".")[0] in _TIME_ZONES
+    return True
+
+
+def _is_dataclass(kind: type[Any]) -> bool:
+    """As `dataclasses.is_dataclass`, but without asking a metaclass of the user's."""
+    return any("__dataclass_fields__" in _dict_of(base) for base in _mro_of(kind))
+
+
+_mro_of = type.__dict__["__mro__"].__get__
+_dict_of = type.__dict__["__dict__"].__get__
+
+
+def _is_of_pydantic_v1(kind: type[Any]) -> bool:
+    names = ((base.__module__, base.__name__) for base in _mro_of(kind))
+    return ("pydantic.v1.main", "BaseModel") in names
 
 
 def _of_model(model: BaseModel, kind: type[BaseModel]) -> Iterable[tuple[str, object]]:

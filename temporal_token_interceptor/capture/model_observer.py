@@ -157,9 +157,9 @@ class Observer(RetrieverObserver):
         message = getattr(chunk, "message", None)
         if message is not None:
             # Not `token`: a model may report a text that its chunk, and so the message, does not have.
+            self._records.put_message(live, message)
             if (usage := usage_of(message)) is not None:
                 live.usage.add(usage)
-            self._records.put_message(live, message)
         elif token.__class__ is str:
             self._records.put_text(live, "text", token)
 

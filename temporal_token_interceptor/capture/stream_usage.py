@@ -25,7 +25,9 @@ class StreamUsage:
         self._has_same_input = True
 
     def add(self, usage: Mapping[str, Any]) -> None:
-        """Take the counts of a chunk."""
+        """Take the counts of a chunk; those that are no counts are left out, as LangChain cannot add them."""
+        if not _are_counts(usage):
+            return
         self._count += 1
         self._first = self._first or usage
         has_grown = usage.get("output_tokens", 0) >= self._last.get("output_tokens", 0)
@@ -44,3 +46,14 @@ class StreamUsage:
     def used(self) -> Mapping[str, Any] | None:
         """What was used so far; None if nothing was said of it."""
         return self.repeated or self._sum
+
+
+def _are_counts(usage: Mapping[str, Any]) -> bool:
+    """Whether usage can be added up: a chunk is not checked when a model sets it."""
+    for value in usage.values():
+        if isinstance(value, Mapping):
+            if not _are_counts(value):
+                return False
+        elif type(value) is not int and type(value) is not float:
+            return False
+    return True
