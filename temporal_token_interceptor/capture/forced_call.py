@@ -77,6 +77,7 @@ class Trigger(BaseCallbackHandler):
         return output
 
 
+_CALLBACK = "on_llm_new_token"
 MODEL_EVENTS = ("on_chat_model_start", "on_llm_new_token", "on_stream_event", "on_llm_end", "on_llm_error")
 
 
@@ -134,6 +135,8 @@ class ForcedCall(Trigger):
             return False
         if isinstance(error, NothingSaid):
             return True
+        if failed_in(error) == _CALLBACK:  # of the user's, which a plain call does not call
+            return not isinstance(error, IncompleteAnswer) and not self._streams_anyway()
         return may_be_refusal(error) if not self.has_begun else is_of_merging(error)
 
     def checked(self, result: ChatResult) -> ChatResult:
@@ -190,7 +193,7 @@ def _forced(model: BaseChatModel, manager: Any) -> ForcedCall | None:
 
 def _is_refusal(error: Exception) -> bool:
     """Whether the model is to be remembered: not for one answer, or for a callback of the user's."""
-    return not isinstance(error, NothingSaid) and failed_in(error) != "on_llm_new_token"
+    return not isinstance(error, NothingSaid) and failed_in(error) != _CALLBACK
 
 
 def _is_cached(model: BaseChatModel) -> bool:

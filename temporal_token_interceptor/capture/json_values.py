@@ -217,7 +217,7 @@ def _writer(kind: type[Any]) -> Any:
 def _has_known_zone(value: object, kind: type[Any]) -> bool:
     for dated in (datetime, time):
         if issubclass(kind, dated):
-            zone: object = dated.tzinfo.__get__(value)
+            zone: Any = vars(dated)["tzinfo"].__get__(value)
             return zone is None or type(zone).__module__.partition(".")[0] in _TIME_ZONES
     return True
 

@@ -203,7 +203,7 @@ def warn_of_hidden_model() -> None:
 
 _PLAIN_CALLS = frozenset({"generate", "agenerate"})
 _CONFIGURING = frozenset({"configure", "_configure"})
-_MOST_FOREIGN = 8  # frames of other libraries between the hook and the model
+_MOST_FOREIGN = 32  # frames of other libraries between the hook and the model
 
 
 def model_frame(frame: FrameType | None) -> FrameType | None:

@@ -70,7 +70,9 @@ class RetrieverObserver(SurroundingsObserver):
         data, truncated = None, False
         if "retriever_output" in self._selection.contents and run_id in self._live_retrievers:
             data, truncated = bounded_data(documents)
-        self._end_retriever(run_id, document_count=len(documents), output=data, truncated=truncated)
+        # A retriever may return an iterator, whatever its type says: to count that would use it up.
+        count = len(documents) if isinstance(documents, list | tuple) else None
+        self._end_retriever(run_id, document_count=count, output=data, truncated=truncated)
 
     @never_failing
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:

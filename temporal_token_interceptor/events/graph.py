@@ -104,7 +104,7 @@ class RetrieverEnded(PlacedEvent):
         name: The retriever's name.
         run_id: LangChain's run id.
         tool_call_id: The tool call that it searched for.
-        document_count: How many documents it found; None if it did not return.
+        document_count: How many documents it found; None if it did not return, or returned an iterator.
         error: The exception's class name if it failed.
         output: The documents, as JSON values; only with `capture={"retriever_output"}`, and at most 64 KiB.
         truncated: Whether `output` was too long to be sent.

@@ -586,7 +586,7 @@ PATCHED = st.sampled_from(
 
 @given(
     st.lists(WRAPS, max_size=3),
-    st.lists(st.tuples(PATCHED, WRAPS), max_size=8),
+    st.lists(st.tuples(PATCHED, WRAPS), max_size=8) | st.tuples(PATCHED, WRAPS).map(lambda one: [one] * 12),
     st.lists(st.text("abc", min_size=1), min_size=1, max_size=4),
     st.sampled_from(WAYS),
 )

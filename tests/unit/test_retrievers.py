@@ -16,7 +16,7 @@ from tests.unit.test_final_message import of_kind
 
 
 class Notes(BaseRetriever):
-    """Finds two notes, fails, or never comes back."""
+    """Finds two notes, also one by one, fails, or never comes back."""
 
     mood: str = "good"
 
@@ -25,7 +25,8 @@ class Notes(BaseRetriever):
     ) -> list[Document]:
         if self.mood == "bad":
             raise ConnectionError("the content of an error")
-        return [Document("tea", metadata={"page": 1}), Document("milk")]
+        found: Any = [Document("tea", metadata={"page": 1}), Document("milk")]
+        return iter(found) if self.mood == "lazy" else found
 
     async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
         if self.mood == "slow":
@@ -58,6 +59,20 @@ async def test_a_retriever_reports_how_many_documents_it_found_and_not_which(way
 
     assert (started.name, started.input, started.run_id) == ("Notes", None, ended.run_id)
     assert (ended.name, ended.document_count, ended.output, ended.error) == ("Notes", 2, None, None)
+
+
+@pytest.mark.parametrize("way", ["ainvoke", "invoke"])
+async def test_a_retriever_that_returns_an_iterator_ends_and_keeps_it_whole(way):
+    environment = StreamingActivityEnvironment(retrievers=True, capture=["retriever_output"])
+    notes = Notes(mood="lazy")
+
+    async def activity() -> list[str]:
+        found: Any = await notes.ainvoke("what?") if way == "ainvoke" else notes.invoke("what?")
+        return [document.page_content for document in found]
+
+    assert await environment.run(activity) == ["tea", "milk"]
+    [ended] = of_kind(environment, RetrieverEnded)
+    assert (ended.document_count, ended.error, ended.unfinished) == (None, None, False)
 
 
 async def test_the_query_and_the_documents_are_sent_if_asked_for():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -221,6 +222,33 @@ async def test_a_cache_or_limiter_that_fails_is_no_refusal(way, name, broken):
     text, environment = await ask(model, way)
 
     assert (text, environment.tokens) == ("the secret", ["the ", "secret"])
+
+
+class Budget(BaseCallbackHandler):
+    """A callback of the user's that stops a stream."""
+
+    raise_error = True
+
+    def on_llm_new_token(self, token: str, **_: Any) -> None:
+        raise Trouble("too much")
+
+
+@pytest.mark.parametrize("way", sorted(PLAIN))
+@pytest.mark.parametrize("streams_anyway", [False, True])
+async def test_a_callback_that_raises_stops_only_what_would_have_streamed(way, streams_anyway):
+    """A plain call has no tokens, so without us it is never called."""
+    chat = type(
+        "Chat", (model_class(),), {"__annotations__": {"streaming": bool}, "streaming": streams_anyway}
+    )
+    stopped = chat().with_config(callbacks=[Budget()])
+
+    if streams_anyway:
+        with pytest.raises(Trouble, match="too much"):
+            await ask(stopped, way)
+    else:
+        text, environment = await ask(stopped, way)
+        assert (text, environment.text) == ("the secret", "the secret")
+    assert (await ask(model_class()(), way))[1].tokens == ["the ", "secret"]
 
 
 @pytest.mark.parametrize("way", sorted(PLAIN))
