@@ -25,8 +25,8 @@ class Notes(BaseRetriever):
     ) -> list[Document]:
         if self.mood == "bad":
             raise ConnectionError("the content of an error")
-        found: Any = [Document("tea", metadata={"page": 1}), Document("milk")]
-        return iter(found) if self.mood == "lazy" else found
+        found = [Document("tea", metadata={"page": 1}), Document("milk")]
+        return iter(found) if self.mood == "lazy" else found  # type: ignore[return-value] # as some do
 
     async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
         if self.mood == "slow":

@@ -229,7 +229,7 @@ class Budget(BaseCallbackHandler):
 
     raise_error = True
 
-    def on_llm_new_token(self, token: str, **_: Any) -> None:
+    def on_llm_new_token(self, *_: Any, **__: Any) -> None:
         raise Trouble("too much")
 
 
