@@ -1,9 +1,9 @@
 """The pattern of `agentex-sdk`: text of 50 ms or 128 characters becomes one entry, written by its own task.
 
-Written again for the comparison: the package cannot be loaded with Python 3.11 (its adapter imports
-`typing.override`), and its contexts first ask Agentex's own server for a message. As there, the first piece
-leaves at once, an entry is JSON of nested facts, and `XADD` and `EXPIRE` leave in one pipeline; what fails
-is logged and lost. Kinder than there: the reader waits in one `XREAD` and does not pause 10 ms after each.
+Written again for the comparison: the package needs Python 3.12, and its contexts first ask Agentex's own
+server for a message. As there, the first piece leaves at once, an entry is JSON of nested facts, and `XADD`
+and `EXPIRE` leave in one pipeline. Kinder than there: the reader waits in one `XREAD` and does not pause
+10 ms after each. What the package itself takes stands in docs/benchmarks.md: a millisecond or two more.
 """
 
 from __future__ import annotations
