@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -16,6 +17,7 @@ from temporal_token_interceptor.capture.block_facts import (
     new_facts,
     text_of,
 )
+from temporal_token_interceptor.capture.block_pieces import BlockPieces, index_of
 from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.message_parts import (
     TOOL_CALLS,
@@ -46,6 +48,7 @@ class LiveCall:
         "is_echo",
         "on_token",
         "parts",
+        "pieces",
         "sent",
         "server_tools",
         "streamed",
@@ -63,6 +66,7 @@ class LiveCall:
         self.tool_calls = 0  # of those without an index
         self.tool_parts = 0  # all of them, fragments too
         self.server_tools = ServerTools()
+        self.pieces = BlockPieces()
         self.blocks = 0
         self.usage = StreamUsage()
         self.streamed = False
@@ -96,6 +100,8 @@ class CallRecords:
         Returns:
             Whether the text that was sent is now that of the message.
         """
+        if live.pieces.is_open:
+            self.put_open(live)
         sent, text, is_same = live.sent, message.text, True
         sent.take_hash()
         if self.takes_text and (sent.length != len(text) or sent.digest != digest_of(text)):
@@ -141,8 +147,8 @@ class CallRecords:
     def put_message(self, live: LiveCall, message: BaseMessage) -> None:
         """Put everything that a message, or a chunk of one, holds."""
         if (plain_ones := plain_blocks(message)) is not None:
-            if plain_ones and live.server_tools.is_open:
-                self._put_server_tools(live)
+            if plain_ones:
+                self.put_open(live)
             for block in plain_ones:
                 self.put_block(live, block, block_key(message, block))
             return
@@ -162,11 +168,17 @@ class CallRecords:
 
     def _put_piece(self, live: LiveCall, message: AIMessageChunk, block: Mapping[str, Any]) -> None:
         if block["type"] == "server_tool_call_chunk":
+            self._put_pieces(live)
             for call in live.server_tools.add(message, block):
                 self.put_other(live, call)
             return
-        if live.server_tools.is_open:
+        if (index := index_of(block)) is not None:
             self._put_server_tools(live)
+            for whole in live.pieces.add(message, index):
+                self.put_other(live, whole)
+            live.sent.before = live.thought.before = partial(self.put_open, live)
+            return
+        self.put_open(live)
         self.put_block(live, in_stream(message, block), block_key(message, block))
 
     def put_block(self, live: LiveCall, block: Mapping[str, Any], key: object = NEW_BLOCK) -> None:
@@ -200,9 +212,20 @@ class CallRecords:
             if new:
                 self._put_content(live, facts_block(text.kind, number, new))
 
+    def put_open(self, live: LiveCall) -> None:
+        """Put the blocks that came in pieces and are whole now: something else begins, or the call ends."""
+        self._put_server_tools(live)
+        self._put_pieces(live)
+
     def _put_server_tools(self, live: LiveCall) -> None:
-        for call in live.server_tools.take():
-            self.put_other(live, call)
+        if live.server_tools.is_open:
+            for call in live.server_tools.take():
+                self.put_other(live, call)
+
+    def _put_pieces(self, live: LiveCall) -> None:
+        if live.pieces.is_open:
+            for block in live.pieces.take():
+                self.put_other(live, block)
 
     def _put_content(self, live: LiveCall, block: Mapping[str, Any]) -> None:
         sent = block_of(block, with_media=self._with_media)

@@ -26,7 +26,8 @@ TEXT_BOUND = 4 * 1024
 DATA_BOUND = 64 * 1024
 """How long the JSON of a custom event or of a node's output may be, in characters."""
 
-_MEDIA = frozenset({"image", "audio", "video", "file"})
+MEDIA = frozenset({"image", "audio", "video", "file"})
+"""The types of blocks that hold the bytes of a file, or name one."""
 
 # Of a block, or of a tool call's arguments: what a frame can hold, and a viewer needs whole or not at all.
 _CONTENT = Limit(nodes=50_000, characters=12 * 1024 * 1024, depth=200, is_exact=True)
@@ -175,7 +176,7 @@ def block_of(block: Mapping[str, Any], *, with_media: bool) -> Mapping[str, Any]
 
 
 def _without_media(block: Mapping[str, Any], *, with_media: bool) -> Mapping[str, Any]:
-    if with_media or block.get("type") not in _MEDIA:
+    if with_media or block.get("type") not in MEDIA:
         return block
     reference = {name: value for name, value in block.items() if name not in ("base64", "data")}
     encoded = block.get("base64") or block.get("data")

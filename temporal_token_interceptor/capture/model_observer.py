@@ -306,6 +306,8 @@ class Observer(RetrieverObserver):
         return ()
 
     def _end(self, live: LiveCall, **facts: Any) -> None:
+        if live.pieces.is_open:  # of a call that was cut off
+            self._records.put_open(live)
         live.sent.is_over = live.thought.is_over = True
         facts["usage"] = json_values(facts.get("usage"), _USAGE)
         if self._known is not None:

@@ -49,6 +49,7 @@ class SentText:
         length: Of the text that was hashed.
         digest: Its hash.
         is_over: Whether the call has ended: what comes now is ignored.
+        before: Is called once before the next piece: it sends what has to come first.
     """
 
     outlet: Outlet
@@ -62,6 +63,7 @@ class SentText:
     length: int = 0
     digest: int = 0
     is_over: bool = False
+    before: Callable[[], None] | None = None
     _seen: int = 0  # so many pieces of the run were hashed, or are about to be
     _unhashed: list[str] = field(default_factory=list)
     _key: object = None
@@ -85,6 +87,9 @@ class SentText:
         """
         if self.is_over:
             return
+        if self.before is not None:
+            before, self.before = self.before, None
+            before()
         self.turn_to(key)
         self._see()
         if len(self._unhashed) >= _HASHED_TOGETHER:
