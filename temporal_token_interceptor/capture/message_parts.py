@@ -42,7 +42,8 @@ def plain_blocks(message: BaseMessage) -> Sequence[Mapping[str, Any]] | None:
         return None
     content, tool_calls = message.content, message.tool_call_chunks
     if content.__class__ is str:
-        return [{"type": "text", "text": content}, *tool_calls] if content else tool_calls
+        typed = tool_calls and _typed(tool_calls, "tool_call_chunk")
+        return [{"type": "text", "text": content}, *typed] if content else typed
     if tool_calls or len(content) != 1:
         return None
     block = content[0]
@@ -101,13 +102,19 @@ _PLAIN_MEMBERS = frozenset({"type", "text", "reasoning", "index", "id"})
 def tool_calls_of(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
     """Read the tool calls of a message, or their fragments in a chunk.
 
-    Its content blocks leave out those of a last chunk, and those whose arguments are no JSON.
+    Its content blocks leave out those of a last chunk, and those whose arguments are no JSON. A program that
+    sets them may leave out their type.
     """
     if isinstance(message, AIMessageChunk):
-        return message.tool_call_chunks
+        return _typed(message.tool_call_chunks, "tool_call_chunk")
     if isinstance(message, AIMessage):
-        return [*message.tool_calls, *message.invalid_tool_calls]
+        calls, invalid = message.tool_calls, message.invalid_tool_calls
+        return [*_typed(calls, "tool_call"), *_typed(invalid, "invalid_tool_call")]
     return ()
+
+
+def _typed(calls: Sequence[Mapping[str, Any]], kind: str) -> Sequence[Mapping[str, Any]]:
+    return [call if "type" in call else {**call, "type": kind} for call in calls] if calls else ()
 
 
 def message_of(response: LLMResult) -> AIMessage | None:

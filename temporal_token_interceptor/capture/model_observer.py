@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import LLMResult
 
 from temporal_token_interceptor._guard import NO_INJECTION, Guard, never_failing
@@ -40,6 +40,7 @@ from temporal_token_interceptor.events import (
     Call,
     CallEnded,
     CallStarted,
+    Gap,
 )
 
 # Of a call's metadata and its token counts: they stand in each start and end.
@@ -197,29 +198,36 @@ class Observer(RetrieverObserver):
         live = self._live.pop(run_id.int, None)
         if live is None:
             return
+        message: AIMessage | None = None
         facts: dict[str, Any] = {}
         try:
             message = message_of(response)
-            facts = {
-                "usage": usage_of(message),
-                "message_id": id_of(getattr(message, "id", None)),
-                "finish_reason": finish_reason_of(message, response),
-                "additional_kwargs": additional_of(message),
-            }
-            if self._echoes.is_one(live, message, is_alone=not self._live):
-                pass
-            elif message is None:
-                if not live.streamed and response.generations and response.generations[0]:
-                    self._records.put_text(live, "text", response.generations[0][0].text)
-            elif live.streamed and not live.is_echo:
-                if not self._records.complete(live, message):
-                    self._echoes.was_not_sent(message)
-            else:
-                # A cache hit, a model that cannot or may not stream, or one that changed the answer of a
-                # model within it: all it said, at once.
-                self._records.put_message(live, message)
+            self._put_answer(live, message, response)
+        except Exception:
+            # How much is missing is not known.
+            self._buffer.put(Gap(missing=None, reason="mismatch", call=live.call), live.call)
+            raise
         finally:
-            self._end(live, **facts)
+            try:
+                for name, read in _FACTS.items():
+                    facts[name] = read(message, response)
+            finally:
+                self._end(live, **facts)
+
+    def _put_answer(self, live: LiveCall, message: AIMessage | None, response: LLMResult) -> None:
+        """Put what the answer of a call has and its stream did not."""
+        if self._echoes.is_one(live, message, is_alone=not self._live):
+            pass
+        elif message is None:
+            if not live.streamed and response.generations and response.generations[0]:
+                self._records.put_text(live, "text", response.generations[0][0].text)
+        elif live.streamed and not live.is_echo:
+            if not self._records.complete(live, message):
+                self._echoes.was_not_sent(message)
+        else:
+            # A cache hit, a model that cannot or may not stream, or one that changed the answer of a
+            # model within it: all it said, at once.
+            self._records.put_message(live, message)
 
     @never_failing
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -313,6 +321,15 @@ class Observer(RetrieverObserver):
         if self._known is not None:
             self._known.add(live.call.path, facts.get("message_id"))
         self._buffer.put(CallEnded(call=live.call, streamed=live.streamed, **facts), live.call)
+
+
+_FACTS: Mapping[str, Callable[[AIMessage | None, LLMResult], object]] = {
+    "usage": lambda message, _: usage_of(message),
+    "message_id": lambda message, _: id_of(getattr(message, "id", None)),
+    "additional_kwargs": lambda message, _: additional_of(message),
+    "finish_reason": finish_reason_of,
+}
+"""What the end of a call says of its answer."""
 
 
 @contextmanager

@@ -364,3 +364,56 @@ async def test_every_block_that_was_not_streamed_is_sent(tokens, content):
     expected = [SENT_THOUGHT if block is THOUGHT else block for block in content]
     assert [event.block for event in of_kind(environment, ContentBlock)] == expected
     assert environment.text == "so"
+
+
+# ------------------------------------------------------------------ messages that were changed later
+
+
+class Odd:
+    """What a program may have put into a message: it cannot even be asked whether it is true."""
+
+    def __bool__(self) -> bool:
+        raise OSError("odd")
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"response_metadata": {"finish_reason": Odd()}},
+        {"additional_kwargs": {"a": Odd()}},
+        {"usage_metadata": {"a": Odd()}},
+        {"id": 5},
+    ],
+)
+async def test_an_odd_fact_costs_no_text(streams, facts):
+    message = AIMessage("Hello")
+    vars(message).update(facts)
+    seen = await capture(Reporting(message=message, tokens=["Hel"] if streams else []))
+
+    assert seen.text == "Hello"
+    assert [end.error for end in of_kind(seen, CallEnded)] == [None]
+
+
+@pytest.mark.parametrize("name", ["tool_calls", "invalid_tool_calls"])
+async def test_tool_calls_without_a_type_are_tool_calls(name):
+    """LangChain's type for them does not require it; a message checks them only when it is made."""
+    message = AIMessage("Hello")
+    vars(message)[name] = [{"name": "find", "args": {} if name == "tool_calls" else "{", "id": "c1"}]
+
+    seen = await capture(Reporting(message=message))
+
+    [part] = of_kind(seen, ToolCallChunk)
+    assert (part.id, part.name, part.invalid) == ("c1", "find", name != "tool_calls")
+
+
+async def test_a_message_that_cannot_be_read_is_a_gap():
+    class Unreadable(AIMessage):
+        @property
+        def text(self):
+            return Odd()
+
+    seen = await capture(Reporting(message=Unreadable("Hello")))
+
+    assert [gap.reason for gap in of_kind(seen, Gap)] == ["mismatch"]
+    assert len(of_kind(seen, CallEnded)) == 1
