@@ -417,3 +417,25 @@ async def test_a_message_that_cannot_be_read_is_a_gap():
 
     assert [gap.reason for gap in of_kind(seen, Gap)] == ["mismatch"]
     assert len(of_kind(seen, CallEnded)) == 1
+
+
+@pytest.mark.parametrize("kind", ["unknown", "text", "tool calls"])
+@pytest.mark.parametrize("count", [2_000, 2_100])
+async def test_a_message_of_very_many_parts_is_sent_within_a_bound(kind, count):
+    """They are read on the loop of the worker; what is left out is counted, and no text is."""
+    message = AIMessage(
+        [{"type": "text", "text": "a"}] * count
+        if kind == "text"
+        else [{"type": "x"}] * count * (kind == "unknown"),
+        tool_calls=[{"name": "f", "args": {}, "id": str(n)} for n in range(count * (kind == "tool calls"))],
+    )
+
+    seen = await capture(Reporting(message=message))
+
+    assert seen.text == message.text
+    parts = len(of_kind(seen, ContentBlock)) + len(of_kind(seen, ToolCallChunk))
+    missing = [(gap.reason, gap.missing) for gap in of_kind(seen, Gap)]
+    assert (parts, missing) == {
+        "text": (0, []),
+        **dict.fromkeys(("unknown", "tool calls"), (2_000, [("overflow", 100)] if count > 2_000 else [])),
+    }[kind]
