@@ -35,6 +35,9 @@ from temporal_token_interceptor.events import (
 # Beyond this many chunks a run is joined: during an outage the text of a call shrinks to its characters.
 _JOIN_AT = 512
 
+# Beyond this many bytes the next chunk begins a new run: a record cannot be divided among frames.
+_RUN_BYTES = 1024 * 1024
+
 # Starts and ends are kept when text no longer is, or a reader could not know whose text is missing: without
 # what they carry, in a reserve beyond the budget. That is bounded, too: for the worker, and for an attempt.
 _STRUCTURAL_BOUND = 4096
@@ -120,6 +123,9 @@ class Buffer:
                 return None
             was_empty = not self._items
             run = self._open.get(call.ordinal)
+            if type(run) is OpenRun and run.size >= _RUN_BYTES:
+                self._close_run(call.ordinal)
+                run = None
             if type(run) is OpenRun and len(run.texts) >= _JOIN_AT:
                 self._join(run)
                 run = None

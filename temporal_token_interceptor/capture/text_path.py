@@ -23,6 +23,9 @@ from temporal_token_interceptor.events import Call, TextKind
 _HASHED_TOGETHER: Final = 64
 _ROOM: Final = 4 * 1024  # bytes, enough for about 60 pieces: as often a long run is joined and hashed
 
+_MOST_CHARACTERS: Final = 2 * 1024 * 1024
+"""Of a piece; a longer one is several: a frame has 16 MiB at most, and a character six bytes in JSON."""
+
 _NO_LOCK = threading.Lock()
 
 
@@ -86,6 +89,10 @@ class SentText:
             key: Pieces of the same key that follow each other are of one block; that of plain text is None.
         """
         if self.is_over:
+            return
+        if len(text) > _MOST_CHARACTERS:
+            for start in range(0, len(text), _MOST_CHARACTERS):
+                self.add(text[start : start + _MOST_CHARACTERS], SAME_BLOCK if start else key)
             return
         if self.before is not None:
             before, self.before = self.before, None

@@ -18,10 +18,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, HttpUrl, RootModel, SecretStr, TypeAdapter
 
-from temporal_token_interceptor import CustomEvent
+from temporal_token_interceptor import CustomEvent, Gap
 from temporal_token_interceptor.capture.forcing import REFUSALS
 from temporal_token_interceptor.capture.json_values import json_values
-from temporal_token_interceptor.testing import StreamingActivityEnvironment
+from temporal_token_interceptor.testing import ScriptedChatModel, StreamingActivityEnvironment
 from tests.support.call_views import as_messages_show_it
 
 with warnings.catch_warnings():
@@ -182,3 +182,26 @@ async def test_counts_of_any_make_cost_no_text_and_no_answer(usages):
     assert text == environment.text == "abc"[: len(usages)]
     assert environment.tokens == list(text)
     assert as_messages_show_it(environment.events).text == text
+
+
+# ------------------------------------------------------------------ texts that no frame can hold
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize(
+    "pieces",
+    [["\x01" * (3 * 1024 * 1024)], ["a" * 1024 * 1024] * 17, ["\x01" * 600_000] * 6],
+    ids=["one piece that is six times as long in JSON", "many pieces", "both"],
+)
+async def test_a_text_longer_than_any_frame_arrives(way, pieces):
+    """In one piece, or in many that come while the worker's loop is busy: a sync call keeps it so."""
+    environment = StreamingActivityEnvironment(max_buffered_bytes=256 * 1024 * 1024)
+    model = ScriptedChatModel.saying(*pieces)
+
+    async def activity() -> Any:
+        return (model.invoke("?") if way == "invoke" else await model.ainvoke("?")).text
+
+    text = await environment.run(activity)
+
+    assert environment.text == text
+    assert not [event for event in environment.events if isinstance(event, Gap)]
