@@ -6,6 +6,7 @@ model has changed it: what a call says is what its own message says.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,6 +101,16 @@ def _said_by(message: AIMessage) -> _Said:
     """Return what distinguishes two messages; a digest, because a program may change a message in place."""
     text, content = message.text, message.content
     calls = tuple(
-        (one.get("id"), one.get("name"), json_of(one.get("args"))) for one in tool_calls_of(message)
+        (one.get("id"), one.get("name"), _arguments(one.get("args"))) for one in tool_calls_of(message)
     )
     return len(text), digest_of(text), 0 if isinstance(content, str) else len(content), calls
+
+
+def _arguments(args: object) -> object:
+    """Return the arguments of a tool call as a text; chunks have them as the provider wrote them."""
+    if isinstance(args, str):
+        try:
+            args = json.loads(args)
+        except ValueError:
+            return args
+    return json_of(args)

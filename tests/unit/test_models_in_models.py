@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -74,7 +74,7 @@ def _chunk(message: Any) -> Any:
     """A model without a stream yields its message."""
     if isinstance(message, AIMessageChunk):
         return message
-    return AIMessageChunk(message.content, id=message.id)
+    return AIMessageChunk(message.content, id=message.id, tool_calls=getattr(message, "tool_calls", []))
 
 
 def _result(message: BaseMessage) -> ChatResult:
@@ -88,6 +88,7 @@ def _result(message: BaseMessage) -> ChatResult:
     st.lists(st.sampled_from(["one ", "two e", ""]), max_size=3),
     st.sampled_from(["invoke", "ainvoke", "stream", "astream"]),
 )
+@example([(Whole, "a tool call"), (Streaming, "none")], [], "astream")
 async def test_the_outermost_model_has_the_last_word(models, words, way):
     """Its text is the snapshot's, and what it only repeats is there once."""
     model: Any = ScriptedChatModel.saying(*words, "end")
