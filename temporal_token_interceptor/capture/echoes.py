@@ -17,6 +17,7 @@ from temporal_token_interceptor.capture.message_parts import json_of, tool_calls
 from temporal_token_interceptor.capture.text_path import digest_of
 
 _MOST: Final = 1_000
+_PARSED: Final = 65_536  # characters of arguments; what is longer is compared as it is
 
 _Said = tuple[int, int, int, tuple[tuple[object, ...], ...]]
 
@@ -109,6 +110,8 @@ def _said_by(message: AIMessage) -> _Said:
 def _arguments(args: object) -> object:
     """Return the arguments of a tool call as a text; chunks have them as the provider wrote them."""
     if isinstance(args, str):
+        if len(args) > _PARSED:
+            return digest_of(args)
         try:
             args = json.loads(args)
         except ValueError:
