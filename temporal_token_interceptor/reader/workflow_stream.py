@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from temporal_token_interceptor._tasks import joined, started, stopping, unless
+from temporal_token_interceptor._tasks import joined, replies_handed_over, started, stopping, unless
 from temporal_token_interceptor.errors import ConfigurationError, StreamNotFound, TokenStreamError
 from temporal_token_interceptor.events import Event, Origin, RunContinued, Status, StreamEnded
 from temporal_token_interceptor.protocol.cursor import Cursor
@@ -199,6 +199,8 @@ class Runs:
         if silent and status == "completed" and last is not None:
             await self._silence.look(request.workflow_id, last)
         yield [StreamEnded(status=status, cursor=end)]
+        if completion is not None:
+            await replies_handed_over()
 
     async def result(self, workflow_id: str, run_id: str | None, result_type: type | None) -> Any:
         """Return the result of a workflow, of the run that a subscription ends with; wait for it to close.
@@ -339,10 +341,7 @@ async def _closed(
     stop: asyncio.Future[object] | None,
     completion: Completion | ActivityCompletion | None,
 ) -> Closed | None:
-    """Return how the run closed, once it has; None if the caller has had enough before.
-
-    Without Temporal, `until` decides.
-    """
+    """Return how the run closed, as `until` says without Temporal; None if the caller had enough before."""
     if completion is not None:
         return await unless(stop, completion.closed(workflow_id, run_id))
     if stop is not None:
