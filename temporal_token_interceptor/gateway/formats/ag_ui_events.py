@@ -76,7 +76,7 @@ class AgUiEncoder(FrameEncoder):
         for change in missed:
             if change.op in {"note", "end"}:
                 frames += self._of(change)
-        return self._written(frames, cursor)
+        return self._written(frames)
 
     def encode(self, changes: Sequence[Change]) -> bytes:
         """Return the events of changes; neighbouring growths of one text are one."""
@@ -98,14 +98,14 @@ class AgUiEncoder(FrameEncoder):
         """Return the error that ends a run."""
         return [{"type": "RUN_ERROR", "message": detail, "code": str(status)}]
 
-    def event(self, frame: Frame, cursor: str) -> bytes:
+    def event(self, frame: Frame) -> bytes:
         """Return an event, with an id with which TanStack AI comes again; it says where, and not how far.
 
         TanStack AI drops an event whose id it has seen, also on an earlier connection. So a cursor would not
         do: all events of a state, and of a change that takes something back, have the same.
         """
         own = f"id: {self._connection}{next(self._ids)}\n".encode() if self._connection else b""
-        return own + super().event(frame, cursor)
+        return own + super().event(frame)
 
     def _of(self, change: Change) -> Iterable[Frame]:
         match change.kind:

@@ -67,13 +67,13 @@ class AiSdkEncoder(FrameEncoder):
         """Return an error, which ends a message."""
         return [{"type": "error", "errorText": detail}, {"type": "finish", "finishReason": "error"}]
 
-    def event(self, frame: Frame, cursor: str) -> bytes:
+    def event(self, frame: Frame) -> bytes:
         """Return a chunk, unless the client has it; after the last one, the protocol's own end."""
         if self._skip:
             self._skip -= 1
             return b""
         done = b"data: [DONE]\n\n" if frame["type"] == "finish" else b""
-        return super().event(frame, cursor) + done
+        return super().event(frame) + done
 
     def _remove(self, change: Change) -> Iterable[Frame]:
         if self.taken_back(change).isdisjoint(PARTS | {"block"}):

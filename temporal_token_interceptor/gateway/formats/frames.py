@@ -36,7 +36,7 @@ class FrameEncoder(ABC):
 
     def begin(self) -> bytes:
         """Return a comment, which a protocol's client skips, and the frames that come before all others."""
-        return b": open\n\n" + self._written(self.first(), "")
+        return b": open\n\n" + self._written(self.first())
 
     def late(self, view: View, cursor: str) -> bytes:
         """Return what leads from what the client has been shown to a later state."""
@@ -44,7 +44,7 @@ class FrameEncoder(ABC):
 
     def encode(self, changes: Sequence[Change]) -> bytes:
         """Return the events of changes."""
-        return b"".join(self._written(self.frames(change), change.cursor) for change in changes)
+        return b"".join(self._written(self.frames(change)) for change in changes)
 
     def ping(self) -> bytes:
         """Return a comment."""
@@ -56,7 +56,7 @@ class FrameEncoder(ABC):
 
     def problem(self, status: int, detail: str) -> bytes:
         """Return the frames that end a stream which cannot go on."""
-        return self._written(self.failed(status, detail), "")
+        return self._written(self.failed(status, detail))
 
     @abstractmethod
     def failed(self, status: int, detail: str) -> Iterable[Frame]:
@@ -70,8 +70,8 @@ class FrameEncoder(ABC):
     def frames(self, change: Change) -> Iterable[Frame]:
         """Fold a change and return its frames; the caller takes all of them."""
 
-    def event(self, frame: Frame, cursor: str) -> bytes:  # noqa: ARG002 - for those that resume by a cursor
-        """Return a frame as an event; `cursor` is that of the change, if it has one."""
+    def event(self, frame: Frame) -> bytes:
+        """Return a frame as an event."""
         return f"data: {json_text(frame)}\n\n".encode("ascii")
 
     def taken_back(self, change: Change) -> frozenset[str]:
@@ -80,8 +80,8 @@ class FrameEncoder(ABC):
         self.view.fold(change)
         return gone
 
-    def _written(self, frames: Iterable[Frame], cursor: str) -> bytes:
-        return b"".join([self.event(frame, cursor) for frame in frames])
+    def _written(self, frames: Iterable[Frame]) -> bytes:
+        return b"".join([self.event(frame) for frame in frames])
 
 
 class NumberedEncoder(FrameEncoder):

@@ -79,7 +79,7 @@ class LangGraphEncoder(NumberedEncoder):
         """Return that the run failed."""
         return [_frame("lifecycle", {"event": "failed", "error": detail})]
 
-    def event(self, frame: Frame, cursor: str) -> bytes:  # noqa: ARG002 - clients resume by the number
+    def event(self, frame: Frame) -> bytes:
         """Return an event with its number, unless the client has it or did not ask for its channel."""
         number = self.next_number()
         name = frame["method"]

@@ -68,9 +68,9 @@ class ChatCompletionsEncoder(FrameEncoder):
         """Return an error, which clients raise."""
         return [_error(detail)]
 
-    def event(self, frame: Frame, cursor: str) -> bytes:
+    def event(self, frame: Frame) -> bytes:
         """Return a chunk; after the last one, the protocol's own end."""
-        return super().event(frame, cursor) + (b"data: [DONE]\n\n" if self._is_last(frame) else b"")
+        return super().event(frame) + (b"data: [DONE]\n\n" if self._is_last(frame) else b"")
 
     def _is_last(self, frame: Frame) -> bool:
         if "error" in frame:

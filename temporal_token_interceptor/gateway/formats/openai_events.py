@@ -63,11 +63,11 @@ class ResponsesEncoder(NumberedEncoder):
         """Return an error, which clients raise."""
         return [{"type": "error", "code": str(status), "message": detail, "param": None}]
 
-    def event(self, frame: Frame, cursor: str) -> bytes:
+    def event(self, frame: Frame) -> bytes:
         """Return an event with its number, unless the client has it."""
         if (number := self.next_number()) is None:
             return b""
-        numbered = super().event({**frame, "sequence_number": number}, cursor)
+        numbered = super().event({**frame, "sequence_number": number})
         return f"event: {frame['type']}\n".encode() + numbered
 
     def _remove(self, change: Change) -> list[Frame]:
