@@ -161,7 +161,7 @@ class _Reading:
             return self.read(stored(value, "_url"), depth)
         if _is_of_pydantic_v1(kind):
             return self._object(dict.items(object.__getattribute__(value, "__dict__")), depth)
-        if _is_dataclass(kind):
+        if is_dataclass(kind):
             return self._object(((field.name, stored(value, field.name)) for field in fields(kind)), depth)
         if kind.__module__ == "langgraph.types" and kind.__name__ == "Send":
             return self._object([(name, stored(value, name)) for name in ("node", "arg")], depth)
@@ -222,7 +222,7 @@ def _has_known_zone(value: object, kind: type[Any]) -> bool:
     return True
 
 
-def _is_dataclass(kind: type[Any]) -> bool:
+def is_dataclass(kind: type[Any]) -> bool:
     """As `dataclasses.is_dataclass`, but without asking a metaclass of the user's."""
     return any("__dataclass_fields__" in _dict_of(base) for base in _mro_of(kind))
 

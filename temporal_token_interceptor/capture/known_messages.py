@@ -7,7 +7,7 @@ may change here: such a message gets an id of ours, beside it, for as long as it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any, Final
 from uuid import UUID
 from weakref import ref
@@ -15,7 +15,7 @@ from weakref import ref
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from temporal_token_interceptor.capture.json_values import stored
+from temporal_token_interceptor.capture.json_values import is_dataclass, stored
 from temporal_token_interceptor.capture.names import id_of
 
 _MOST: Final = 100_000

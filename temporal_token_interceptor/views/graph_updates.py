@@ -13,7 +13,7 @@ TRUNCATED: Final = {"__truncated__": True}
 START: Final = "__start__"
 """What runs the edges from a graph's start: a node for callbacks, and no update."""
 
-OF_A_COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
+_OF_A_COMMAND: Final = frozenset({"graph", "update", "resume", "goto"})
 
 
 def node_update(event: NodeEnded, read: Callable[[object], Any]) -> dict[str, Any] | None:
@@ -33,11 +33,12 @@ def update_in(output: object) -> Any:
     """Return the update: of a `Command` that one, of several of them all, and else the output."""
     if isinstance(output, list):
         outputs = cast("list[object]", output)
-        if any(_is_command(one) for one in outputs):
+        if any(is_command(one) for one in outputs):
             updates = [update for one in outputs if (update := update_in(one)) is not None]
             return updates if len(updates) > 1 else next(iter(updates), None)
-    return cast("Mapping[str, object]", output)["update"] if _is_command(output) else output
+    return cast("Mapping[str, object]", output)["update"] if is_command(output) else output
 
 
-def _is_command(value: object) -> bool:
-    return isinstance(value, dict) and cast("dict[str, object]", value).keys() == OF_A_COMMAND
+def is_command(value: object) -> bool:
+    """Whether a JSON value is a `Command` as a worker writes it."""
+    return isinstance(value, dict) and cast("dict[str, object]", value).keys() == _OF_A_COMMAND

@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, AsyncProjection
+from langchain_core.language_models.chat_model_stream import (
+    AsyncChatModelStream,
+    AsyncProjection,
+    SyncProjection,
+)
 
 from temporal_token_interceptor.events import Call, Origin
 from temporal_token_interceptor.views.call_metadata import message_id
@@ -37,11 +41,7 @@ class ModelCall(AsyncChatModelStream):
     def dispatch(self, event: Mapping[str, Any]) -> None:
         """Take in an event of LangChain's protocol."""
         super().dispatch(event)
-        if event["event"] == "message-finish":
-            usage = event.get("usage")
-            if usage is not None:
-                self.usage.push(usage)
-            self.usage.complete(usage)
+        read_usage(event, self.usage)
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
@@ -52,3 +52,12 @@ class ModelCall(AsyncChatModelStream):
         """Say what reads on: each projection calls it while it has nothing."""
         super().set_arequest_more(cb)
         self.usage.set_arequest_more(cb)
+
+
+def read_usage(event: Mapping[str, Any], usage: AsyncProjection | SyncProjection) -> None:
+    """Complete the usage of a call, if an event is its end."""
+    if event["event"] == "message-finish":
+        used = event.get("usage")
+        if used is not None:
+            usage.push(used)
+        usage.complete(used)

@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.language_models.chat_model_stream import ChatModelStream, SyncProjection
 
 from temporal_token_interceptor.views.call_metadata import message_id
+from temporal_token_interceptor.views.model_call import read_usage
 from temporal_token_interceptor.views.run_calls import QueuedCall
 
 Take = Callable[[], Sequence[Mapping[str, Any]]]
@@ -46,11 +47,7 @@ class BlockingModelCall(ChatModelStream):
     def dispatch(self, event: Mapping[str, Any]) -> None:
         """Take in an event of LangChain's protocol."""
         super().dispatch(event)
-        if event["event"] == "message-finish":
-            usage = event.get("usage")
-            if usage is not None:
-                self.usage.push(usage)
-            self.usage.complete(usage)
+        read_usage(event, self.usage)
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""

@@ -9,7 +9,7 @@ from langchain_core.messages import BaseMessage
 
 from temporal_token_interceptor.events import NodeEnded
 from temporal_token_interceptor.views.call_metadata import Metadata, of_attempt, present
-from temporal_token_interceptor.views.graph_updates import OF_A_COMMAND, START
+from temporal_token_interceptor.views.graph_updates import START, is_command
 from temporal_token_interceptor.views.graph_values import with_messages
 
 
@@ -50,9 +50,9 @@ def of_node(event: NodeEnded) -> Metadata:
 
 def _returned_by(output: object) -> Iterator[BaseMessage]:
     parts = cast("list[object]", output) if isinstance(output, list) else [output]
-    if any(_is_command(part) for part in parts):
+    if any(is_command(part) for part in parts):
         for part in parts:
-            yield from _found_in(cast("Any", part)["update"] if _is_command(part) else part)
+            yield from _found_in(cast("Any", part)["update"] if is_command(part) else part)
     else:
         yield from _found_in(output)
 
@@ -63,7 +63,3 @@ def _found_in(update: object) -> Iterator[BaseMessage]:
         for part in cast("list[object]", value) if isinstance(value, list) else [value]:
             if isinstance(part, BaseMessage):
                 yield part
-
-
-def _is_command(value: object) -> bool:
-    return isinstance(value, dict) and cast("dict[str, object]", value).keys() == OF_A_COMMAND
