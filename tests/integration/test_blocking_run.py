@@ -120,8 +120,8 @@ def read(run: Any, names: tuple[str, ...]) -> list[Any]:
     for name, item in run.interleave(*names):
         match name:
             case "messages":
-                told = ("".join(item.text), "".join(item.reasoning), [*item.tool_calls], item.output)
-                found.append((name, *told[:3], message_facts(item)))
+                parts = ("".join(item.text), "".join(item.reasoning), [*item.tool_calls], item.output)
+                found.append((name, *parts[:3], message_facts(item)))
             case "tool_calls":
                 found.append((name, item))
             case "subgraphs":

@@ -1,4 +1,4 @@
-"""Whoever changes the plain answers of a model alone, in whichever way, is not bypassed by a stream."""
+"""A program that changes only the plain answers of a model, in any way, is not bypassed by a stream."""
 
 import inspect
 from functools import wraps
