@@ -165,14 +165,10 @@ async def test_what_a_reset_carries_over_is_told_once(client):
             if isinstance(event, RunContinued):
                 await client.get_workflow_handle(workflow_id).signal(Waiting.end, "well")
             elif isinstance(event, CallEnded):
+                waits = await workflow_waits(handle)
                 await handle.signal(Waiting.end, "fail")
                 with pytest.raises(WorkflowFailureError):
                     await handle.result()
-                tasks = [
-                    e.event_id
-                    async for e in handle.fetch_history_events()
-                    if e.HasField("workflow_task_completed_event_attributes")
-                ]
                 await client.workflow_service.reset_workflow_execution(
                     ResetWorkflowExecutionRequest(
                         namespace=client.namespace,
@@ -180,7 +176,7 @@ async def test_what_a_reset_carries_over_is_told_once(client):
                             workflow_id=workflow_id, run_id=handle.first_execution_run_id
                         ),
                         reason="test",
-                        workflow_task_finish_event_id=tasks[1],
+                        workflow_task_finish_event_id=waits,
                         reset_reapply_type=ResetReapplyType.RESET_REAPPLY_TYPE_NONE,
                         request_id=workflow_id,
                     )
@@ -193,6 +189,18 @@ async def test_what_a_reset_carries_over_is_told_once(client):
 
     assert standing_text(events) == TEXT
     assert kinds(carried_over) == ["StreamEnded"]
+
+
+async def workflow_waits(handle):
+    """Wait until the workflow has taken its activity's result; return the event of history that says so."""
+    tasks = []
+    # A signal that came before would be part of what a reset carries over.
+    async for event in handle.fetch_history_events(wait_new_event=True):
+        if event.HasField("workflow_task_completed_event_attributes"):
+            tasks.append(event.event_id)
+        if len(tasks) == 2:
+            return event.event_id
+    raise AssertionError("the workflow ended before it took the result")
 
 
 @pytest.mark.parametrize(("size", "is_cut"), [(5, False), (12, True)], ids=["fits", "does-not-fit"])
