@@ -126,7 +126,8 @@ class Buffer:
             if type(run) is OpenRun and run.size >= _RUN_BYTES:
                 self._close_run(call.ordinal)
                 run = None
-            if type(run) is OpenRun and len(run.texts) >= _JOIN_AT:
+            # Not by the other kind: who writes a run counts and hashes its pieces before the next one.
+            if type(run) is OpenRun and run.kind == kind and len(run.texts) >= _JOIN_AT:
                 self._join(run)
                 run = None
             if self._size + cost > self._leased and not self._lease(cost):

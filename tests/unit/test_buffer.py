@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
@@ -488,11 +488,17 @@ def test_a_piece_that_comes_while_its_run_is_taken_is_in_the_next_one():
     assert buffer.received == tokens
 
 
-@given(st.lists(st.sampled_from(["a", "bc", "\N{GRINNING FACE}", "x" * 5_000, "take", "tool"]), max_size=300))
+@given(
+    st.lists(
+        st.sampled_from(["a", "bc", "\N{GRINNING FACE}", "x" * 5_000, "many", "think", "take", "tool"]),
+        max_size=300,
+    )
+)
+@example(["many", "think", "a", "a"])  # a run that is long enough to be joined, ended by the other kind
 def test_the_hash_of_what_was_sent_is_that_of_the_text(steps):
     """The final message is compared with it, wherever the pieces went."""
-    buffer = Buffer(Budget(20_000), lambda: None)
-    sent = SentText(buffer, call())
+    buffer = Buffer(Budget(60_000), lambda: None)
+    sent, thought = SentText(buffer, call()), SentText(buffer, call(), "reasoning")
     on_token = text_path(sent, lambda *_, **__: None, pytest.fail)
     texts = []
 
@@ -501,9 +507,12 @@ def test_the_hash_of_what_was_sent_is_that_of_the_text(steps):
             buffer.take(ALL)
         elif step == "tool":
             buffer.put(tool("{}"), call())
+        elif step == "think":
+            thought.add("hm ")
         else:
-            texts.append(step)
-            on_token(step, chunk=ChatGenerationChunk(message=AIMessageChunk(step)))
+            for text in ["1 "] * 520 if step == "many" else [step]:
+                texts.append(text)
+                on_token(text, chunk=ChatGenerationChunk(message=AIMessageChunk(text)))
     sent.take_hash()
 
     text = "".join(texts)
