@@ -63,7 +63,7 @@ async function shown(number) {
     before = now
     return same > 40
   }, 'rest')
-  const messages = stream.messages.filter(message => message.id !== 'user')
+  const messages = stream.messages.filter(message => message.type === 'ai')
   const joined = ({ content }, type) => typeof content === 'string' ? type === 'text' ? content : ''
     : content.filter(block => block.type === type).map(block => block[type]).join('')
   root.unmount()

@@ -147,7 +147,8 @@ def _filled(texts):
     return [text for text in texts if text]
 
 
-def test_langgraph(run):
+@pytest.mark.parametrize("before", [[HUMAN], []], ids=["history", "no-history"])
+def test_langgraph(run, before):
     """40 streams with retries, each in a page of `useStream`, and again without the state at their end."""
     wanted = []
 
@@ -162,7 +163,7 @@ def test_langgraph(run):
         return got["users"] == 1 and got.get("error") is None and got["messages"] == want
 
     def encoder():
-        return LangGraphEncoder({"messages", "values", "tools", "custom", "lifecycle"}, messages=[HUMAN])
+        return LangGraphEncoder({"messages", "values", "tools", "custom", "lifecycle"}, messages=before)
 
     some = [replace(one, marks=[]) for one in cases(encoder, is_wanted=is_wanted, late=False)]
     some += [replace(one, frames=_without_last(one.frames, "values")) for one in some]

@@ -84,3 +84,4 @@ async def test_a_killed_worker_and_a_reloaded_page(installed, client, redis_url,
     later = seen[[("2.4" in one.get("text", "")) for one in seen].index(True) if PLAYS[script] else 0 :]
     assert any(not one["text"] or "2.1" in one["text"] for one in later if "text" in one)
     assert PLAYS[script] or not any("2.4" in one.get("text", "") for one in seen)
+    assert not [one for one in seen if "2.4" in one.get("text", "") and "2.1" in one["text"]]

@@ -225,7 +225,10 @@ def chat_completions(chunks: list[Any]) -> Shown:
 
 
 def langgraph(events: list[Any]) -> Shown:
-    """The browser's `useStream`: deltas go together by node; a state removes what the one before had."""
+    """The browser's `useStream`: deltas go together by node; a state removes what the one before had.
+
+    Unless it has no messages: of such a state, nothing is read.
+    """
     written: dict[str, dict[int, dict[str, Any]]] = {}  # by node, what deltas go to
     messages: dict[str, list[dict[str, Any]]] = {}
     had: set[str] = set()
@@ -239,14 +242,14 @@ def langgraph(events: list[Any]) -> Shown:
         match event["method"]:
             case "messages":
                 messages[data["id"]] = list(_written(written, event["params"]["node"], data).values())
-            case "values":
+            case "values" if data["messages"]:
                 now = {one["id"]: one for one in data["messages"] if one["type"] == "ai"}
                 for gone in had - now.keys():
                     messages.pop(gone, None)
                 for name, message in now.items():
                     calls = [*message["tool_calls"], *message["invalid_tool_calls"]]
                     messages[name] = [*message["content"], *calls]
-                had = set(now)
+                had = {one["id"] for one in data["messages"]}
             case "tools":
                 name = data["tool_call_id"]
                 assert (data["event"] == "tool-started") == (name not in tools or tools[name] is not None)

@@ -399,3 +399,13 @@ def test_langgraph_sends_what_a_client_asked_for():
     assert some[0]["params"]["data"] == {"name": "progress", "payload": 1}
     nodes = {one["params"]["node"] for one in every if one["method"] == "messages"}
     assert nodes == {"agent#m:1:0"}
+
+
+def test_langgraph_says_that_nothing_stands_in_a_state_that_its_client_reads():
+    """Of a state without messages `useStream` removes nothing; what says so is gone once a message begins."""
+    taken_back = Change("remove", data=("m:1:0", "m:1:0/text"))
+    again = Change("open", "m:1:1", "message", "a:1", "s:1", {"node": "agent"})
+    every = clients.data_of(langgraph().encode([*MESSAGE, *TEXT, taken_back, again]))
+    states = [one["params"]["data"]["messages"] for one in every if one["method"] == "values"]
+
+    assert [[one["type"] for one in messages] for messages in states] == [["ai"], ["remove"], ["ai"]]

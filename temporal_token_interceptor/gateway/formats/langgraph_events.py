@@ -3,7 +3,8 @@
 Two rules of its clients are kept here. The browser's puts deltas together by namespace and node, not by
 message, so each message has a node of its own, `<node>#<message>`; the true name is in its metadata. And it
 removes a message only if a state had it and the next one has not: what a retry takes back goes with two
-states, before and after.
+states, before and after. Of a state without any message it removes none: `_NOTHING` stands there, until the
+next message begins.
 
 A client comes again for all events and leaves out those whose ids it knows, or it names the number of the
 last one that it has. So each change is encoded by itself, from the start of the stream.
@@ -14,11 +15,15 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from temporal_token_interceptor.gateway.encoder import json_text
 from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, NumberedEncoder, call_of, name_of
 from temporal_token_interceptor.views.changes import Change, Item, View, whole_characters
+
+
+_NOTHING: Final = {"type": "remove", "id": "nothing-stands", "content": ""}
+"""A message that pages do not draw."""
 
 
 class LangGraphEncoder(NumberedEncoder):
@@ -47,6 +52,7 @@ class LangGraphEncoder(NumberedEncoder):
         self._sizes: dict[str, int] = {}  # how many parts a message has had
         self._halves: dict[str, str] = {}  # the first half of a character, by part
         self._tools: dict[str, str] = {}  # under which id a run of a tool is shown
+        self._is_nothing = False  # whether the newest state says that nothing stands
 
     def first(self) -> Iterable[Frame]:
         """Return that the run goes on, and what stood before it."""
@@ -96,7 +102,11 @@ class LangGraphEncoder(NumberedEncoder):
             self._sizes[change.id] = 0
             node = self.view.items[change.id].data.get("node", "")
             about = {"langgraph_node": node, "run_id": change.id}
-            return [self._of_message(change.id, {"event": "message-start", **named, "metadata": about})]
+            begun = self._of_message(change.id, {"event": "message-start", **named, "metadata": about})
+            if not self._is_nothing:
+                return [begun]
+            self._is_nothing = False
+            return [begun, self._values(self.view)]
         if "superseded" in change.data or "error" in change.data:
             return [self._of_message(change.id, {"event": "error", "id": change.id, "message": "taken back"})]
         usage = {"usage": _usage(change.data["usage"])} if "usage" in change.data else {}
@@ -153,7 +163,11 @@ class LangGraphEncoder(NumberedEncoder):
 
     def _remove(self, change: Change) -> list[Frame]:
         before = self._values(self.view)
-        return [before, self._values(self.view)] if "message" in self.taken_back(change) else []
+        if "message" not in self.taken_back(change):
+            return []
+        after = values_of(self.view, self._messages)
+        self._is_nothing = not after["messages"]
+        return [before, _frame("values", {"messages": [_NOTHING]} if self._is_nothing else after)]
 
     def _end(self, status: str) -> Iterator[Frame]:
         yield self._values(self.view)
