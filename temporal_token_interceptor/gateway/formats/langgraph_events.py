@@ -21,7 +21,6 @@ from temporal_token_interceptor.gateway.encoder import json_text
 from temporal_token_interceptor.gateway.formats.frames import PARTS, Frame, NumberedEncoder, call_of, name_of
 from temporal_token_interceptor.views.changes import Change, Item, View, whole_characters
 
-
 _NOTHING: Final = {"type": "remove", "id": "nothing-stands", "content": ""}
 """A message that pages do not draw."""
 
