@@ -232,7 +232,8 @@ async def test_a_reader_that_is_killed_after_each_event_misses_none(node, client
 
 async def test_what_is_held_is_shown_once_it_stands(node, client, redis_url):
     """A zombie beside its successor, with `onRetry: "hold"`: nothing of the one, and all of the other."""
-    script = Script(Speech(tokens=60, delay=0.01, deaf=True), start_to_close=0.4)
+    # Seconds between the start of the one and the end of the other: or the zombie ends first, and is shown.
+    script = Script(Speech(tokens=60, delay=0.05, deaf=True), start_to_close=0.8)
     async with played(client, redis_url, script) as (handle, subscriber):
         command = program(node, "ioredis", redis_url, client, handle.id)
         await handle.result()
