@@ -20,6 +20,7 @@ from temporal_token_interceptor.gateway.numbering import RunStarted, projector_f
 from temporal_token_interceptor.gateway.recent_changes import RecentChanges
 from temporal_token_interceptor.gateway.seeking import Seeking
 from temporal_token_interceptor.gateway.shared_writes import SharedWrites
+from temporal_token_interceptor.gateway.turns import Turns
 from temporal_token_interceptor.reader.request import OnRetry
 from temporal_token_interceptor.views.changes import Change, View
 from temporal_token_interceptor.views.projector import Projector
@@ -34,12 +35,6 @@ WAITING_BYTES = 256 << 10
 
 REMEMBERED_BYTES = 8 << 20
 """About as many bytes are kept for all clients, at most."""
-
-PACE = 40e-6
-"""Seconds from one write to all clients to the next, for each of them: a write costs about 10 us of CPU. What
-comes within is one write, so that 1,000 clients wait for up to 40 ms and take a quarter of a core."""
-
-_AT_ONCE = 0.001  # seconds that are not worth a timer
 
 KEPT_ITEMS = 20_000
 """Items that a state keeps when its workflow goes on in another run, at most; the oldest are forgotten."""
@@ -172,15 +167,13 @@ class Hub:
         self._projector = Projector()
         self._recent = RecentChanges(WAITING, REMEMBERED_BYTES)
         self._run_started = run_started
-        self.clients: set[HubClient] = set()
+        self.clients: Turns[HubClient] = Turns()
         self._seekers: list[HubClient] = []
         self.written = SharedWrites()
         self.cursor = ""
         self.read_at = 0.0
         self.error: Exception | None = None
         self.has_ended = False
-        self._waking: asyncio.TimerHandle | None = None
-        self._may_wake_at = 0.0
         self._has_caught_up = False
         self._reading = started(self._read(subscribe(self._catch_up)), "token-stream hub")
 
@@ -233,7 +226,7 @@ class Hub:
                         self._take(event)
                     self.read_at = loop.time()
                     self.has_ended = self.view.status is not None
-                    self._wake_soon(loop)
+                    self.clients.begin()
         except TokenStreamError as error:
             self.error = error  # clients that come again get a new hub
             logger.info("the subscription of a gateway ended early: %s", error)
@@ -242,14 +235,13 @@ class Hub:
             logger.warning("the subscription of a gateway ended early", exc_info=True)
         finally:
             self.has_ended = True
-            if self._waking is not None:
-                self._waking.cancel()
+            self.clients.stop()
             for client in self.clients:
                 client.finish()
 
     def _catch_up(self) -> None:
         self._has_caught_up = True
-        self._wake_soon(asyncio.get_running_loop())
+        self.clients.begin()
 
     def _take(self, event: Event) -> None:
         before = self.view.run
@@ -257,21 +249,6 @@ class Hub:
             self._add(change)
         if isinstance(event, RunContinued):
             self._projector.forget(KEPT_ITEMS, {before, self.view.run})
-
-    def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the clients take what came: at once, unless they all have been written to just now."""
-        if self._waking is None:
-            pause = self._may_wake_at - loop.time()
-            if pause <= _AT_ONCE:
-                self._wake(loop)
-            else:
-                self._waking = loop.call_later(pause, self._wake, loop)
-
-    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waking = None
-        self._may_wake_at = loop.time() + PACE * len(self.clients)
-        for client in self.clients:
-            client.wake()
 
     def _add(self, change: Change) -> None:
         # Of an event that changes nothing, no client has the cursor: nothing could be resumed by it.

@@ -10,6 +10,7 @@ import pytest
 from temporal_token_interceptor.errors import TransportUnavailable
 from temporal_token_interceptor.events import AttemptStarted, RunContinued, TokenEvent
 from temporal_token_interceptor.gateway import hub as hub_module
+from temporal_token_interceptor.gateway import turns
 from temporal_token_interceptor.gateway.encoder import NativeEvents, NativeLines
 from temporal_token_interceptor.gateway.hub import Hub, Hubs, Key
 from temporal_token_interceptor.gateway.replay import Replay
@@ -143,7 +144,7 @@ class Queued:
 
 async def test_what_comes_soon_after_a_write_is_one_write(monkeypatch):
     """The first token comes at once. With many clients, those that follow closely come together."""
-    monkeypatch.setattr(hub_module, "PACE", 0.3)
+    monkeypatch.setattr(turns, "PACE", 0.3)
     queued, woken = Queued(), asyncio.Event()
     hub = Hub(current(queued.events()))
     client = hub.client(None, woken)
@@ -167,7 +168,7 @@ async def test_what_comes_soon_after_a_write_is_one_write(monkeypatch):
 
 async def test_the_end_waits_for_no_pace(monkeypatch):
     """A client is not kept for the rest of a pause when nothing more comes."""
-    monkeypatch.setattr(hub_module, "PACE", 60)
+    monkeypatch.setattr(turns, "PACE", 60)
     queued, woken = Queued(), asyncio.Event()
     hub = Hub(current(queued.events()))
     client = hub.client(None, woken)
