@@ -50,6 +50,17 @@ async def answered(stage: Stage) -> dict[str, Any]:
     return {**ours, **here}
 
 
+def subscriber_of(known: dict[str, Any]) -> BlockingSubscriber:
+    """The subscriber that the page's first snippet makes."""
+
+    @asynccontextmanager
+    async def connecting() -> Any:
+        async with known["RedisStreamBackend"]("") as backend:
+            yield TokenSubscriber(await known["Client"].connect(""), backend)
+
+    return BlockingSubscriber(connecting)
+
+
 async def run_in_thread(block: Block, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     out = io.StringIO()
 
@@ -74,13 +85,7 @@ async def a_plain_loop_prints_the_answer(stage: Stage, block: Block) -> None:
 @play(PAGE, "with subscriber.subscribe(workflow_id) as events:")
 async def a_wait_with_a_limit_reads_to_the_end(stage: Stage, block: Block) -> None:
     known = await answered(stage)
-
-    @asynccontextmanager
-    async def connecting() -> Any:
-        async with known["RedisStreamBackend"]("") as backend:
-            yield TokenSubscriber(await known["Client"].connect(""), backend)
-
-    subscriber = BlockingSubscriber(connecting)
+    subscriber = subscriber_of(known)
     _, after = await run_in_thread(block, {**known, "subscriber": subscriber, "ended": False})
     await asyncio.to_thread(subscriber.close)
 
@@ -90,13 +95,7 @@ async def a_wait_with_a_limit_reads_to_the_end(stage: Stage, block: Block) -> No
 @play(PAGE, "with subscriber.run(workflow_id) as run:")
 async def a_run_is_an_object_for_plain_loops(stage: Stage, block: Block) -> None:
     known = await answered(stage)
-
-    @asynccontextmanager
-    async def connecting() -> Any:
-        async with known["RedisStreamBackend"]("") as backend:
-            yield TokenSubscriber(await known["Client"].connect(""), backend)
-
-    subscriber = BlockingSubscriber(connecting)
+    subscriber = subscriber_of(known)
     printed, _ = await run_in_thread(block, {**known, "subscriber": subscriber})
     await asyncio.to_thread(subscriber.close)
 

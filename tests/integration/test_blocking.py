@@ -7,13 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client
 
 from temporal_token_interceptor import (
     BlockingSubscriber,
@@ -28,6 +27,7 @@ from temporal_token_interceptor import (
 )
 from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.differential.shapes import QUESTION, graph, node
+from tests.support.plain_loops import blocking_subscriber, silent_workflow
 from tests.support.streams import read_all, streaming_worker, unique
 from tests.support.workflows import Branch, RunActivity
 
@@ -58,28 +58,15 @@ async def answered(client, backend):
 
 @pytest.fixture
 async def silent(client):
-    """The id of a workflow that no worker takes; it is terminated at the end."""
-    workflow_id = unique("silent")
-    handle = await client.start_workflow(
-        RunActivity.run, args=["answer"], id=workflow_id, task_queue=unique("none")
-    )
-    yield workflow_id
-    await handle.terminate()
+    async with silent_workflow(client) as workflow_id:
+        yield workflow_id
 
 
 @pytest.fixture
 def subscriber(client, redis_url):
-    """As a program that is not async has it; made in whichever thread first uses it."""
-    address = client.service_client.config.target_host
-
-    @asynccontextmanager
-    async def connecting():
-        async with RedisStreamBackend(redis_url) as redis:
-            yield TokenSubscriber(await Client.connect(address, namespace=client.namespace), redis)
-
-    subscriber = BlockingSubscriber(connecting)
-    yield subscriber
-    subscriber.close()
+    """Made in whichever thread first uses it."""
+    with blocking_subscriber(client, redis_url) as subscriber:
+        yield subscriber
 
 
 async def tasks(_):

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import warnings
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -17,15 +17,14 @@ from temporalio.client import Client, WorkflowFailureError
 
 from temporal_token_interceptor import (
     AttemptStarted,
-    BlockingSubscriber,
     CallNotCompleted,
     ConfigurationError,
     RedisStreamBackend,
-    TokenSubscriber,
     WorkflowNotCompleted,
     stream_graph,
 )
 from tests.differential.shapes import GRAPHS, QUESTION, graph, node, says
+from tests.support.plain_loops import blocking_subscriber, silent_workflow
 from tests.support.run_objects import message_facts, tool_facts
 from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import RunActivity
@@ -83,27 +82,15 @@ async def queue(client, backend):
 
 @pytest.fixture
 def subscriber(client, redis_url):
-    """As a program that is not async has it."""
-    address = client.service_client.config.target_host
-
-    @asynccontextmanager
-    async def connecting():
-        async with RedisStreamBackend(redis_url) as redis:
-            yield TokenSubscriber(await Client.connect(address, namespace=client.namespace), redis)
-
-    with BlockingSubscriber(connecting) as subscriber:
+    """Made in whichever thread first uses it."""
+    with blocking_subscriber(client, redis_url) as subscriber:
         yield subscriber
 
 
 @pytest.fixture
 async def silent(client):
-    """The id of a workflow that no worker takes; it is terminated at the end."""
-    workflow_id = unique("silent")
-    handle = await client.start_workflow(
-        RunActivity.run, args=["answer"], id=workflow_id, task_queue=unique("none")
-    )
-    yield workflow_id
-    await handle.terminate()
+    async with silent_workflow(client) as workflow_id:
+        yield workflow_id
 
 
 async def execute(client: Client, queue: str, name: str, argument: Any = None, attempts: int = 1) -> str:
