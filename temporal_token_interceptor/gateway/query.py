@@ -32,12 +32,10 @@ def target_of(workflow_id: object, run_id: str | None = None) -> Target:
     Raises:
         Problem: 400, it cannot be the id of a workflow.
     """
-    if not isinstance(workflow_id, str) or not workflow_id:
+    if not isinstance(workflow_id, str) or not 0 < _bytes_of(workflow_id) <= MOST_BYTES:
         raise Problem(400, f"a workflow id is text of 1 to {MOST_BYTES} bytes")
     if not workflow_id.isprintable():
         raise Problem(400, "a workflow id has no control characters")
-    if len(workflow_id) > MOST_BYTES or len(workflow_id.encode()) > MOST_BYTES:
-        raise Problem(400, f"a workflow id is text of 1 to {MOST_BYTES} bytes")
     if run_id is not None and (len(run_id) > 64 or not run_id.isprintable()):
         raise Problem(400, "`run` is the id of a run, or left out for the newest")
     return Target(workflow_id, run_id or None, "read")
@@ -92,6 +90,11 @@ def stream_request(request: Request, target: Target, cursor: str | None, workflo
     return StreamRequest(
         request=request, target=target, encoder=encoder, cursor=cursor, **stream_options(request)
     )
+
+
+def _bytes_of(text: str) -> int:
+    """Return the length in UTF-8, also of halves of characters, which no text in UTF-8 has."""
+    return len(text.encode(errors="surrogatepass"))
 
 
 def _chosen(request: Request, name: str, choices: Mapping[str, _One], default: str) -> _One:
