@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 
@@ -55,9 +56,11 @@ async def measure(names: list[str], size: Size) -> list[Figure]:
         module, function = BENCHMARKS[name]
         benchmark: Callable[[Size], AsyncIterator[Figure]]
         benchmark = getattr(import_module(f"benchmarks.{module}"), function)
+        begun = time.monotonic()
         async for figure in benchmark(size):
             print(figure.line(), flush=True)
             figures.append(figure)
+        print(f"{name} took {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return figures
 
 
