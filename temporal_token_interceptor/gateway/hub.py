@@ -16,7 +16,6 @@ from typing import NamedTuple
 from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Event, RunContinued
-from temporal_token_interceptor.gateway.numbering import RunStarted, projector_for
 from temporal_token_interceptor.gateway.recent_changes import RecentChanges
 from temporal_token_interceptor.gateway.seeking import Seeking
 from temporal_token_interceptor.gateway.shared_writes import SharedWrites
@@ -152,7 +151,6 @@ class Hub:
     Args:
         subscribe: Returns the subscription's events in lists, from the start of a run; given what to call
             once all that is stored has been read. Closed by the hub.
-        run_started: Asked once, for the numbers of changes; None: see `views.sequence`.
 
     Attributes:
         clients: Those that are served.
@@ -163,10 +161,9 @@ class Hub:
         has_ended: Whether nothing more comes.
     """
 
-    def __init__(self, subscribe: Subscribe, run_started: RunStarted | None = None) -> None:
+    def __init__(self, subscribe: Subscribe) -> None:
         self._projector = Projector()
         self._recent = RecentChanges(WAITING, REMEMBERED_BYTES)
-        self._run_started = run_started
         self.clients: Turns[HubClient] = Turns()
         self._seekers: list[HubClient] = []
         self.written = SharedWrites()
@@ -220,8 +217,6 @@ class Hub:
         try:
             async with aclosing(batches):
                 async for batch in batches:
-                    if not self.read_at:
-                        self._projector = await projector_for(batch[0], self._run_started)
                     for event in batch:
                         self._take(event)
                     self.read_at = loop.time()
@@ -265,18 +260,15 @@ class Hubs:
     Args:
         subscribe: Returns the events of a key, in lists; given what to call once all that is stored was read.
         linger: How long a hub lives after its last client, in seconds.
-        run_started: Returns what asks when a run of a workflow began.
     """
 
     def __init__(
         self,
         subscribe: Callable[[Key, Callable[[], None]], AsyncGenerator[list[Event]]],
         linger: float,
-        run_started: Callable[[str], RunStarted] | None = None,
     ) -> None:
         self._subscribe = subscribe
         self._linger = linger
-        self._run_started = run_started
         self._hubs: dict[Key, Hub] = {}
         self._ending: dict[Key, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -288,8 +280,7 @@ class Hubs:
             timer.cancel()
         hub = self._hubs.get(key)
         if hub is None or hub.error is not None:
-            ask = None if self._run_started is None else self._run_started(key.workflow_id)
-            hub = self._hubs[key] = Hub(partial(self._subscribe, key), ask)
+            hub = self._hubs[key] = Hub(partial(self._subscribe, key))
         client = hub.client(cursor, woken)
         try:
             yield client

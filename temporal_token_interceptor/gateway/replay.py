@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from temporal_token_interceptor.events import Event
-from temporal_token_interceptor.gateway.numbering import RunStarted, projector_for
 from temporal_token_interceptor.gateway.pull import Pull
 from temporal_token_interceptor.gateway.seeking import Seeking
 from temporal_token_interceptor.views.changes import Change, View
@@ -25,7 +23,6 @@ class Replay:
         events: From the start of a run, or from now on; closed with the replay.
         woken: Set when there is something to take.
         cursor: The changes up to it are left out; empty for none.
-        run_started: Asked once, for the numbers of changes.
 
     Attributes:
         has_ended: Whether nothing more comes.
@@ -36,12 +33,10 @@ class Replay:
         events: AsyncGenerator[Event],
         woken: asyncio.Event,
         cursor: str = "",
-        run_started: RunStarted | None = None,
     ) -> None:
-        self._pull = Pull(self._begun(events), woken)
+        self._pull = Pull(events, woken)
         self._woken = woken
         self._seeking = Seeking(cursor, lambda: self._read_at, self._give_up) if cursor else None
-        self._run_started = run_started
         self._projector = Projector()
         self._read_at = 0.0
         self._last = ""
@@ -73,14 +68,6 @@ class Replay:
         if self._seeking is not None:
             self._seeking.close()
         await self._pull.close()
-
-    async def _begun(self, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        is_first = True
-        async with aclosing(events):
-            async for event in events:
-                if is_first:
-                    self._projector, is_first = await projector_for(event, self._run_started), False
-                yield event
 
     def _read(self, event: Event) -> list[Change]:
         """Take in an event, and return its changes unless the cursor is sought."""

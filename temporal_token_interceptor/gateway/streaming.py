@@ -28,7 +28,6 @@ from temporal_token_interceptor.gateway.cursors import cursor_of, is_at_the_end,
 from temporal_token_interceptor.gateway.encoder import Encoder, NativeEvents
 from temporal_token_interceptor.gateway.hub import HubClient, Hubs, Key
 from temporal_token_interceptor.gateway.limits import Connections, Limits
-from temporal_token_interceptor.gateway.numbering import RunStarted, run_started
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem, asked_for, problem_of
 from temporal_token_interceptor.gateway.raw_events import RawEvents
 from temporal_token_interceptor.gateway.replay import Replay
@@ -73,7 +72,7 @@ class Streams:
         self._made_subscriber = subscriber
         self._authorize = authorize
         self.times = times
-        self._hubs = Hubs(self._batches, times.linger, self._run_started)
+        self._hubs = Hubs(self._batches, times.linger)
         self._living: set[Connection] = set()
         self.connections = Connections(limits)
         self.limits = limits
@@ -254,8 +253,7 @@ class Streams:
             async with self._hubs.client(key, cursor, woken) as client:
                 yield client
         else:
-            ask = self._run_started(key.workflow_id)
-            async with _closed_at_the_end(Replay(self._events(key, start), woken, cursor, ask)) as replay:
+            async with _closed_at_the_end(Replay(self._events(key, start), woken, cursor)) as replay:
                 yield replay
 
     @property
@@ -263,9 +261,6 @@ class Streams:
         """The subscriber; one that the host makes when it starts is asked for when a client comes."""
         made = self._made_subscriber
         return made() if callable(made) else made
-
-    def _run_started(self, workflow_id: str) -> RunStarted:
-        return run_started(self._subscriber, workflow_id)
 
     def _batches(self, key: Key, on_caught_up: Callable[[], None]) -> AsyncGenerator[list[Event]]:
         return self._subscriber.subscribe_batches(

@@ -115,15 +115,11 @@ class Message:
 
 
 class ChangeWriter:
-    """Writes changes: numbers them, folds them into the view, and keeps those of one event together.
+    """Writes changes: numbers them, folds them into the view, and keeps those of one event together."""
 
-    Args:
-        run_started: As of the projector.
-    """
-
-    def __init__(self, run_started: int | None) -> None:
+    def __init__(self) -> None:
         self.view = View()
-        self.sequence = Sequence(run_started)
+        self.sequence = Sequence()
         self._changes: list[Change] = []
         self._notes = 0
 

@@ -64,13 +64,10 @@ class Projector:
     """Reads events and returns changes; `view` is the state that these lead to.
 
     Costs a few microseconds a token, and the memory of what stands.
-
-    Args:
-        run_started: When the run began, by Temporal, in milliseconds since 1970; see `views.sequence`.
     """
 
-    def __init__(self, *, run_started: int | None = None) -> None:
-        self._write = ChangeWriter(run_started)
+    def __init__(self) -> None:
+        self._write = ChangeWriter()
         self._attempts: dict[str, Attempt] = {}  # those that stand, by attempt id
         self._superseded: dict[str, None] = {}  # by attempt id, the oldest first
         self._messages: dict[tuple[str, int], Message] = {}  # those that are open, by attempt and ordinal

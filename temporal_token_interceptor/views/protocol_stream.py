@@ -11,7 +11,7 @@ from temporal_token_interceptor.events import Event
 from temporal_token_interceptor.protocol.cursor import Cursor
 from temporal_token_interceptor.views.ending import Ending
 from temporal_token_interceptor.views.protocol_events import ProtocolEvent, ProtocolEvents
-from temporal_token_interceptor.views.sequence import FEWER_BITS, YEAR_2020, Sequence
+from temporal_token_interceptor.views.sequence import Sequence
 
 PastOfRun = Callable[[str], AsyncGenerator[list[Event]]]
 """Given a run's id, says again what it said until now."""
@@ -89,7 +89,7 @@ class _Numbered:
 
     def __init__(self) -> None:
         self._events = ProtocolEvents()
-        self._sequence = _sequence(0)
+        self._sequence = Sequence()
         self._cursor = ""  # of the last event
         self._skipped = 0  # protocol events of the next one that the reader has
 
@@ -114,10 +114,10 @@ class _Numbered:
         """
         if after.cursor and not await self._reach(after.cursor, past):
             self._events = ProtocolEvents()
-            self._sequence = _sequence(0)
+            self._sequence = Sequence()
         if after.seq is not None:
             # As its reader has them: they may count what this one cannot see, such as a run before.
-            self._sequence = _sequence(after.seq)
+            self._sequence = Sequence(last=after.seq)
             self._sequence.reach(after.cursor)
         self._cursor, self._skipped = after.cursor, after.more
 
@@ -133,7 +133,3 @@ class _Numbered:
                     if event.cursor == cursor:
                         return True
         return False
-
-
-def _sequence(last: int) -> Sequence:
-    return Sequence(YEAR_2020, bits=FEWER_BITS, last=last)

@@ -58,7 +58,7 @@ class WorkflowRun(GraphRun):
         self._source = events
         self._result = result
         self._protocol = ProtocolEvents()
-        self._sequence = sequence.Sequence(sequence.YEAR_2020, bits=sequence.FEWER_BITS)
+        self._sequence = sequence.Sequence()
         self._reading: asyncio.Task[None] | None = None
         self._hungry = asyncio.Event()
         self._advanced = asyncio.Event()

@@ -227,7 +227,8 @@ def chat_completions(chunks: list[Any]) -> Shown:
 def langgraph(events: list[Any]) -> Shown:
     """The browser's `useStream`: deltas go together by node; a state removes what the one before had.
 
-    Unless it has no messages: of such a state, nothing is read.
+    Unless it has no messages: of such a state, nothing is read. Events of any run of the thread whose ids it
+    knows are left out.
     """
     written: dict[str, dict[int, dict[str, Any]]] = {}  # by node, what deltas go to
     messages: dict[str, list[dict[str, Any]]] = {}
@@ -236,9 +237,15 @@ def langgraph(events: list[Any]) -> Shown:
     shown = Shown()
     numbers = [event["seq"] for event in events]
     assert numbers == sorted(set(numbers))
+    known: set[str] = set()
     for event in events:
-        assert shown.status is None
+        if event["event_id"] in known:
+            continue
+        known.add(event["event_id"])
         data = event["params"]["data"]
+        if event["method"] == "lifecycle" and data["event"] == "running":
+            shown.status = None
+        assert shown.status is None
         match event["method"]:
             case "messages":
                 messages[data["id"]] = list(_written(written, event["params"]["node"], data).values())

@@ -43,21 +43,28 @@ ARGS = ['{"q":1}', '{"q', '": "x"}', ""]
 NODES = ["agent", "critic", "research"]
 
 
-def a_stream(random: Random) -> list[Event]:
-    """A stream as `subscribe` yields it: retries, resets, gaps, and an end in the middle or at the end."""
-    return list(_placed(random, _Stream(random).events()))
+def a_stream(random: Random, *, turn: int = 0) -> list[Event]:
+    """A stream as `subscribe` yields it: retries, resets, gaps, and an end in the middle or at the end.
+
+    Args:
+        random: Makes it.
+        turn: How many executions of the same workflow id had ended before.
+    """
+    stream = _Stream(random, turn)
+    return list(_placed(random, stream.events(), stream.runs[0], STARTED + 3_600_000 * turn))
 
 
 class _Stream:
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, turn: int) -> None:
         self.random = random
-        self.attempts = 0
+        self.attempts = 1_000 * turn
+        self.runs = [f"{2 * turn + 1}" * 8 + "-first", f"{2 * turn + 2}" * 8 + "-second"]
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
 
     def events(self) -> Iterator[Event]:
-        run = "11111111-first"
+        run, next_run = self.runs
         activities = self.random.randint(1, 3)
         tracks, standing = [], []
         for activity in range(activities):
@@ -66,7 +73,7 @@ class _Stream:
             standing.append(last)
         yield from self.mixed(tracks)
         if self.chance(0.3):
-            run, again = "22222222-second", self.chance(0.6)
+            run, again = next_run, self.chance(0.6)
             yield RunContinued(run_id=run)
             tracks = [
                 self.activity(run, str(activity), last if again else None)[0]
@@ -218,9 +225,9 @@ def _node(origin: Origin, ordinal: int) -> str:
     return NODES[(int(origin.attempt_id, 16) + ordinal) % len(NODES)]
 
 
-def _placed(random: Random, events: Iterator[Event]) -> Iterator[Event]:
+def _placed(random: Random, events: Iterator[Event], run: str, started: int) -> Iterator[Event]:
     """Give events their cursors: some share an entry, some a millisecond."""
-    run, time, number, position = "11111111-first", STARTED + 40, 0, 2
+    time, number, position = started + 40, 0, 2
     for event in events:
         step = random.choice([0, 0, 0, 1, 7])
         if step or random.random() < 0.3:
@@ -241,7 +248,7 @@ Law = Callable[[Sequence[Event], Any, Random], None]
 
 def projected(events: Sequence[Event], projector: Any) -> tuple[list[list[Change]], View]:
     """The changes of each event, and the projector's own state."""
-    made = projector(run_started=STARTED)
+    made = projector()
     return [made.read(event) for event in events], made.view
 
 
@@ -315,7 +322,7 @@ def law_4_the_same_events_give_the_same_changes(
 ) -> None:
     """Also where the state is read in between, as for clients that come late."""
     changes, _ = projected(events, projector)
-    again = projector(run_started=STARTED)
+    again = projector()
     others = []
     for event in events:
         others.append(again.read(event))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
 from temporal_token_interceptor.gateway.formats.ai_sdk_chunks import AiSdkEncoder
-from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder
+from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder, values_of
 from temporal_token_interceptor.gateway.formats.openai_chunks import ChatCompletionsEncoder
 from temporal_token_interceptor.gateway.formats.openai_events import (
     ResponsesEncoder,
@@ -61,11 +62,11 @@ def comparable(shown, name):
     """Without what a format does not have: its name of a bad end, order among messages, tools' results."""
     calls = sorted(map(_whole, shown.tool_call))
     results = shown.results if name == "ai_sdk" else []
-    if name in {"ag_ui", "langgraph"}:  # where items are, a client orders by the message
-        shown = replace(shown, text=sorted(shown.text), reasoning=sorted(shown.reasoning))
     if name == "langgraph":  # half a character waits for the other half, and alone it is U+FFFD
         shown = replace(shown, text=_without_halves(shown.text), reasoning=_without_halves(shown.reasoning))
         calls = sorted(_without_halves(calls))
+    if name in {"ag_ui", "langgraph"}:  # where items are, a client orders by the message
+        shown = replace(shown, text=sorted(shown.text), reasoning=sorted(shown.reasoning))
     if name == "responses":  # as long as a response goes on, what is empty may be taken back
         calls = [one for one in calls if one != "{}"]
     ended = None if shown.status is None else shown.status == "completed"
@@ -156,6 +157,29 @@ def test_a_client_that_counts_gets_the_exact_rest(seed):
         last = random.choice(events)[number]
         assert clients.data_of(whole(made(last))) == [one for one in events if one[number] > last]
         assert events[-1][number] < 2**53
+
+
+@law
+def test_a_thread_shows_each_of_its_runs(seed):
+    """A second question in the same page: the client knows no event of the answer, by its id or number."""
+    changes, before, _ = stream(seed)
+    changes = [one for one in changes if one.op != "end"] + [
+        Change("end", data="completed", seq=changes[-1].seq)
+    ]
+    before.status = "completed"
+    more, view, _ = stream(seed + 1, partial(a_stream, turn=1))
+    history = values_of(before)["messages"]
+    last = LangGraphEncoder(CHANNELS, messages=history)
+    had = clients.data_of(langgraph().encode(changes))
+    events = clients.data_of(last.encode(more))
+    resumed = LangGraphEncoder(CHANNELS, messages=history, since=had[-1]["seq"])
+
+    assert clients.data_of(resumed.encode(more)) == events
+    shown, whole = clients.langgraph(had + events), clients.expected(before)
+    for kind in ("text", "reasoning", "tool_call"):
+        getattr(whole, kind).extend(getattr(clients.expected(view), kind))
+    whole.status = view.status
+    assert comparable(shown, "langgraph") == comparable(whole, "langgraph")
 
 
 @law
@@ -408,4 +432,4 @@ def test_langgraph_says_that_nothing_stands_in_a_state_that_its_client_reads():
     every = clients.data_of(langgraph().encode([*MESSAGE, *TEXT, taken_back, again]))
     states = [one["params"]["data"]["messages"] for one in every if one["method"] == "values"]
 
-    assert [[one["type"] for one in messages] for messages in states] == [["ai"], ["remove"], ["ai"]]
+    assert [[one["type"] for one in messages] for messages in states] == [[], ["ai"], ["remove"], ["ai"]]

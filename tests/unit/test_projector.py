@@ -167,10 +167,9 @@ def test_a_growth_in_the_middle_of_a_character_replaces_the_rest():
     assert view.items["x"].text == "a😀c"
 
 
-@pytest.mark.parametrize("started", [None, STARTED])
-def test_a_stream_without_times_is_numbered_too(started):
+def test_a_stream_without_times_is_numbered_too():
     """The ids of a memory backend, and of history, show no time."""
-    projector = Projector(run_started=started)
+    projector = Projector()
     numbers = [
         change.seq
         for entry in ("000000000000007", "h000000000000012")

@@ -48,7 +48,7 @@ MUTANTS = [
     ("changes", "cursor=change.cursor or last.cursor", "cursor=last.cursor"),
     ("changes", "for item in reversed(self.items.values()) if not item.open", "for item in ()"),
     ("sequence", "max(self._last, ", "max(0, "),
-    ("sequence", " << self._bits", ""),
+    ("sequence", " << _BITS", ""),
     ("visible", "and kind not in self.kinds", "and kind in self.kinds"),
     ("visible", "or node in self.nodes", "or True"),
 ]  # fmt: skip

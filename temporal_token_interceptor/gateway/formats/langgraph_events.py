@@ -7,7 +7,9 @@ states, before and after. Of a state without any message it removes none: `_NOTH
 next message begins.
 
 A client comes again for all events and leaves out those whose ids it knows, or it names the number of the
-last one that it has. So each change is encoded by itself, from the start of the stream.
+last one that it has. So each change is encoded by itself, from the start of the stream. It does that over all
+runs of a thread: ids name the run, and numbers grow from one run to the next (`views.sequence`). The first
+events therefore wait for the first change.
 """
 
 from __future__ import annotations
@@ -52,16 +54,27 @@ class LangGraphEncoder(NumberedEncoder):
         self._halves: dict[str, str] = {}  # the first half of a character, by part
         self._tools: dict[str, str] = {}  # under which id a run of a tool is shown
         self._is_nothing = False  # whether the newest state says that nothing stands
+        self._has_begun = False
 
     def first(self) -> Iterable[Frame]:
-        """Return that the run goes on, and what stood before it."""
-        return [_frame("lifecycle", {"event": "running"}), self._values(View())]
+        """Return nothing: the run is not known yet."""
+        return []
 
     def frames(self, change: Change) -> Iterable[Frame]:
-        """Fold a change and return its events, without their numbers."""
+        """Fold a change and return its events, without their numbers; before all, that the run goes on."""
         if change.op == "remove":
             return self._remove(change)
         self.view.fold(change)
+        return [*self._begun(), *self._of(change)]
+
+    def _begun(self) -> list[Frame]:
+        """Return, once, that the run goes on, and what stood before it."""
+        if self._has_begun:
+            return []
+        self._has_begun = True
+        return [_frame("lifecycle", {"event": "running"}), self._values(View())]
+
+    def _of(self, change: Change) -> Iterable[Frame]:
         match change.kind:
             case "attempt" if change.op == "open" and "started" in change.data:
                 self._time = int(datetime.fromisoformat(change.data["started"]).timestamp() * 1_000)
@@ -82,7 +95,7 @@ class LangGraphEncoder(NumberedEncoder):
 
     def failed(self, status: int, detail: str) -> Iterable[Frame]:  # noqa: ARG002 - it has no place for it
         """Return that the run failed."""
-        return [_frame("lifecycle", {"event": "failed", "error": detail})]
+        return [*self._begun(), _frame("lifecycle", {"event": "failed", "error": detail})]
 
     def event(self, frame: Frame) -> bytes:
         """Return an event with its number, unless the client has it or did not ask for its channel."""
@@ -92,7 +105,7 @@ class LangGraphEncoder(NumberedEncoder):
         if number is None or self._channels.isdisjoint(channels):
             return b""
         frame["params"]["timestamp"] = self._time
-        numbered = {"type": "event", "event_id": str(number), "seq": number, **frame}
+        numbered = {"type": "event", "event_id": f"{self.view.run}:{number}", "seq": number, **frame}
         return f"event: {name}\ndata: {whole_json(numbered)}\n\n".encode("ascii")
 
     def _message(self, change: Change) -> list[Frame]:
