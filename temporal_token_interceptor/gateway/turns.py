@@ -59,7 +59,7 @@ class Turns(Generic[_C]):
             self._go_on(asyncio.get_running_loop())
 
     def stop(self) -> None:
-        """Wake nobody any more."""
+        """Wake no client any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
