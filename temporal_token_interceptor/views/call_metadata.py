@@ -5,12 +5,42 @@ Pure, and without LangChain.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
-from temporal_token_interceptor.events import Call, Origin
+from temporal_token_interceptor.events import Call, NodeEnded, Origin
 
 Metadata = dict[str, Any]
 """What LangGraph says of a chunk, and what we add; docs/langgraph.md has the keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a message comes from.
+
+    Attributes:
+        origin: The attempt.
+        call: The call of a model; None where a node returned the message whole.
+        node: The node.
+        path: The names of the subgraphs around the node, outermost first.
+        message_id: The message's id.
+    """
+
+    origin: Origin
+    call: Call | None
+    node: str
+    path: tuple[str, ...]
+    message_id: str
+
+    @classmethod
+    def of_call(cls, origin: Origin, call: Call) -> Self:
+        """Return that of a call."""
+        return cls(origin, call, call.node_name, call.path, message_id(origin, call))
+
+    @classmethod
+    def of_node(cls, event: NodeEnded, id_: str) -> Self:
+        """Return that of a message which a node returned."""
+        return cls(event.origin, None, event.node_name, event.path, id_)
 
 
 def of_call(origin: Origin, call: Call) -> Metadata:

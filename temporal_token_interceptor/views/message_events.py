@@ -147,11 +147,11 @@ class MessageEvents:
         place = (kind, index) if isinstance(index, int | str) else None
         number, content = self._others.get(place, (0, {}))
         if not content or not _is_same(content, block):
-            number, content = self._open(_final(block)), {}
+            number, content = self._open(final_block(block)), {}
         content = _merged(content, block)
         if place is not None:
             self._others[place] = number, content
-        self._part("finish", number, content=_final(content))
+        self._part("finish", number, content=final_block(content))
 
     def _add_facts(self, kind: str, block: int, said: Mapping[str, Any]) -> None:
         """Add what a text says beside itself; a text that is finished already is finished again."""
@@ -181,7 +181,7 @@ class MessageEvents:
 _FINAL = ("text", "image", "audio", "video", "file", "server_tool_call", "server_tool_result", "non_standard")
 
 
-def _final(block: Mapping[str, Any]) -> Mapping[str, Any]:
+def final_block(block: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a block as LangChain takes it."""
     return block if block.get("type") in _FINAL else {"type": "non_standard", "value": block}
 

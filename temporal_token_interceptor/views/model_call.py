@@ -15,7 +15,7 @@ from langchain_core.language_models.chat_model_stream import (
 )
 
 from temporal_token_interceptor.events import Call, Origin
-from temporal_token_interceptor.views.call_metadata import message_id
+from temporal_token_interceptor.views.call_metadata import Source
 
 
 class ModelCall(AsyncChatModelStream):
@@ -26,15 +26,15 @@ class ModelCall(AsyncChatModelStream):
 
     Attributes:
         origin: The attempt.
-        call: The call.
+        call: The call; None of a message that a node returned whole.
         superseded: Whether a newer attempt replaces it, also after it has completed.
         usage: LangChain's `usage_metadata`, once the call has ended; None if the provider reported none.
     """
 
-    def __init__(self, origin: Origin, call: Call) -> None:
-        super().__init__(namespace=list(call.path), node=call.node_name, message_id=message_id(origin, call))
-        self.origin = origin
-        self.call = call
+    def __init__(self, source: Source) -> None:
+        super().__init__(namespace=list(source.path), node=source.node, message_id=source.message_id)
+        self.origin: Origin = source.origin
+        self.call: Call | None = source.call
         self.superseded = False
         self.usage: AsyncProjection = AsyncProjection()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.language_models.chat_model_stream import ChatModelStream, SyncProjection
 
-from temporal_token_interceptor.views.call_metadata import message_id
+from temporal_token_interceptor.events import Call, Origin
 from temporal_token_interceptor.views.model_call import read_usage
 from temporal_token_interceptor.views.run_calls import QueuedCall
 
@@ -24,15 +24,15 @@ class BlockingModelCall(ChatModelStream):
 
     Attributes:
         origin: The attempt.
-        call: The call.
+        call: The call; None of a message that a node returned whole.
         usage: LangChain's `usage_metadata`, once the call has ended; None if the provider reported none.
     """
 
     def __init__(self, queued: QueuedCall, take: Take) -> None:
-        origin, call = queued.origin, queued.call
-        super().__init__(namespace=list(call.path), node=call.node_name, message_id=message_id(origin, call))
-        self.origin = origin
-        self.call = call
+        source = queued.source
+        super().__init__(namespace=list(source.path), node=source.node, message_id=source.message_id)
+        self.origin: Origin = source.origin
+        self.call: Call | None = source.call
         self.usage: SyncProjection = SyncProjection()
         self._queued = queued
         self._take = take

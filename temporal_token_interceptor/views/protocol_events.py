@@ -39,6 +39,7 @@ from temporal_token_interceptor.views.call_metadata import message_id, of_call
 from temporal_token_interceptor.views.graph_updates import TRUNCATED, node_update, update_in
 from temporal_token_interceptor.views.message_events import MessageEvent, MessageEvents, failure
 from temporal_token_interceptor.views.namespaces import Namespace, Namespaces, level_of
+from temporal_token_interceptor.views.returned_messages import of_node, whole_messages
 from temporal_token_interceptor.views.sequence import time_of
 from temporal_token_interceptor.views.subgraphs import Reported, Subgraphs
 
@@ -139,6 +140,8 @@ class ProtocolEvents:
         if isinstance(event, NodeStarted):
             self._namespaces.begin(event)
             return
+        for message in whole_messages(event):
+            self._add("messages", namespace, (message, of_node(event)), event.origin)
         self._lifecycle(self._subgraphs.end(event, (*namespace, level_of(event))))
         self._namespaces.end(event)
         if (update := node_update(event, update_in)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 
 from temporal_token_interceptor.events import NodeEnded
 from temporal_token_interceptor.views.call_metadata import Metadata, of_attempt, present
@@ -31,6 +31,11 @@ def new_messages(event: NodeEnded, *, subgraphs: bool) -> list[BaseMessage]:
             known.add(message_id)
             found.append(message.model_copy(update={"id": message_id}))
     return found
+
+
+def whole_messages(event: NodeEnded) -> list[BaseMessage]:
+    """Return those that LangGraph's protocol events have: of subgraphs, too, and none of a tool."""
+    return [one for one in new_messages(event, subgraphs=True) if not isinstance(one, ToolMessage)]
 
 
 def of_node(event: NodeEnded) -> Metadata:

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from temporal_token_interceptor.errors import CallNotCompleted, TokensMissing
-from temporal_token_interceptor.events import Call, Event, Origin, StreamEnded
+from temporal_token_interceptor.events import Call, Event, NodeEnded, StreamEnded
+from temporal_token_interceptor.views.call_metadata import Source
 from temporal_token_interceptor.views.message_events import MessageEvent
 from temporal_token_interceptor.views.model_call import ModelCall
 from temporal_token_interceptor.views.projection import KEPT, More, Projection
+from temporal_token_interceptor.views.replayed_message import replayed
 from temporal_token_interceptor.views.tool_call_stream import ToolCallStream
 from temporal_token_interceptor.views.transformers import TransformerFactory
 
@@ -23,7 +25,7 @@ Key = tuple[str, int]
 
 
 class FedCall(Protocol):
-    """A handle of a call of a model, as it is fed."""
+    """A handle of a message, as it is fed."""
 
     superseded: bool
 
@@ -36,9 +38,9 @@ class FedCall(Protocol):
         ...
 
 
-def model_call(origin: Origin, call: Call, shared: Shared) -> ModelCall:
+def model_call(source: Source, shared: Shared) -> ModelCall:
     """Return a handle for asynchronous loops."""
-    made = ModelCall(origin, call)
+    made = ModelCall(source)
     made.set_arequest_more(shared.feed)
     return made
 
@@ -54,9 +56,9 @@ class Shared:
         number: Gives the next number of the raw events.
         flat: Whether the outermost graph shows what its subgraphs say, too.
         stamp: Gives each item its place among all.
-        make_call: Makes the handle of a call.
-        reported: Calls that a retry would have to mark, by attempt id: of this run of the workflow and of the
-            one before.
+        make_call: Makes the handle of a message.
+        reported: Messages that a retry would have to mark, by attempt id: of this run of the workflow and of
+            the one before.
     """
 
     more: More
@@ -65,7 +67,7 @@ class Shared:
     number: Callable[[], int]
     flat: bool = False
     stamp: Callable[[], int] = field(default_factory=lambda: count().__next__)
-    make_call: Callable[[Origin, Call, Shared], FedCall] = model_call
+    make_call: Callable[[Source, Shared], FedCall] = model_call
     reported: list[dict[str, WeakSet[FedCall]]] = field(default_factory=lambda: [{}])
 
     def projection(self, kept: int = KEPT) -> Projection[Any]:
@@ -74,15 +76,15 @@ class Shared:
 
 
 class QueuedCall:
-    """A call whose events wait for a thread that feeds a handle of its own with them.
+    """A message whose events wait for a thread that feeds a handle of its own with them.
 
     Attributes:
+        source: Where the message comes from.
         events: LangChain's events of the message, to its end; as many as the message has.
     """
 
-    def __init__(self, origin: Origin, call: Call, shared: Shared) -> None:
-        self.origin = origin
-        self.call = call
+    def __init__(self, source: Source, shared: Shared) -> None:
+        self.source = source
         self.superseded = False
         self.events: Projection[Mapping[str, Any]] = shared.projection(_ALL)
 
@@ -127,9 +129,7 @@ class RunCalls:
             call: Call | None = getattr(event, "call", None)
             if call is None or event.origin is None:
                 return
-            stream = self._live[key] = self._shared.make_call(event.origin, call, self._shared)
-            calls = self._shared.reported[-1].setdefault(event.origin.attempt_id, WeakSet())
-            calls.add(stream)
+            stream = self._live[key] = self._begun(Source.of_call(event.origin, call))
             stream.dispatch(said)
             self._messages.push(stream)
             return
@@ -146,6 +146,26 @@ class RunCalls:
         else:
             known.fail(CallNotCompleted(said["message"]))
         del self._live[key]
+
+    def whole(self, message: object, event: Event) -> None:
+        """Show a message that a node returned whole, as LangGraph does: of no tool, and no piece of a stream.
+
+        Args:
+            message: The message.
+            event: The end of the node.
+        """
+        if not isinstance(event, NodeEnded) or (events := replayed(message)) is None:
+            return
+        stream = self._begun(Source.of_node(event, events[0]["id"]))
+        for said in events:
+            stream.dispatch(said)
+        self._messages.push(stream)
+
+    def _begun(self, source: Source) -> FedCall:
+        """Return the handle of a message, which a retry marks."""
+        stream = self._shared.make_call(source, self._shared)
+        self._shared.reported[-1].setdefault(source.origin.attempt_id, WeakSet()).add(stream)
+        return stream
 
     def tool(self, data: Mapping[str, Any], attempt_id: str) -> None:
         """Take in an event of a tool of an attempt."""

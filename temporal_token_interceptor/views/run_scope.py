@@ -34,7 +34,8 @@ class GraphRun:
     some gets `TokensMissing` in their place. Iterating over the run itself yields raw events, from then on.
 
     Attributes:
-        messages: A `ModelCall` for each call of a model, as it begins.
+        messages: A `ModelCall` for each call of a model, as it begins; and with `capture={"node_output"}` for
+            each message that a node returned whole, and no model has streamed.
         tool_calls: A `ToolCallStream` for each tool that runs, as it begins.
         values: States, of graphs run by `stream_graph` with this mode.
         updates: What nodes return, `{node: output}`; with `capture={"node_output"}`, or by `stream_graph`.
@@ -154,7 +155,11 @@ class GraphRun:
         if namespace != self._namespace and not (self._shared.flat and self._namespace == ()):
             return
         if method == "messages":
-            self._calls.message(data[0], (attempt_id, data[1]["ordinal"]), event)
+            said, metadata = data
+            if isinstance(said, dict):
+                self._calls.message(said, (attempt_id, metadata["ordinal"]), event)
+            else:
+                self._calls.whole(said, event)
         elif method == "tools":
             self._calls.tool(data, attempt_id)
         elif method in _MODES:

@@ -4,7 +4,7 @@ import io
 from contextlib import redirect_stdout
 from typing import Any
 
-from langchain_core.messages import RemoveMessage
+from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage
 from langgraph.stream import StreamChannel, StreamTransformer
 from temporalio import activity
 
@@ -41,7 +41,7 @@ async def names(stage: Stage) -> dict[str, Any]:
     )
     ours = {name: getattr(temporal_token_interceptor, name) for name in temporal_token_interceptor.__all__}
     here = {"client": stage.client, "backend": backend, "workflow_id": workflow_id}
-    return {**ours, **here, "RemoveMessage": RemoveMessage}
+    return {**ours, **here, "RemoveMessage": RemoveMessage, "BaseMessage": BaseMessage}
 
 
 async def printed(block: Block, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -80,10 +80,22 @@ async def the_cursor_is_kept_and_the_end_is_told(stage: Stage, block: Block) -> 
     assert (await printed(block, {**known, "workflow_id": terminated}))[0] == "terminated\n"
 
 
+@activity.defn
+async def greets(argument: Any) -> None:
+    """A node that asks no model."""
+    await graph(("greet", lambda state: {"messages": [AIMessage("Hello.")]})).ainvoke(QUESTION)
+
+
 @play(PAGE, "async for event in TokenSubscriber(client, backend).protocol_events(workflow_id):")
 async def protocol_events_print_what_the_model_says(stage: Stage, block: Block) -> None:
-    """As above: the half sentence, which its event `error` ends, and then the answer."""
-    assert (await printed(block, await names(stage)))[0] == "halfIt is tea."
+    """The half sentence, which its event `error` ends, and then the answer; and what a node returns."""
+    known, workflow_id = await names(stage), unique("page")
+    assert (await printed(block, known))[0] == "halfIt is tea."
+
+    worker = streaming_worker(stage.client, known["backend"], [greets], capture=["node_output"])
+    queue = await stage.exits.enter_async_context(worker)
+    await stage.client.start_workflow(RunActivity.run, args=["greets"], id=workflow_id, task_queue=queue)
+    assert (await printed(block, {**known, "workflow_id": workflow_id}))[0] == "greet returned Hello.\n"
 
 
 @play(PAGE, f"{RUN}    async for call in")

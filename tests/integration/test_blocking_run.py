@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.stream import StreamChannel, StreamTransformer
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
@@ -29,15 +30,26 @@ from tests.support.run_objects import message_facts, tool_facts
 from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import RunActivity
 
+
+def answers(state: Any) -> Any:
+    """Return messages that no model has streamed."""
+    return {"messages": [HumanMessage("And?"), ToolMessage("found", tool_call_id="t"), AIMessage("Tea.")]}
+
+
 SHAPES = {
-    name: GRAPHS[name]
-    for name in (
-        "two nodes",
-        "a subgraph as a node",
-        "`create_agent` with a tool",
-        "`create_agent`, blocks of reasoning",
-        "a deep agent with a sub-agent",
-    )
+    **{
+        name: GRAPHS[name]
+        for name in (
+            "two nodes",
+            "a subgraph as a node",
+            "`create_agent` with a tool",
+            "`create_agent`, blocks of reasoning",
+            "a deep agent with a sub-agent",
+        )
+    },
+    "messages that nodes return": lambda: graph(
+        ("first", answers), ("sub", graph(("second", answers))), ("third", node(says("hm")))
+    ),
 }
 
 
@@ -76,7 +88,9 @@ async def backend(redis_url):
 @pytest.fixture
 async def queue(client, backend):
     activities = [invokes, streams, at_second_try, fails]
-    async with streaming_worker(client, backend, activities, capture=["tool_input"]) as task_queue:
+    async with streaming_worker(
+        client, backend, activities, capture=["tool_input", "node_output"]
+    ) as task_queue:
         yield task_queue
 
 

@@ -142,7 +142,7 @@ async def backend():
 @pytest.fixture
 async def queue(client, backend):
     activities = [in_process, at_second_try, streams_modes]
-    capture = ["media", "tool_input", "tool_output"]
+    capture = ["media", "tool_input", "tool_output", "node_output"]
     async with streaming_worker(client, backend, activities, capture=capture) as task_queue:
         yield task_queue
 
@@ -187,8 +187,6 @@ async def test_the_run_object_is_langgraphs(client, backend, queue):
         "a deep agent with a sub-agent": ["tool_calls"],
         # There a model that is streamed by its caller is not in `messages`.
         "a node that streams": ["messages"],
-        # It is not meant for viewers, and does not travel.
-        "a node: tag `nostream`": ["messages"],
     }
     assert len(SHAPES) > 25
 

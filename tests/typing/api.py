@@ -384,6 +384,7 @@ async def read_as_in_langgraph(subscriber: TokenSubscriber) -> None:
                 assert_type(call, ModelCall)
                 as_langchain_has_it(call)
                 assert_type(call.origin, Origin)
+                assert_type(call.call, Call | None)
                 async for text in call.text:
                     assert_type(text, str)
             await read_projections(run)

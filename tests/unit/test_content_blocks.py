@@ -22,6 +22,7 @@ from temporal_token_interceptor.capture.filters import Selection
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.events import StreamEnded
 from temporal_token_interceptor.testing import ScriptedChatModel
+from temporal_token_interceptor.views.call_metadata import Source
 from temporal_token_interceptor.views.workflow_run import WorkflowRun
 from tests.support.answers import read_back
 from tests.support.frames import a_call, an_origin
@@ -213,7 +214,7 @@ async def test_an_invalid_tool_call_is_one_of_the_message(args):
 
 async def test_a_call_that_failed_has_no_usage():
     """`call.usage` raises as the others do."""
-    call = ModelCall(an_origin(), a_call())
+    call = ModelCall(Source.of_call(an_origin(), a_call()))
     call.fail(CallNotCompleted("ValueError"))
 
     with pytest.raises(CallNotCompleted, match="ValueError"):
@@ -233,7 +234,7 @@ async def test_a_plain_text_file_is_a_block_of_its_own():
 
 async def test_a_call_is_langchains_class_with_all_its_methods():
     """Raw events, `await`, and what drives one by hand."""
-    call = ModelCall(an_origin(), a_call())
+    call = ModelCall(Source.of_call(an_origin(), a_call()))
     events: list[dict[str, Any]] = [
         {"event": "message-start", "role": "ai", "id": "m1"},
         {"event": "content-block-start", "index": 0, "content": {"type": "text", "text": ""}},

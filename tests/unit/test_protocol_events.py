@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.stream import ProtocolEvent
 
 from temporal_token_interceptor import (
@@ -105,7 +106,10 @@ def test_numbers_grow_and_the_envelope_is_langgraphs(seed):
 def test_a_reader_that_resumes_gets_exactly_the_rest(seed, place):
     """By the id, or by the number, of any event: in the middle of what one of our events says, too."""
     random = Random(seed)
-    events = a_stream(random)
+    two = {"messages": [AIMessage("a").model_dump(), HumanMessage("b").model_dump()]}
+    events = [
+        replace(event, output=two) if isinstance(event, NodeEnded) else event for event in a_stream(random)
+    ]
     whole = read(events)
     if not whole:
         return
@@ -349,6 +353,27 @@ def test_what_a_node_returns_is_an_update_unless_its_graph_sends_its_own():
     update = ("updates", [], {"agent": {"n": 1}})
     assert made_of(node, its_end(node, output={"n": 1})) == [update]
     assert made_of(node, its_end(node, output={"n": 1}, forwarded=True), own) == [update]
+
+
+def test_a_message_that_a_node_returned_is_there_whole():
+    """As in LangGraph: before its graph has ended; none of a tool, and none that was there already."""
+    sub = a_node("sub", "1")
+    leaf = a_node("leaf", "2", path=("sub",), node_run_id="1")
+    messages = [AIMessage("new"), ToolMessage("found", tool_call_id="t"), HumanMessage("old", id="m")]
+    output = {"messages": [message.model_dump() for message in messages]}
+    ids = {"made_ids": ("made", "tool"), "known_inner_ids": ("m",)}
+    made = made_of(sub, leaf, its_end(leaf, output=output, **ids), its_end(sub))
+
+    assert [(method, namespace) for method, namespace, _ in made] == [
+        ("lifecycle", []),
+        ("messages", ["sub:t-1"]),
+        ("updates", ["sub:t-1"]),
+        ("lifecycle", []),
+    ]
+    message, metadata = made[1][2]
+    assert message == AIMessage("new", id="made")
+    assert metadata["langgraph_node"] == "leaf"
+    assert "run_id" not in metadata, "it is no run of a model"
 
 
 def test_an_update_is_what_langgraph_makes_of_an_output():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 
 from temporal_token_interceptor import (
     CallNotCompleted,
@@ -42,6 +42,7 @@ from tests.support.frames import a_call, an_origin
 FIRST = an_origin(attempt=1, attempt_id="a1")
 SECOND = an_origin(attempt=2, attempt_id="a2", started=5)
 DONE = StreamEnded(status="completed")
+USAGE: Any = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
 
 def a_token(text: str, origin: Any = FIRST, **call: Any) -> TokenEvent:
@@ -197,6 +198,27 @@ async def test_a_retry_ends_open_calls_and_marks_those_that_had_ended():
             await broken.output
 
     assert [call.superseded for call in (ended, broken, again)] == [True, True, False]
+
+
+async def test_a_message_that_a_node_returned_is_a_handle_that_has_ended():
+    """It has the members of a call's, and a retry marks it; a tool's message is none, nor is a chunk."""
+    messages = [
+        AIMessage("whole", id="m1", usage_metadata=USAGE, response_metadata={"model_name": "tea-1"}),
+        ToolMessage("found", tool_call_id="t", id="m2"),
+        AIMessageChunk("piece", id="m3"),
+    ]
+    output = {"messages": [message.model_dump() for message in messages]}
+    returned = NodeEnded(node_name="answer", run_id="n", output=output, origin=FIRST)
+
+    async with a_run(returned, AttemptStarted(origin=SECOND, supersedes=FIRST), DONE) as run:
+        [call] = [call async for call in run.messages]
+        output_message = await call.output
+        pieces = [text async for text in call.text]
+
+    assert (call.origin, call.call, call.node, call.message_id) == (FIRST, None, "answer", "m1")
+    assert (pieces, output_message.id, await call.usage) == (["whole"], "m1", USAGE)
+    assert output_message.response_metadata == {"model_name": "tea-1", "output_version": "v1"}
+    assert call.superseded
 
 
 @pytest.mark.parametrize(
