@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
+from langchain_core.messages import BaseMessage
 from langgraph.stream import ProtocolEvent, StreamChannel, StreamTransformer
 
 Judge = Callable[[str], Awaitable[str]]
@@ -28,16 +29,18 @@ class Moderation(StreamTransformer):
         if event["method"] != "messages" or self.scope:
             return True
         said, metadata = event["params"]["data"]
-        run = metadata["run_id"]
-        match said["event"]:
-            case "message-start":
-                self._ids[run], self._texts[run] = said["id"], []
-            case "content-block-finish" if said["content"]["type"] == "text":
-                self._texts[run].append(said["content"]["text"])
-            case "message-finish":
+        run = metadata.get("run_id", "")
+        match said:
+            case {"event": "message-start", "id": message}:
+                self._ids[run], self._texts[run] = message, []
+            case {"event": "content-block-finish", "content": {"type": "text", "text": text}}:
+                self._texts[run].append(text)
+            case {"event": "message-finish"}:
                 self.schedule(self._judged(self._ids.pop(run), "".join(self._texts.pop(run))))
-            case "error":
+            case {"event": "error"}:
                 del self._ids[run], self._texts[run]
+            case BaseMessage():  # a node returned it whole
+                self.schedule(self._judged(str(said.id), said.text))
             case _:
                 pass
         return True

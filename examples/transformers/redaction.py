@@ -3,6 +3,7 @@
 import re
 from typing import Any, ClassVar
 
+from langchain_core.messages import BaseMessage
 from langgraph.stream import ProtocolEvent, StreamTransformer
 
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.\w[\w.-]*\w")
@@ -29,7 +30,10 @@ class Redaction(StreamTransformer):
             return True  # the one of the whole run has changed it already
         if event["method"] == "messages":
             said, metadata = event["params"]["data"]
-            self._message(said, metadata["run_id"])
+            if isinstance(said, dict):
+                self._message(said, metadata["run_id"])
+            else:  # a message that a node returned whole
+                event["params"]["data"] = (redacted(said), metadata)
         else:
             event["params"]["data"] = redacted(event["params"]["data"])
         return True
@@ -54,7 +58,7 @@ class Redaction(StreamTransformer):
 
 
 def redacted(value: Any) -> Any:
-    """Return JSON values without addresses."""
+    """Return JSON values, or messages, without addresses."""
     match value:
         case str():
             return ADDRESS.sub("[address]", value)
@@ -62,5 +66,7 @@ def redacted(value: Any) -> Any:
             return {name: redacted(one) for name, one in value.items()}
         case list() | tuple():
             return [redacted(one) for one in value]
+        case BaseMessage():
+            return value.model_copy(update=redacted(dict(value)))
         case _:
             return value

@@ -3,10 +3,10 @@
 import warnings
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk
 from temporalio import activity
 
-from examples.transformers.__main__ import watch
+from examples.transformers.__main__ import moderation, watch
 from examples.transformers.costs import CostCounter
 from examples.transformers.redaction import Redaction
 from temporal_token_interceptor import MemoryStreamBackend, TokenSubscriber
@@ -20,26 +20,30 @@ USAGE = AIMessageChunk(content="", usage_metadata={"input_tokens": 2, "output_to
 
 
 def made() -> Any:
-    """A graph whose model names an address, in pieces; and one in a subgraph."""
+    """A graph whose model names an address, in pieces; one in a subgraph; and a node that returns one."""
     words = ["Write to ", "ada@", "example", ".org", " or call", USAGE]
     inner = graph(("inner", node(ScriptedChatModel.saying("bob@example.org", USAGE))))
-    return graph(("answer", node(ScriptedChatModel.saying(*words))), ("sub", inner))
+    return graph(("answer", node(ScriptedChatModel.saying(*words))), ("sub", inner), ("sign", signs))
+
+
+def signs(state: Any) -> Any:
+    return {"messages": [AIMessage("Yours, ada@example.org")]}
 
 
 async def shown_by(run: Any) -> Any:
     """What the transformers show, and the texts of all messages."""
-    costs = aiter(run.extensions["costs"])
+    costs, verdicts = aiter(run.extensions["costs"]), aiter(run.extensions["verdicts"])
     tree = await told_by(run, ("messages", "subgraphs"))
     texts = [message["blocks"][0]["text"] for message in tree["messages"]]
     texts += [message["blocks"][0]["text"] for _, below in tree["subgraphs"] for message in below["messages"]]
-    return [[cost async for cost in costs], texts]
+    return [[cost async for cost in costs], texts, [verdict async for _, verdict in verdicts]]
 
 
 @activity.defn
 async def in_process(argument: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # LangGraph's: v3 is in beta
-        transformers = [Redaction, CostCounter]
+        transformers = [Redaction, CostCounter, moderation]
         run = await made().astream_events(QUESTION, version="v3", transformers=transformers)
         async with run:
             return await shown_by(run)
@@ -56,18 +60,19 @@ async def says_an_address(argument: Any) -> str:
 
 
 async def test_transformers_show_the_same_as_in_process(client):
-    """The same two classes: costs, and texts without addresses, in the subgraph too."""
+    """The same classes: costs, verdicts, and texts without addresses, in the subgraph too."""
     backend, workflow_id = MemoryStreamBackend(), unique("transformers")
-    async with streaming_worker(client, backend, [in_process]) as queue:
+    async with streaming_worker(client, backend, [in_process], capture=["node_output"]) as queue:
         there = await client.execute_workflow(
             RunActivity.run, args=["in_process", None, False, 1, 20], id=workflow_id, task_queue=queue
         )
         subscriber = TokenSubscriber(client, backend)
-        async with subscriber.run(workflow_id, transformers=[Redaction, CostCounter]) as run:
+        async with subscriber.run(workflow_id, transformers=[Redaction, CostCounter, moderation]) as run:
             here = await shown_by(run)
 
     assert here == there
-    assert here[1] == ["Write to [address] or call", "[address]"]
+    assert here[1] == ["Write to [address] or call", "Yours, [address]", "[address]"]
+    assert here[2] == ["names a person"] * 3
     assert [cost["so_far"] for cost in here[0]] == [5.1e-05, 0.000102]
 
 
