@@ -167,7 +167,7 @@ async def child(*modules: str, frozen: bool = True) -> AsyncIterator[Child]:
 
     Args:
         *modules: What it imports.
-        frozen: Whether it then calls `gc.freeze()`, as docs/operations.md advises.
+        frozen: Whether it then sets the garbage collector, as docs/operations.md advises.
     """
     # Not forked: a fork would inherit connections, threads and half of a running loop.
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
@@ -185,3 +185,4 @@ def _get_ready(modules: Sequence[str], frozen: bool) -> None:  # noqa: FBT001 - 
     if frozen:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 100)

@@ -54,7 +54,8 @@ _Step = Callable[[str, int, int], Awaitable[float]]
 
 async def figures(size: Size) -> AsyncIterator[Figure]:
     gc.collect()
-    gc.freeze()  # as workers and readers should, by docs/operations.md
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # as workers and readers should, by docs/operations.md
     async with redis_server() as url:
         numbers = LONG_CALLS if size.is_long else CALLS
         for calls in numbers[: size.count(len(numbers))]:

@@ -67,12 +67,14 @@ async def answering(client: Client) -> AsyncIterator[str]:
 
 @play("docs/operations.md", "import gc")
 async def what_was_imported_is_frozen(stage: Stage, block: Block) -> None:
-    """A full collection looks at a fraction of what there was."""
-    before = len(gc.get_objects())
+    """A full collection looks at a fraction of what there was, and comes seldom."""
+    before, threshold = len(gc.get_objects()), gc.get_threshold()
     try:
         await block.run()
 
         assert gc.get_freeze_count() > before / 2
         assert len(gc.get_objects()) < before / 2
+        assert gc.get_threshold()[0] > threshold[0]
     finally:
+        gc.set_threshold(*threshold)
         gc.unfreeze()

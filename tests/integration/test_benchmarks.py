@@ -19,8 +19,10 @@ SMALL = Size(0.01)
 def in_threads(monkeypatch):
     """Children are threads: a process of its own takes seconds to import what is already here."""
     monkeypatch.setattr(measure, "ProcessPoolExecutor", lambda workers, _context: ThreadPoolExecutor(workers))
+    threshold = gc.get_threshold()
     gc.freeze()  # benchmarks collect garbage often, and the suite's own objects are many
     yield
+    gc.set_threshold(*threshold)
     gc.unfreeze()
 
 

@@ -46,6 +46,12 @@ class Terminal:
             pytest.fail(f"{text!r} did not appear within {seconds} s; the screen:\n{screen}")
         return screen
 
+    async def ended(self, seconds: float = 20) -> None:
+        """Wait until the command has ended: what it redraws last, it draws in several pieces."""
+        async with asyncio.timeout(seconds):
+            while await self.run("display-message", "-p", "#{pane_dead}") != "1\n":  # noqa: ASYNC110 - as above
+                await asyncio.sleep(_LOOK_SECONDS)
+
     async def press(self, *keys: str) -> None:
         """Press keys, by tmux's names."""
         await self.run("send-keys", *keys)
