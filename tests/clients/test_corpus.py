@@ -82,6 +82,40 @@ def test_ai_sdk(run, package):
     assert (counts["mark"] > 200) == (package == "ai7")
 
 
+QUESTION = {"id": "user", "role": "user", "parts": [{"type": "text", "text": "hi"}]}
+
+
+@pytest.mark.parametrize("how", ["question", "output", "resume"])
+@pytest.mark.parametrize("package", ["ai7", "ai"])
+def test_a_chat_that_has_messages(run, package, how):
+    """Of the AI SDK: an answer is added to what the page's own tool is in, and nothing is there twice."""
+    tool = {"type": "dynamic-tool", "toolName": "ask", "toolCallId": "t", "input": {}}
+    tools = {
+        "question": [],
+        "output": [{**tool, "state": "output-available", "output": "yes"}],
+        "resume": [{**tool, "state": "input-streaming"}],
+    }
+    parts = [{"type": "step-start"}, {"type": "text", "text": "before", "state": "done"}, *tools[how]]
+
+    def is_right(want, got):
+        def shown(before, texts):
+            return {"question": [before, texts], "output": [before + texts], "resume": [texts]}[how]
+
+        texts, thoughts = shown(["before"], want.text), shown([], want.reasoning)
+        return ended(want, got) and (got["text"], got["reasoning"]) == (texts, thoughts)
+
+    def had(one):
+        named = one.frames[0]["messageId"] if how == "resume" else "earlier"
+        return [QUESTION, {"id": named, "role": "assistant", "parts": parts}]
+
+    held = {} if package == "ai7" else {"made": a_held_stream, "is_wanted": takes_nothing_back}
+    version, goes_on = 7 if package == "ai7" else 6, "earlier" if how == "output" else ""
+    encoder = partial(AiSdkEncoder, version=version, goes_on=goes_on)
+    some = [one for one in cases(encoder, late=False, **held) if one.frames]
+    made = [replace(one, marks=[], messages=had(one)) for one in some]
+    judged(made, run("ai_sdk_chat.mjs", made, package, how), is_right)
+
+
 @pytest.mark.parametrize("package", ["agui1", "agui0"])
 def test_ag_ui(run, package):
     """1.0, and 0.0.59, which CopilotKit and assistant-ui have; the user's message stays."""

@@ -144,6 +144,8 @@ async def test_each_format_starts_workflows_and_cancels_them(client, backend, wo
     name = response_id(workflow)
     async with formats(client, backend, start=start, cancel=cancel) as http:
         chat = await http.post("/ai", content=b'{"messages":[]}', headers={"content-type": "text/plain"})
+        answers = [{"id": "x", "role": "user"}, {"id": "y", "role": "assistant"}]
+        goes_on = await http.post("/ai", json={"messages": answers})
         run = await http.post("/agui", json={"threadId": "t", "runId": "r", "messages": [USER]})
         queued = await http.post("/openai/v1/responses", json={"input": "hi", "background": True})
         waited = await http.post("/openai/v1/responses", json={"input": "hi"})
@@ -155,6 +157,10 @@ async def test_each_format_starts_workflows_and_cancels_them(client, backend, wo
         found = await http.post(f"/openai/v1/responses/{name}/cancel")
 
     assert clients.ai_sdk(clients.data_of(chat.content)).text == [TEXT]
+    assert clients.data_of(goes_on.content) == [
+        {"type": "start", "messageId": "y"},
+        *clients.data_of(chat.content)[1:],
+    ]
     assert clients.ag_ui(clients.data_of(run.content), [USER]).text == [TEXT]
     assert (queued.json()["id"], queued.json()["status"]) == (name, "queued")
     assert waited.json()["output"][0]["content"][0]["text"] == TEXT
@@ -163,7 +169,7 @@ async def test_each_format_starts_workflows_and_cancels_them(client, backend, wo
     assert stopped.json() == {"stopped": True}
     assert found.json()["status"] == "completed"
     assert cancelled == [workflow, workflow]
-    assert [one.get("input") for one in asked] == [None, None, "hi", "hi", {}, {}]
+    assert [one.get("input") for one in asked] == [None, None, None, "hi", "hi", {}, {}]
 
 
 async def test_what_is_not_there_is_an_end_and_no_hang(http):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -62,25 +62,29 @@ class _Routes:
         body = await json_body(
             request, self._streams.limits.body_bytes, types=("application/json", "text/plain")
         )
-        return await self._serve(request, await workflow_of(self._streams, request, body, "id"), 0)
+        target = await workflow_of(self._streams, request, body, "id")
+        return await self._serve(request, target, AiSdkEncoder(version=self._version, goes_on=_answer(body)))
 
     async def resume(self, request: Request) -> Response:
         """Stream a workflow from its beginning, or from a chunk on; 204 if there is none."""
         target = target_of(request.path_params["workflow_id"], request.query_params.get("run"))
         skip = max(0, number(request.query_params.get("startIndex"), "startIndex"))
         try:
-            return await self._serve(request, target, skip, waits=False)
+            encoder = AiSdkEncoder(version=self._version, skip=skip)
+            return await self._serve(request, target, encoder, waits=False)
         except Problem as problem:
             if problem.status == 404:
                 return Response(status_code=204, headers=HEADERS)
             raise
 
-    async def _serve(self, request: Request, target: Target, skip: int, *, waits: bool = True) -> Response:
+    async def _serve(
+        self, request: Request, target: Target, encoder: AiSdkEncoder, *, waits: bool = True
+    ) -> Response:
         response = await self._streams.serve(
             StreamRequest(
                 request=request,
                 target=target,
-                encoder=AiSdkEncoder(version=self._version, skip=skip),
+                encoder=encoder,
                 on_retry="reset" if self._version >= 7 else "hold",
                 begin="start",
                 waits=waits,
@@ -90,3 +94,13 @@ class _Routes:
         if target.workflow_id.isascii():  # as headers are; the client puts it into the path of `resume`
             response.headers["x-workflow-run-id"] = target.workflow_id
         return response
+
+
+def _answer(body: Mapping[str, Any]) -> str:
+    """Return the id of the client's last message, if that is an answer; empty otherwise."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        return ""
+    found = last.get("id")
+    return found if isinstance(found, str) else ""

@@ -33,15 +33,20 @@ class AiSdkEncoder(FrameEncoder):
     The id of the message is that of the workflow's run: the same for every client and after every reload,
     because a client replaces a message of the same id. So the first chunk waits for the first change.
 
+    A client whose last message is an answer, to which the page added what a tool returned, goes on with that
+    message, whatever the new chunks call it: under another id it would show what was in it twice.
+
     Args:
         version: The major version of the client's `ai` package.
         skip: How many chunks the client has.
+        goes_on: The id of the client's message that the answer is to be added to; empty for one of its own.
     """
 
     name = "ai-sdk"
 
-    def __init__(self, *, version: Literal[6, 7] = 7, skip: int = 0) -> None:
+    def __init__(self, *, version: Literal[6, 7] = 7, skip: int = 0, goes_on: str = "") -> None:
         super().__init__()
+        self._goes_on = goes_on
         self._has_begun = False
         self._version = version
         self._skip = skip
@@ -61,7 +66,8 @@ class AiSdkEncoder(FrameEncoder):
         if self._has_begun:
             return []
         self._has_begun = True
-        return [{"type": "start", "messageId": self.view.run or "message"}, {"type": "start-step"}]
+        message_id = self._goes_on or self.view.run or "message"
+        return [{"type": "start", "messageId": message_id}, {"type": "start-step"}]
 
     def failed(self, status: int, detail: str) -> Iterable[Frame]:  # noqa: ARG002 - it has no place for it
         """Return an error, which ends a message."""
