@@ -116,19 +116,34 @@ def test_a_chat_that_has_messages(run, package, how):
     judged(made, run("ai_sdk_chat.mjs", made, package, how), is_right)
 
 
+BEFORE = {"id": "m:0:0/text", "role": "assistant", "content": "before"}
+CALL = {"id": "m:0:0/call.0", "type": "function", "function": {"name": "ask", "arguments": "{}"}}
+ASKED = {"id": "message:m:0:0/call.0", "role": "assistant", "toolCalls": [CALL]}
+HISTORIES = {
+    "user": [USER],
+    "nothing": [],
+    "turns": [{**USER, "id": "first"}, BEFORE, USER],
+    "tool": [USER, BEFORE, ASKED, {"id": "own", "role": "tool", "toolCallId": CALL["id"], "content": "yes"}],
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("package", ["agui1", "agui0"])
-def test_ag_ui(run, package):
-    """1.0, and 0.0.59, which CopilotKit and assistant-ui have; the user's message stays."""
+def test_ag_ui(run, package, history):
+    """1.0, and 0.0.59, which CopilotKit and assistant-ui have; what the client had of other runs stays."""
+    before = HISTORIES[history]
+    had = {"text": ["before"] * (BEFORE in before), "tool_call": ["{}"] * (ASKED in before), "reasoning": []}
 
     def is_right(want, got):
         if not want.reasoning or want.status is None:
             # Where none is left, an empty one takes its place, until another is whole.
             got["reasoning"] = _filled(got["reasoning"])
         kinds = ("text", "reasoning", "tool_call")
-        same = all(sorted(got[kind]) == sorted(getattr(want, kind)) for kind in kinds)
-        return same and got["users"] == ["hi"] and ended(want, got)
+        same = all(sorted(got[kind]) == sorted(had[kind] + getattr(want, kind)) for kind in kinds)
+        users = [one["content"] for one in before if one["role"] == "user"]
+        return same and got["users"] == users and ended(want, got)
 
-    made = list(cases(lambda: AgUiEncoder("thread", "run", [USER]), messages=[USER]))
+    made = list(cases(lambda: AgUiEncoder("thread", "run", before), messages=before))
     counts = judged(made, run("ag_ui.mjs", made, package), is_right)
     assert counts["mark"] > 200
 

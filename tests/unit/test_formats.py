@@ -336,6 +336,20 @@ def test_ag_ui_keeps_the_messages_of_the_client_in_their_places():
     ]
 
 
+@pytest.mark.parametrize(("tool", "stays"), [("own", True), ("t:0:x", False)])
+def test_ag_ui_keeps_what_stood_before_a_tool_of_the_page(tool, stays):
+    """The page runs a tool and asks again: what it has is of an earlier run, and no retry takes that back."""
+    earlier = [
+        {"id": "u1", "role": "user", "content": "Hi"},
+        {"id": "m:0:0/text", "role": "assistant", "content": "I ask."},
+        {"id": tool, "role": "tool", "toolCallId": "m:0:0/call.0", "content": "yes"},
+    ]
+    encoder = ag_ui(earlier)
+    events = clients.data_of(encoder.begin() + encoder.late(folded([*MESSAGE, *TEXT]), "c"))
+
+    assert clients.ag_ui(events, earlier).text == ["I ask."] * stays + ["Paris"]
+
+
 def test_ag_ui_takes_the_last_reasoning_back():
     """Clients keep all reasoning where a snapshot has none, so it names an empty one."""
     thought = [

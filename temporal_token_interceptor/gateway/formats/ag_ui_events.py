@@ -226,11 +226,16 @@ def _message_of(tool_call: str) -> str:
 
 
 def _unsure(messages: Sequence[Frame]) -> Iterator[str]:
-    """Yield the ids of what a gateway has sent since the user's last message: it may be taken back since."""
+    """Yield the ids of what a gateway has sent in answer to the client: it may be taken back since.
+
+    The answer follows the user's last message, or the result of a tool that the page itself ran: what stands
+    before that is of an earlier run, which has ended.
+    """
     for message in reversed(messages):
-        if message.get("role") == "user":
+        is_ours = str(message.get("id", "")).startswith(("m:", "t:", "message:m:"))
+        if message.get("role") == "user" or (message.get("role") == "tool" and not is_ours):
             return
-        if str(message.get("id", "")).startswith(("m:", "t:", "message:m:")):
+        if is_ours:
             yield message["id"]
 
 
