@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from struct import iter_unpack
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_a_chat_that_has_messages(run, package, how):
 BEFORE = {"id": "m:0:0/text", "role": "assistant", "content": "before"}
 CALL = {"id": "m:0:0/call.0", "type": "function", "function": {"name": "ask", "arguments": "{}"}}
 ASKED = {"id": "message:m:0:0/call.0", "role": "assistant", "toolCalls": [CALL]}
-HISTORIES = {
+HISTORIES: dict[str, list[dict[str, Any]]] = {
     "user": [USER],
     "nothing": [],
     "turns": [{**USER, "id": "first"}, BEFORE, USER],
