@@ -92,7 +92,7 @@ class MessageEvents:
             return [failure("missing", self._missing.reason)]
         self._close_text()
         for number, tool_call in zip(self._tool_call_numbers, self._tool_calls.written, strict=True):
-            self._part("finish", number, content=_parsed(tool_call))
+            self._part("finish", number, content=parsed_call(tool_call))
         facts: dict[str, Any] = {"finish_reason": end.finish_reason} if end.finish_reason else {}
         last: MessageEvent = {
             "event": "message-finish",
@@ -231,7 +231,7 @@ def _is_same(block: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return len(ids) < 2
 
 
-def _parsed(written: WrittenToolCall) -> dict[str, Any]:
+def parsed_call(written: WrittenToolCall) -> dict[str, Any]:
     """Return a tool call as LangChain has it once it is whole; invalid if its arguments are no object."""
     tool_call = {"id": written.id, "name": written.name or "", "args": written.args}
     try:

@@ -13,12 +13,13 @@ from temporal_token_interceptor.views.graph_updates import START, is_command
 from temporal_token_interceptor.views.graph_values import with_messages
 
 
-def new_messages(event: NodeEnded, *, subgraphs: bool) -> list[BaseMessage]:
+def new_messages(event: NodeEnded, *, subgraphs: bool, tools: bool = True) -> list[BaseMessage]:
     """Return the messages that a reader of LangGraph's own stream gets when a node ends, with their ids.
 
     Args:
         event: The end; without its output there are none.
         subgraphs: Whether the reader is shown subgraphs.
+        tools: Whether it is shown messages of tools.
     """
     if event.output is None or event.node_name == START or (event.path and not subgraphs):
         return []
@@ -27,7 +28,7 @@ def new_messages(event: NodeEnded, *, subgraphs: bool) -> list[BaseMessage]:
     found: list[BaseMessage] = []
     for number, message in enumerate(_returned_by(with_messages(event.output))):
         message_id = message.id or next(made, f"{event.run_id}-{number}")
-        if message_id not in known:
+        if message_id not in known and (tools or not isinstance(message, ToolMessage)):
             known.add(message_id)
             found.append(message.model_copy(update={"id": message_id}))
     return found
@@ -35,7 +36,7 @@ def new_messages(event: NodeEnded, *, subgraphs: bool) -> list[BaseMessage]:
 
 def whole_messages(event: NodeEnded) -> list[BaseMessage]:
     """Return those that LangGraph's protocol events have: of subgraphs, too, and none of a tool."""
-    return [one for one in new_messages(event, subgraphs=True) if not isinstance(one, ToolMessage)]
+    return new_messages(event, subgraphs=True, tools=False)
 
 
 def of_node(event: NodeEnded) -> Metadata:

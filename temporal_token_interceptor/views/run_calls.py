@@ -157,9 +157,12 @@ class RunCalls:
         if not isinstance(event, NodeEnded) or (events := replayed(message)) is None:
             return
         stream = self._begun(Source.of_node(event, events[0]["id"]))
-        for said in events:
-            stream.dispatch(said)
         self._messages.push(stream)
+        try:
+            for said in events:
+                stream.dispatch(said)
+        except Exception as refused:  # noqa: BLE001 - of a block of the user's that LangChain does not take
+            stream.fail(CallNotCompleted(type(refused).__name__))
 
     def _begun(self, source: Source) -> FedCall:
         """Return the handle of a message, which a retry marks."""

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from langchain.agents import create_agent
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -18,15 +19,18 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph, add_messages
-from langgraph.types import Command
+from langgraph.types import Command, RetryPolicy
 from pydantic import BaseModel
 from temporalio import activity
 from typing_extensions import TypedDict
 
 from temporal_token_interceptor import MemoryStreamBackend, TokenSubscriber
+from temporal_token_interceptor.testing import tool_call
+from tests.differential.models import after_tools
 from tests.differential.shapes import QUESTION, node, says
 from tests.differential.streamed import SHAPES as STREAMED
 from tests.support.run_objects import told_by
@@ -116,6 +120,47 @@ def two_levels() -> Any:
     return steps(MessagesState, ("middle", steps(MessagesState, ("sub", inner))), ("last", passes_on))
 
 
+def again() -> Any:
+    """A graph whose node is tried again after what its model has streamed."""
+    tries = []
+
+    async def node_of(state: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            await says("half").ainvoke("?")
+            raise ConnectionError
+        return {"messages": [AIMessage("whole")]}
+
+    builder = StateGraph(MessagesState)
+    at_once = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=ConnectionError)
+    builder.add_node("n", node_of, retry_policy=at_once)
+    builder.add_edge(START, "n")
+    return builder.compile()
+
+
+def passes_up() -> Any:
+    """A node that returns what a graph within it has returned, and one more."""
+    inner = steps(MessagesState, ("inner", returns(AIMessage("within", id="i-1"))))
+
+    async def ask(state: Any) -> Any:
+        answer = await inner.ainvoke({"messages": []})
+        return {"messages": [*answer["messages"], AIMessage("above")]}
+
+    return steps(MessagesState, ("outer", ask))
+
+
+def by_a_tool() -> Any:
+    """An agent whose tool returns a command with messages."""
+
+    @tool
+    def look() -> Command:
+        """Look it up."""
+        found = [AIMessage("I looked."), ToolMessage("found", tool_call_id="tc")]
+        return Command(update={"messages": found})
+
+    return create_agent(after_tools(tool_call("look", "{}", id="tc", index=0)), [look])
+
+
 def commands(state: Any) -> Any:
     return [
         Command(update={"messages": [AIMessage("by command")]}),
@@ -183,6 +228,15 @@ ODD: dict[str, Any] = {
         MessagesState, ("sub", steps(MessagesState, ("n", returns(*KINDS)))), ("last", passes_on)
     ),
     "blocks": lambda: steps(MessagesState, ("n", returns(*BLOCKS))),
+    "an id of a tool's message once more": lambda: steps(
+        Plain, ("n", returns(ToolMessage("t", tool_call_id="tc", id="i"), AIMessage("x", id="i")))
+    ),
+    "an id once more": lambda: steps(
+        MessagesState, ("a", returns(AIMessage("x", id="i"))), ("b", returns(AIMessage("y", id="i")))
+    ),
+    "a node that is tried again": again,
+    "what a graph within has returned": passes_up,
+    "a tool's command": by_a_tool,
 }
 
 

@@ -203,8 +203,8 @@ async def test_a_retry_ends_open_calls_and_marks_those_that_had_ended():
 async def test_a_message_that_a_node_returned_is_a_handle_that_has_ended():
     """It has the members of a call's, and a retry marks it; a tool's message is none, nor is a chunk."""
     messages = [
+        ToolMessage("found", tool_call_id="t", id="m1"),
         AIMessage("whole", id="m1", usage_metadata=USAGE, response_metadata={"model_name": "tea-1"}),
-        ToolMessage("found", tool_call_id="t", id="m2"),
         AIMessageChunk("piece", id="m3"),
     ]
     output = {"messages": [message.model_dump() for message in messages]}
@@ -219,6 +219,19 @@ async def test_a_message_that_a_node_returned_is_a_handle_that_has_ended():
     assert (pieces, output_message.id, await call.usage) == (["whole"], "m1", USAGE)
     assert output_message.response_metadata == {"model_name": "tea-1", "output_version": "v1"}
     assert call.superseded
+
+
+async def test_a_returned_message_that_langchain_refuses_is_an_error_of_its_own():
+    """A node may return any block; what comes after it is read all the same."""
+    odd = AIMessage([{"type": "text", "text": 5}], id="m1", response_metadata={"output_version": "v1"})
+    output = {"messages": [odd.model_dump(), AIMessage("fine", id="m2").model_dump()]}
+    returned = NodeEnded(node_name="answer", run_id="n", output=output, origin=FIRST)
+
+    async with a_run(returned, DONE) as run:
+        refused, fine = [call async for call in run.messages]
+        with pytest.raises(CallNotCompleted, match="TypeError"):
+            await refused.output
+        assert await fine.text == "fine"
 
 
 @pytest.mark.parametrize(
