@@ -1,10 +1,13 @@
-// What `useStream` shows after each case: a page for each, all at once, against a server that replays the events.
+// What `useStream` shows after each case: a page for each, some at once, against a server that replays the events.
+// A case with messages is a page that was reloaded, and has these as its state; one with several lists of frames asks
+// as many questions.
 import { createServer } from 'node:http'
 import { cases, page, print, until } from './cases.mjs'
 
 const every = cases()
-const threads = new Map() // which case a thread replays; a page names it by its assistant
-const sent = new Set() // the cases whose messages were sent to their ends
+const threads = new Map() // which case a thread replays, and which of its runs; a page names it by its assistant
+const sent = new Set() // the runs of cases whose messages were sent to their ends
+const turns = number => Array.isArray(every[number].frames[0]) ? every[number].frames : [every[number].frames]
 
 async function body(request) {
   let text = ''
@@ -12,27 +15,31 @@ async function body(request) {
   return JSON.parse(text || '{}')
 }
 
+const state = thread => thread in every ? { messages: every[thread].messages } : {}
+
 const server = createServer(async (request, response) => {
   const [, , thread, ...rest] = request.url.split('/')
   const json = value => response.setHeader('content-type', 'application/json').end(JSON.stringify(value))
   const asked = await body(request)
   switch (rest.join('/')) {
     case 'commands':
-      threads.set(thread, Number(asked.params.assistant_id))
+      threads.set(thread, [Number(asked.params.assistant_id), (threads.get(thread)?.[1] ?? -1) + 1])
       return json({ type: 'success', id: asked.id, result: { run_id: 'run' }, meta: {} })
     case 'state':
-      return json({ values: {}, next: [], tasks: [], metadata: {}, checkpoint: null, created_at: null, parent_checkpoint: null })
+      return json({ values: state(thread), next: thread in every ? ['workflow'] : [], tasks: [], metadata: {}, checkpoint: null, created_at: null, parent_checkpoint: null })
     case 'history':
       return json([])
     case 'stream/events': {
       response.setHeader('content-type', 'text/event-stream')
       response.write(': open\n\n')
       await until(() => threads.has(thread), 'a run')
-      for (const [number, event] of every[threads.get(thread)].frames.entries()) {
+      const [number, run] = threads.get(thread)
+      for (const [at, event] of turns(number)[run].entries()) {
         if (asked.channels.includes(event.method)) response.write(`event: ${event.method}\ndata: ${JSON.stringify(event)}\n\n`)
-        if (number % 5 === 0) await new Promise(resolve => setTimeout(resolve, 1))
+        if (at % 5 === 0) await new Promise(resolve => setTimeout(resolve, 1))
       }
-      if (asked.channels.includes('messages')) sent.add(threads.get(thread))
+      if (asked.channels.includes('messages')) sent.add(`${number}/${run}`)
+      if (turns(number).length > 1) response.end() // as a gateway does; a client comes again for the next run
     }
   }
 })
@@ -45,24 +52,32 @@ const { createRoot } = await import('react-dom/client')
 const { useStream } = await import('@langchain/react')
 
 async function shown(number) {
+  const isReloaded = every[number].messages.length > 0
+  if (isReloaded) threads.set(String(number), [number, 0])
   let stream
   const root = createRoot(document.createElement('div'))
   root.render(createElement(() => {
-    stream = useStream({ assistantId: String(number), apiUrl: url, messagesKey: 'messages' })
+    const threadId = isReloaded ? String(number) : undefined
+    stream = useStream({ assistantId: String(number), apiUrl: url, messagesKey: 'messages', threadId })
     return null
   }))
   await until(() => stream, 'a page')
   let error
-  stream.submit({ messages: [{ type: 'human', content: 'hi', id: 'user' }] }).catch(failed => { error = String(failed) })
-  await until(() => stream.isLoading, 'the run')
-  await until(() => !stream.isLoading && sent.has(number), 'the end')
-  let before, same = 0
-  await until(() => { // what is left is read and rendered
-    const now = JSON.stringify(stream.messages)
-    same = now === before ? same + 1 : 0
-    before = now
-    return same > 40
-  }, 'rest')
+  for (const [run] of turns(number).entries()) {
+    if (!isReloaded) {
+      const question = { type: 'human', content: 'hi', id: run ? `user${run}` : 'user' }
+      stream.submit({ messages: [question] }).catch(failed => { error = String(failed) })
+      await until(() => stream.isLoading, 'the run')
+    }
+    await until(() => !stream.isLoading && sent.has(`${number}/${run}`), 'the end')
+    let before, same = 0
+    await until(() => { // what is left is read and rendered
+      const now = JSON.stringify(stream.messages)
+      same = now === before ? same + 1 : 0
+      before = now
+      return same > 40
+    }, 'rest')
+  }
   const messages = stream.messages.filter(message => message.type === 'ai')
   const joined = ({ content }, type) => typeof content === 'string' ? type === 'text' ? content : ''
     : content.filter(block => block.type === type).map(block => block[type]).join('')

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from random import Random
 from struct import iter_unpack
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 
 from temporal_token_interceptor.gateway.formats.ag_ui_events import AgUiEncoder
 from temporal_token_interceptor.gateway.formats.ai_sdk_chunks import AiSdkEncoder
-from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder
+from temporal_token_interceptor.gateway.formats.langgraph_events import LangGraphEncoder, values_of
 from temporal_token_interceptor.gateway.formats.openai_events import ResponsesEncoder, response_facts
 from temporal_token_interceptor.views.changes import whole_characters
-from tests.clients.corpus import cases, resumed
+from temporal_token_interceptor.views.projector import Projector
+from tests.clients.corpus import Case, cases, resumed
+from tests.support.format_clients import data_of
 from tests.support.held import a_held_stream
+from tests.support.projected import a_stream, flat, projected
 
 pytestmark = pytest.mark.timeout(300)  # a corpus is thousands of streams
 
@@ -209,20 +213,61 @@ def test_langgraph(run, before):
         wanted.extend([view] if is_one else [])
         return is_one and len(wanted) <= 40
 
-    def is_right(want, got):
-        return got["users"] == 1 and got.get("error") is None and got["messages"] == want
-
     def encoder():
-        return LangGraphEncoder({"messages", "values", "tools", "custom", "lifecycle"}, messages=before)
+        return LangGraphEncoder(LANGGRAPH, messages=before)
 
     some = [replace(one, marks=[]) for one in cases(encoder, is_wanted=is_wanted, late=False)]
     some += [replace(one, frames=_without_last(one.frames, "values")) for one in some]
     judged(
         [replace(one, end=_messages(one.view)) for one in some],
         run("langgraph.mjs", some),
-        is_right,
+        is_thread([HUMAN]),
         least=80,
     )
+
+
+LANGGRAPH = {"messages", "values", "tools", "custom", "lifecycle"}
+
+
+@pytest.mark.parametrize("before", [[HUMAN], []], ids=["history", "no-history"])
+def test_a_reloaded_thread(run, before):
+    """LangGraph: the page has a state of some moment, and is sent all from the start."""
+
+    def is_wanted(changes, view):
+        return view.status == "completed" and any(one.op == "remove" for one in changes)
+
+    made = []
+    for number, one in enumerate(
+        cases(partial(LangGraphEncoder, LANGGRAPH, messages=before), is_wanted=is_wanted, late=False)
+    ):
+        state = [frame["params"]["data"]["messages"] for frame in one.frames if frame["method"] == "values"]
+        if some := [message for message in state[number % len(state)] if message["type"] != "remove"]:
+            made.append(replace(one, marks=[], messages=some, end=_messages(one.view)))
+    judged(made, run("langgraph.mjs", made), is_thread(before), least=30)
+
+
+def is_thread(before):
+    def is_right(want, got):
+        return got["users"] == len(before) and got.get("error") is None and got["messages"] == want
+
+    return is_right
+
+
+def test_a_second_question(run):
+    """LangGraph: another run of the same thread, with the first one's answer as its history."""
+    made = []
+    for seed in range(200):
+        (first, before), (second, after) = (
+            projected(a_stream(Random(seed), turn=turn), Projector) for turn in range(2)
+        )
+        if before.status == after.status == "completed" and any(one.op == "remove" for one in flat(second)):
+            histories = [HUMAN], [HUMAN, *values_of(before)["messages"], {**HUMAN, "id": "user1"}]
+            frames = [
+                data_of(LangGraphEncoder(LANGGRAPH, messages=history).encode(flat(changes)))
+                for history, changes in zip(histories, (first, second), strict=True)
+            ]
+            made.append(Case(frames, _messages(before) | _messages(after)))
+    judged(made[:16], run("langgraph.mjs", made[:16]), is_thread([HUMAN]), least=16)
 
 
 def _without_last(frames, method):

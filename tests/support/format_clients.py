@@ -224,11 +224,11 @@ def chat_completions(chunks: list[Any]) -> Shown:
     return shown
 
 
-def langgraph(events: list[Any]) -> Shown:
+def langgraph(events: list[Any], state: list[Any] | None = None) -> Shown:
     """The browser's `useStream`: deltas go together by node; a state removes what the one before had.
 
     Unless it has no messages: of such a state, nothing is read. Events of any run of the thread whose ids it
-    knows are left out.
+    knows are left out. A page that was reloaded begins with the messages of the thread's `state`.
     """
     written: dict[str, dict[int, dict[str, Any]]] = {}  # by node, what deltas go to
     messages: dict[str, list[dict[str, Any]]] = {}
@@ -238,7 +238,8 @@ def langgraph(events: list[Any]) -> Shown:
     numbers = [event["seq"] for event in events]
     assert numbers == sorted(set(numbers))
     known: set[str] = set()
-    for event in events:
+    begun = {"event_id": "", "method": "values", "params": {"data": {"messages": state or []}}}
+    for event in [begun, *events]:
         if event["event_id"] in known:
             continue
         known.add(event["event_id"])

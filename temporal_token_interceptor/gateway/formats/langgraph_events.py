@@ -3,8 +3,8 @@
 Two rules of its clients are kept here. The browser's puts deltas together by namespace and node, not by
 message, so each message has a node of its own, `<node>#<message>`; the true name is in its metadata. And it
 removes a message only if a state had it and the next one has not: what a retry takes back goes with two
-states, before and after. Of a state without any message it removes none: `_NOTHING` stands there, until the
-next message begins.
+states, before and after. Of a state without any message it removes none: `_NOTHING` stands there, also at the
+beginning, until the next message begins.
 
 A client comes again for all events and leaves out those whose ids it knows, or it names the number of the
 last one that it has. So each change is encoded by itself, from the start of the stream. It does that over all
@@ -72,7 +72,8 @@ class LangGraphEncoder(NumberedEncoder):
         if self._has_begun:
             return []
         self._has_begun = True
-        return [_frame("lifecycle", {"event": "running"}), self._values(View())]
+        # A page that was reloaded has the state that stood then: it would show what failed beside that.
+        return [_frame("lifecycle", {"event": "running"}), self._standing(View())]
 
     def _of(self, change: Change) -> Iterable[Frame]:
         match change.kind:
@@ -177,9 +178,7 @@ class LangGraphEncoder(NumberedEncoder):
         before = self._values(self.view)
         if "message" not in self.taken_back(change):
             return []
-        after = values_of(self.view, self._messages)
-        self._is_nothing = not after["messages"]
-        return [before, _frame("values", {"messages": [_NOTHING]} if self._is_nothing else after)]
+        return [before, self._standing(self.view)]
 
     def _end(self, status: str) -> Iterator[Frame]:
         yield self._values(self.view)
@@ -187,6 +186,12 @@ class LangGraphEncoder(NumberedEncoder):
             yield _frame("lifecycle", {"event": "completed"})
         else:
             yield _frame("lifecycle", {"event": "failed", "error": f"the workflow ended: {status}"})
+
+    def _standing(self, view: View) -> Frame:
+        """Return a state that its client reads, also where it has no messages."""
+        values = values_of(view, self._messages)
+        self._is_nothing = not values["messages"]
+        return _frame("values", {"messages": [_NOTHING]} if self._is_nothing else values)
 
     def _values(self, view: View) -> Frame:
         return _frame("values", values_of(view, self._messages))
