@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from temporal_token_interceptor.gateway.access import Target
 from temporal_token_interceptor.gateway.encoder import Encoder
-from temporal_token_interceptor.reader.request import OnRetry
+from temporal_token_interceptor.reader.request import FirstRun, OnRetry
 
 Begin = Literal["state", "start", "now"]
 """Where a client without a cursor begins.
@@ -38,6 +38,8 @@ class StreamRequest:
         comes_again: Whether the client is an EventSource, which reconnects after a stream that ends and never
             after another status than 200: it gets `Encoder.reconnect` where others get 429 or 503.
         is_raw: Whether the client reads the events themselves (`gateway.raw_events`) in place of changes.
+        runs: Which run to begin with where none is named; `all` where a client counts from the first one that
+            it was shown, and the workflow may have gone on in another since.
         waits: Whether to wait for a workflow that has not been started; otherwise that is a `Problem` (404).
     """
 
@@ -51,4 +53,5 @@ class StreamRequest:
     kinds: frozenset[str] | None = None
     comes_again: bool = False
     is_raw: bool = False
+    runs: FirstRun = "newest"
     waits: bool = True

@@ -35,6 +35,7 @@ from temporal_token_interceptor.gateway.response import StreamResponse, Write
 from temporal_token_interceptor.gateway.state import current_state
 from temporal_token_interceptor.gateway.stream_request import Begin, StreamRequest
 from temporal_token_interceptor.gateway.tokens import StreamTokens
+from temporal_token_interceptor.reader.request import FirstRun
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.telemetry.gateway import GatewayTelemetry
 from temporal_token_interceptor.views.changes import Change, View
@@ -253,7 +254,9 @@ class Streams:
             async with self._hubs.client(key, cursor, woken) as client:
                 yield client
         else:
-            async with _closed_at_the_end(Replay(self._events(key, start), woken, cursor)) as replay:
+            async with _closed_at_the_end(
+                Replay(self._events(key, start, runs=asked.runs), woken, cursor)
+            ) as replay:
                 yield replay
 
     @property
@@ -268,10 +271,14 @@ class Streams:
         )
 
     def _events(
-        self, key: Key, start: Literal["now", "beginning"] = "beginning", cursor: str = ""
+        self,
+        key: Key,
+        start: Literal["now", "beginning"] = "beginning",
+        cursor: str = "",
+        runs: FirstRun = "newest",
     ) -> AsyncGenerator[Event]:
         return self._subscriber.subscribe(
-            key.workflow_id, key.run_id, cursor, start=start, on_retry=key.on_retry
+            key.workflow_id, key.run_id, cursor, start=start, on_retry=key.on_retry, runs=runs
         )
 
 

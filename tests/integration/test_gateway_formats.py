@@ -6,6 +6,7 @@
 from contextlib import asynccontextmanager
 
 import pytest
+from temporalio import activity
 
 from temporal_token_interceptor import ConfigurationError, RedisStreamBackend
 from temporal_token_interceptor.gateway.access import Allow, Deny, anyone
@@ -13,9 +14,11 @@ from temporal_token_interceptor.gateway.formats.ag_ui import ag_ui
 from temporal_token_interceptor.gateway.formats.ai_sdk import ai_sdk
 from temporal_token_interceptor.gateway.formats.langgraph import langgraph
 from temporal_token_interceptor.gateway.formats.openai import openai, response_id
+from temporal_token_interceptor.testing import ScriptedChatModel
 from tests.support import format_clients as clients
 from tests.support.gateways import TEXT, finished, served
-from tests.support.streams import unique
+from tests.support.streams import streaming_worker, unique
+from tests.support.workflows import Continuing
 
 USER = {"id": "u", "role": "user", "content": "hi"}
 HUMAN = {"type": "human", "id": "u", "content": "hi"}
@@ -170,6 +173,41 @@ async def test_each_format_starts_workflows_and_cancels_them(client, backend, wo
     assert found.json()["status"] == "completed"
     assert cancelled == [workflow, workflow]
     assert [one.get("input") for one in asked] == [None, None, None, "hi", "hi", {}, {}]
+
+
+async def test_a_client_that_counts_goes_on_over_runs(client, backend, http):
+    """It counts from the run that it was shown first, and the workflow has continued as new since."""
+
+    @activity.defn
+    async def answers(countdown: int) -> str:
+        return (await ScriptedChatModel.saying(f"{countdown} ", "to go. ").ainvoke("?")).text
+
+    workflow_id = unique("continuing")
+    async with streaming_worker(client, backend, [answers]) as queue:
+        await client.execute_workflow(Continuing.run, args=["answers", 1], id=workflow_id, task_queue=queue)
+    path = f"/openai/v1/responses/{response_id(workflow_id)}"
+
+    async def events(after):
+        asked = {"stream": "true", "starting_after": after}
+        return clients.data_of((await http.get(path, params=asked)).content)
+
+    async def chunks(prefix, begin):
+        answer = await http.get(f"{prefix}/{workflow_id}/stream", params={"startIndex": begin})
+        return clients.data_of(answer.content)
+
+    every = await events(0)
+    assert [item["content"][0]["text"] for item in every[-1]["response"]["output"]] == [
+        "1 to go. ",
+        "0 to go. ",
+    ]
+    for one in every[::3]:
+        after = one["sequence_number"]
+        assert await events(after) == [more for more in every if more["sequence_number"] > after]
+    for prefix in ("/ai", "/ai6"):
+        whole = await chunks(prefix, 0)
+        assert clients.ai_sdk(whole).text == ["1 to go. ", "0 to go. "]
+        for begin in range(1, len(whole), 3):
+            assert await chunks(prefix, begin) == whole[begin:]
 
 
 async def test_what_is_not_there_is_an_end_and_no_hang(http):

@@ -17,6 +17,7 @@ from temporal_token_interceptor.gateway.formats.routing import checked_prefix, n
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import target_of
 from temporal_token_interceptor.gateway.streaming import Format, StreamRequest, Streams
+from temporal_token_interceptor.reader.request import FirstRun
 
 
 def ai_sdk(prefix: str = "/ai", *, version: Literal[6, 7] = 7) -> Format:
@@ -68,17 +69,24 @@ class _Routes:
     async def resume(self, request: Request) -> Response:
         """Stream a workflow from its beginning, or from a chunk on; 204 if there is none."""
         target = target_of(request.path_params["workflow_id"], request.query_params.get("run"))
-        skip = max(0, number(request.query_params.get("startIndex"), "startIndex"))
+        counted = number(request.query_params.get("startIndex"), "startIndex")
         try:
-            encoder = AiSdkEncoder(version=self._version, skip=skip)
-            return await self._serve(request, target, encoder, waits=False)
+            encoder = AiSdkEncoder(version=self._version, skip=max(0, counted))
+            runs: FirstRun = "newest" if counted < 0 else "all"
+            return await self._serve(request, target, encoder, runs=runs, waits=False)
         except Problem as problem:
             if problem.status == 404:
                 return Response(status_code=204, headers=HEADERS)
             raise
 
     async def _serve(
-        self, request: Request, target: Target, encoder: AiSdkEncoder, *, waits: bool = True
+        self,
+        request: Request,
+        target: Target,
+        encoder: AiSdkEncoder,
+        *,
+        runs: FirstRun = "newest",
+        waits: bool = True,
     ) -> Response:
         response = await self._streams.serve(
             StreamRequest(
@@ -87,6 +95,7 @@ class _Routes:
                 encoder=encoder,
                 on_retry="reset" if self._version >= 7 else "hold",
                 begin="start",
+                runs=runs,
                 waits=waits,
             )
         )

@@ -26,6 +26,7 @@ from temporal_token_interceptor.gateway.formats.routing import checked_prefix, n
 from temporal_token_interceptor.gateway.problem import HEADERS, Problem
 from temporal_token_interceptor.gateway.query import target_of
 from temporal_token_interceptor.gateway.streaming import Format, StreamRequest, Streams
+from temporal_token_interceptor.reader.request import FirstRun
 from temporal_token_interceptor.views.changes import View
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -106,7 +107,8 @@ class _Routes:
         if request.query_params.get("stream") == "true":
             after = number(request.query_params.get("starting_after"), "starting_after")
             encoder = ResponsesEncoder(facts, starting_after=after)
-            return await self._serve(request, target, encoder, waits=False)
+            runs: FirstRun = "newest" if after < 0 else "all"
+            return await self._serve(request, target, encoder, runs=runs, waits=False)
         view, _ = await self._streams.snapshot(
             StreamRequest(request=request, target=target, encoder=ResponsesEncoder(facts))
         )
@@ -144,7 +146,14 @@ class _Routes:
         return response_facts(name, model=str(model or self._model), created_at=created_at)
 
     async def _serve(
-        self, request: Request, target: Target, encoder: Encoder, *, holds: bool = False, waits: bool = True
+        self,
+        request: Request,
+        target: Target,
+        encoder: Encoder,
+        *,
+        holds: bool = False,
+        runs: FirstRun = "newest",
+        waits: bool = True,
     ) -> Response:
         return await self._streams.serve(
             StreamRequest(
@@ -153,6 +162,7 @@ class _Routes:
                 encoder=encoder,
                 on_retry="hold" if holds else "reset",
                 begin="start",
+                runs=runs,
                 waits=waits,
             )
         )
