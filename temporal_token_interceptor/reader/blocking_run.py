@@ -76,7 +76,8 @@ class BlockingGraph:
     """A graph that runs, by kind of what it says; see `GraphRun`. Iterating over it yields raw events.
 
     Attributes:
-        messages: A `BlockingModelCall` for each call of a model, as it begins.
+        messages: A `BlockingModelCall` for each call of a model, as it begins, and for each message that a
+            node returned whole; see `GraphRun`.
         tool_calls: A `BlockingToolCall` for each tool that runs, as it begins.
         values: As of `GraphRun`, and so all that follow.
         updates: See `values`.

@@ -218,6 +218,10 @@ class LangChainViews(WorkflowViews):
         in a millisecond in which a message goes on whose beginning is gone. Where there is no Redis, it
         counts what this reader read from its beginning on.
 
+        The data of `messages` are pairs of a message event and its metadata. A message that a node returned,
+        and no model has streamed, is in place of the event, as in LangGraph, if the worker has
+        `capture={"node_output"}`.
+
         To resume reads the run again from its beginning: events build on what came before.
 
         Args:

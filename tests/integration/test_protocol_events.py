@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from temporalio import activity
 
 from temporal_token_interceptor import MemoryStreamBackend, RedisStreamBackend, TokenSubscriber
@@ -14,13 +15,18 @@ from tests.support.streams import streaming_worker, unique
 from tests.support.workflows import Continuing, RunActivity
 
 
+def notes(state: Any) -> Any:
+    """Return messages that no model has streamed, several at once."""
+    return {"messages": [HumanMessage("And?"), AIMessage("Noted.")]}
+
+
 @activity.defn
 async def nested(argument: Any) -> str:
-    """A graph in a graph; the first attempt fails in mid-sentence, beside a call that is whole."""
+    """A graph in a graph; the first attempt fails in mid-sentence, behind messages that are whole."""
     fails = activity.info().attempt == 1
     words = ["half ", ConnectionError("reset")] if fails else ["It ", "is ", "tea.", LAST]
     inner = graph(("answer", node(ScriptedChatModel.saying(*words, delay=0.002))))
-    outer = graph(("think", node(ScriptedChatModel.saying("hm", LAST))), ("sub", inner))
+    outer = graph(("think", node(ScriptedChatModel.saying("hm", LAST))), ("note", notes), ("sub", inner))
     state = await outer.ainvoke(QUESTION)
     return str(state["messages"][-1].text)
 
@@ -65,7 +71,7 @@ async def test_runs_of_a_workflow_are_numbered_as_one(client, backend):
 async def test_all_readers_have_the_same_events_and_numbers(client, backend):
     """One that was there, one that comes late, and those that resume anywhere; with a retry in the middle."""
     workflow_id, subscriber = unique("protocol"), TokenSubscriber(client, backend)
-    async with streaming_worker(client, backend, [nested]) as queue:
+    async with streaming_worker(client, backend, [nested], capture=["node_output"]) as queue:
         live = asyncio.create_task(read(subscriber, workflow_id))
         await client.execute_workflow(
             RunActivity.run, args=["nested", None, False, 2], id=workflow_id, task_queue=queue
@@ -75,6 +81,9 @@ async def test_all_readers_have_the_same_events_and_numbers(client, backend):
 
     assert late == seen
     said = [event["params"]["data"][0] for event in seen if event["method"] == "messages"]
+    whole = [one for one in said if isinstance(one, BaseMessage)]
+    assert [one.text for one in whole] == ["And?", "Noted."] * 2
+    said = [one for one in said if one not in whole]
     assert [one["event"] for one in said].count("message-start") == 4
     assert [one["message"] for one in said if one["event"] == "error"] == ["ConnectionError"]
     statuses = [event["params"]["data"]["event"] for event in seen if event["method"] == "lifecycle"]
