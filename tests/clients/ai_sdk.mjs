@@ -20,6 +20,7 @@ async function shown(chunks) {
     reasoning: parts.filter(part => part.type === 'reasoning').map(part => part.text),
     tool_call: calls.map(call => call.state === 'input-streaming' ? null : call.input ?? call.rawInput ?? null),
     results: calls.map(call => ({ 'output-available': String(call.output), 'output-error': 'error' })[call.state] ?? ''),
+    gaps: parts.filter(part => part.type === 'data-gap').length,
     error,
   }
 }

@@ -61,7 +61,7 @@ def test_ai_sdk(run, package):
     def is_right(want, got):
         return (
             ended(want, got)
-            and (got["text"], got["reasoning"]) == (want.text, want.reasoning)
+            and (got["text"], got["reasoning"], got["gaps"]) == (want.text, want.reasoning, want.gaps)
             and called(want, got)
         )
 

@@ -15,18 +15,22 @@ from temporal_token_interceptor.views.changes import View, joined_halves
 
 @dataclass
 class Shown:
-    """What stands, by kind, in the order in which it is shown; a result for each call, empty for none."""
+    """What stands, by kind, in the order in which it is shown; a result for each call, empty for none.
+
+    Gaps are counted, where a client shows them with the text.
+    """
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     tool_call: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
+    gaps: int = 0
     status: str | None = None
 
 
 def expected(view: View) -> Shown:
     """What a state shows in any client."""
-    shown = Shown(status=view.status)
+    shown = Shown(status=view.status, gaps=sum("gap" in note.data for note in view.notes))
     for item in view.items.values():
         if item.kind in {"text", "reasoning", "tool_call"}:
             getattr(shown, item.kind).append(item.text)
@@ -75,15 +79,20 @@ def ai_sdk(chunks: list[Any]) -> Shown:
                 assert not parts[chunk["toolCallId"]]["open"]
                 result = str(chunk["output"]) if what == "available" else "error"
                 parts[chunk["toolCallId"]]["result"] = result
+            case "data", "gap":
+                parts[chunk["id"]] = {"kind": "gap", "open": False}
             case "reset", "step":
                 parts.clear()
             case "", "finish" | "error":
                 assert what == "error" or not any(part["open"] for part in parts.values())
                 status = "completed" if status is None and what == "finish" else "failed"
             case _:
-                assert chunk["type"] in {"data-gap", "finish-step", "file"}
+                assert chunk["type"] in {"finish-step", "file"}
     shown = Shown(status=status)
     for part in parts.values():
+        if part["kind"] == "gap":
+            shown.gaps += 1
+            continue
         getattr(shown, part["kind"]).append(joined_halves(part["text"]))
         if part["kind"] == "tool_call":
             shown.results.append(part.get("result", ""))

@@ -82,11 +82,12 @@ class AiSdkEncoder(FrameEncoder):
         return super().event(frame) + done
 
     def _remove(self, change: Change) -> Iterable[Frame]:
-        if self.taken_back(change).isdisjoint(PARTS | {"block"}):
-            return []
-        if self._version < 7:
+        gaps = sum("gap" in note.data for note in self.view.notes)
+        has_lost_text = not self.taken_back(change).isdisjoint(PARTS | {"block"})
+        if has_lost_text and self._version < 7:
             return self.failed(409, _LOST)
-        return self._again()
+        has_lost_gap = gaps != sum("gap" in note.data for note in self.view.notes)
+        return self._again() if has_lost_text or (has_lost_gap and self._version >= 7) else []
 
     def _again(self) -> Iterator[Frame]:
         yield {"type": "reset-step"}
