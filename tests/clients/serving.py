@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -20,17 +21,28 @@ from tests.support.workflows import RunActivity
 
 
 @asynccontextmanager
-async def served(client, redis_url, queue):
-    """A gateway on a real server that starts and cancels workflows, and its URL."""
+async def served(client, redis_url, queue, histories=None):
+    """A gateway on a real server that starts and cancels workflows, and its URL.
+
+    Args:
+        client: Of Temporal.
+        redis_url: Of Redis.
+        queue: Of the worker.
+        histories: What stands in threads before what is asked now; None: nothing is kept.
+    """
 
     async def start(request, body):
         thread = body.get("thread_id") or body.get("threadId") or body.get("id") or unique("chat")
-        arguments = ["answer", None, False, 3]
+        number = None if histories is None else histories.asked(thread, body)
+        arguments = ["answer", number, False, 3]
         await client.start_workflow(RunActivity.run, args=arguments, id=thread, task_queue=queue)
         return thread
 
     async def cancel(request, target):
         await client.get_workflow_handle(target.workflow_id).cancel()
+
+    async def history(request, thread):
+        return [] if histories is None else histories.before[thread]
 
     async with RedisStreamBackend(redis_url) as backend:
         app = gateway(
@@ -38,7 +50,7 @@ async def served(client, redis_url, queue):
             authorize=anyone,
             start=start,
             cancel=cancel,
-            formats=[ai_sdk(), ai_sdk("/ai6", version=6), ag_ui(), langgraph(), openai()],
+            formats=[ai_sdk(), ai_sdk("/ai6", version=6), ag_ui(), langgraph(history=history), openai()],
             keep_alive=timedelta(seconds=1),
             linger=timedelta(seconds=0.1),
         )
@@ -60,6 +72,27 @@ async def wrote(client, redis_url, workflow_id, word):
         async for event in TokenSubscriber(client, backend).subscribe(workflow_id):
             if word in getattr(event, "token", ""):
                 return
+
+
+class Histories:
+    """What a host keeps of LangGraph's threads.
+
+    Attributes:
+        before: The messages before the answer of now, by thread.
+        answers: Those that are written and belong to no `before` yet; a next question puts them there.
+    """
+
+    def __init__(self):
+        self.before = defaultdict(list)
+        self.answers = []
+        self._questions = 0
+
+    def asked(self, thread, body):
+        """Take in what a client sent, and return how many questions there were with it."""
+        self.before[thread] += [*self.answers, *body.get("input", {}).get("messages", [])]
+        self.answers.clear()
+        self._questions += 1
+        return self._questions
 
 
 class Way:

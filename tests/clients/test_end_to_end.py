@@ -5,11 +5,14 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from temporalio import activity
 
-from tests.clients.serving import served, wrote
+from temporal_token_interceptor import RedisStreamBackend
+from temporal_token_interceptor.testing import ScriptedChatModel
+from tests.clients.serving import Histories, served, wrote
 from tests.support.killable_worker import RIGHT
 from tests.support.processes import program
-from tests.support.streams import unique
+from tests.support.streams import streaming_worker, unique
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -85,3 +88,34 @@ async def test_a_killed_worker_and_a_reloaded_page(installed, client, redis_url,
     assert any(not one["text"] or "2.1" in one["text"] for one in later if "text" in one)
     assert PLAYS[script] or not any("2.4" in one.get("text", "") for one in seen)
     assert not [one for one in seen if "2.4" in one.get("text", "") and "2.1" in one["text"]]
+
+
+@pytest.mark.parametrize("name", ["langgraph", "ai_sdk", "ag_ui", "tanstack"])
+async def test_a_second_question(installed, client, redis_url, name):
+    """Each is answered by a workflow of the same id, whose first attempt fails; both answers stand alone."""
+    thread, seen, histories = unique("thread"), [], Histories()
+
+    @activity.defn
+    async def answer(number: int) -> str:
+        order = ["first", "second"][number - 1]
+        right = ["the ", "right ", "answer ", f"to the {order}."]
+        wrong = ["a ", "wrong ", "answer ", ConnectionError("lost")]
+        pieces = wrong if activity.info().attempt == 1 else right
+        said = (await ScriptedChatModel.saying(*pieces, delay=0.02).ainvoke("?")).text
+        histories.answers.append({"type": "ai", "id": f"answer {order}", "content": said})
+        return said
+
+    async with (
+        RedisStreamBackend(redis_url) as backend,
+        streaming_worker(client, backend, [answer]) as queue,
+        served(client, redis_url, queue, histories) as url,
+        page(installed, "second_question.mjs", name, url, thread) as process,
+    ):
+        while line := await process.stdout.readline():
+            seen.append(json.loads(line))
+        assert "done" in seen[-1], (await process.stderr.read()).decode()[-2_000:]
+
+    assert seen[-1]["done"] == ["the right answer to the first.", "the right answer to the second."]
+    shown = ["".join(one["answers"]) for one in seen[:-1]]
+    assert any("wrong" in text for text in shown)
+    assert not any("wrong" in text and text.endswith("right ") for text in shown)

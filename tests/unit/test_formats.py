@@ -464,6 +464,16 @@ def test_langgraph_sends_what_a_client_asked_for():
     assert nodes == {"agent#m:1:0"}
 
 
+def test_langgraph_ends_a_text_with_half_a_character_as_it_ends_the_block():
+    """Who joins deltas has what who takes the whole text has; the half waited for the other one."""
+    half = TEXT[1]._replace(data="Paris \ud83d")
+    every = clients.data_of(langgraph().encode([*MESSAGE, TEXT[0], half, TEXT[2]]))
+    data = [one["params"]["data"] for one in every if one["method"] == "messages"]
+
+    deltas = [one["delta"]["text"] for one in data if one["event"] == "content-block-delta"]
+    assert "".join(deltas) == data[-1]["content"]["text"] == "Paris \ufffd"
+
+
 def test_langgraph_says_that_nothing_stands_in_a_state_that_its_client_reads():
     """Of a state without messages `useStream` removes nothing; what says so is gone once a message begins."""
     taken_back = Change("remove", data=("m:1:0", "m:1:0/text"))

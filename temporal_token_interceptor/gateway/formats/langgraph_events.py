@@ -141,9 +141,12 @@ class LangGraphEncoder(NumberedEncoder):
                 more = _more(item, text)
                 return [self._of_message(message, {"event": "content-block-delta", **where, "delta": more})]
             case _:
-                self._halves.pop(item.id, None)
-                content = {"content": _whole(item)}
-                return [self._of_message(message, {"event": "content-block-finish", **where, **content})]
+                finish = {"event": "content-block-finish", **where, "content": _whole(item)}
+                frames = [self._of_message(message, finish)]
+                if half := self._halves.pop(item.id, ""):  # who joins deltas has it, too
+                    last = {"event": "content-block-delta", **where, "delta": _more(item, half)}
+                    frames.insert(0, self._of_message(message, last))
+                return frames
 
     def _whole_characters(self, part: str, text: str) -> str:
         """Return what can be sent of a growth: the first half of a character waits for the second."""
