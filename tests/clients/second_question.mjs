@@ -58,6 +58,29 @@ const clients = {
     })
     return now
   },
+  copilotkit: async () => {
+    globalThis.window ??= globalThis
+    const { CopilotKitCore } = await import('@copilotkit/core')
+    const core = new CopilotKitCore({ runtimeUrl: url + '/agui', runtimeTransport: 'rest' })
+    core.setRuntimeUrl(url + '/agui')
+    await until(() => core.getAgent('workflow'), 'the agent')
+    const agent = core.getAgent('workflow')
+    agent.threadId = thread
+    const now = {
+      answers: [],
+      ask: question => {
+        agent.addMessage({ role: 'user', ...question })
+        return core.runAgent({ agent })
+      },
+    }
+    agent.subscribe({
+      onMessagesChanged: () => {
+        now.answers = agent.messages.filter(one => one.role === 'assistant').map(one => one.content ?? '')
+        show({ answers: now.answers })
+      },
+    })
+    return now
+  },
   tanstack: async () => {
     const { ChatClient, fetchServerSentEvents } = await import('@tanstack/ai-client')
     const now = { answers: [], ask: question => client.append({ role: 'user', ...question }) }

@@ -90,7 +90,7 @@ async def test_a_killed_worker_and_a_reloaded_page(installed, client, redis_url,
     assert not [one for one in seen if "2.4" in one.get("text", "") and "2.1" in one["text"]]
 
 
-@pytest.mark.parametrize("name", ["langgraph", "ai_sdk", "ag_ui", "tanstack"])
+@pytest.mark.parametrize("name", ["langgraph", "ai_sdk", "ag_ui", "copilotkit", "tanstack"])
 async def test_a_second_question(installed, client, redis_url, name):
     """Each is answered by a workflow of the same id, whose first attempt fails; both answers stand alone."""
     thread, seen, histories = unique("thread"), [], Histories()

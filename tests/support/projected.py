@@ -81,7 +81,8 @@ class _Stream:
             ]
             yield from self.mixed(tracks)
         if self.chance(0.8):
-            yield StreamEnded(status=self.random.choice(["completed", "failed", "unknown"]))
+            status = self.random.choice(["completed", "failed", "unknown"])
+            yield StreamEnded(status="canceled" if status == "unknown" and self.attempts % 2 else status)
 
     def mixed(self, tracks: list[list[Event]]) -> Iterator[Event]:
         events = []
