@@ -23,8 +23,8 @@ SECONDS = 6.0
 RAMP = 2.0  # seconds over which the calls begin
 ROUNDS = 3
 
-STEPS = (1, 50, 100, 200, 300, 400, 500, 600, 800)  # concurrent calls
-STEP_SECONDS = 2.5
+STEPS = (1, 100, 200, 300, 400, 500, 600, 800)  # concurrent calls
+STEP_SECONDS = 2.0
 STEP_RAMP = 1.0
 STEP_ROADS = ("ours", "raw", "predecessor")
 
