@@ -20,6 +20,24 @@ async function rendered(hook) {
   return now
 }
 
+// A page without React, of an agent of AG-UI: what it shows, and how it is asked.
+function agentPage(agent, run) {
+  const now = {
+    answers: [],
+    ask: question => {
+      agent.addMessage({ role: 'user', ...question })
+      return run(question)
+    },
+  }
+  agent.subscribe({
+    onMessagesChanged: () => {
+      now.answers = agent.messages.filter(one => one.role === 'assistant').map(one => one.content ?? '')
+      show({ answers: now.answers })
+    },
+  })
+  return now
+}
+
 const clients = {
   langgraph: () => rendered(async () => {
     const { useStream } = await import('@langchain/react')
@@ -43,20 +61,7 @@ const clients = {
   ag_ui: async () => {
     const { HttpAgent } = await import('agui1')
     const agent = new HttpAgent({ url: url + '/agui', threadId: thread })
-    const now = {
-      answers: [],
-      ask: question => {
-        agent.addMessage({ role: 'user', ...question })
-        return agent.runAgent({ runId: question.id })
-      },
-    }
-    agent.subscribe({
-      onMessagesChanged: () => {
-        now.answers = agent.messages.filter(one => one.role === 'assistant').map(one => one.content ?? '')
-        show({ answers: now.answers })
-      },
-    })
-    return now
+    return agentPage(agent, question => agent.runAgent({ runId: question.id }))
   },
   copilotkit: async () => {
     globalThis.window ??= globalThis
@@ -66,20 +71,7 @@ const clients = {
     await until(() => core.getAgent('workflow'), 'the agent')
     const agent = core.getAgent('workflow')
     agent.threadId = thread
-    const now = {
-      answers: [],
-      ask: question => {
-        agent.addMessage({ role: 'user', ...question })
-        return core.runAgent({ agent })
-      },
-    }
-    agent.subscribe({
-      onMessagesChanged: () => {
-        now.answers = agent.messages.filter(one => one.role === 'assistant').map(one => one.content ?? '')
-        show({ answers: now.answers })
-      },
-    })
-    return now
+    return agentPage(agent, () => core.runAgent({ agent }))
   },
   tanstack: async () => {
     const { ChatClient, fetchServerSentEvents } = await import('@tanstack/ai-client')

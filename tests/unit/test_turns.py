@@ -42,6 +42,15 @@ def some(count):
     return viewers, clients, woken
 
 
+async def some_in_a_round(count, done):
+    """The same, in the second of two rounds that began at once, of which so many have had their turn."""
+    viewers, clients, woken = some(count)
+    clients.begin()
+    clients.begin()
+    await until(woken, count + done)
+    return viewers, clients, woken
+
+
 @pytest.mark.usefixtures("pace")
 async def test_after_a_pause_all_are_woken_at_once():
     """The first token waits for no turn, however many look on."""
@@ -62,7 +71,7 @@ async def test_what_comes_soon_afterwards_goes_round(pace):
     clients.begin()
     assert len(woken) == 10
     await until(woken, 20)
-    await asyncio.sleep(3 * pace)
+    await asyncio.sleep(3 * pace)  # nothing shows that a turn does not come
 
     assert [place for place, _ in woken[10:]] == list(range(10))
     late = [when - began for _, when in woken[10:]]
@@ -71,11 +80,8 @@ async def test_what_comes_soon_afterwards_goes_round(pace):
 
 @pytest.mark.usefixtures("pace")
 async def test_what_comes_during_a_round_reaches_those_who_had_their_turn():
-    """The round goes on from where it is, and nobody is woken twice before all others were once."""
-    _, clients, woken = some(6)
-    clients.begin()
-    clients.begin()
-    await until(woken, 9)  # three of the second round
+    """The round goes on from where it is, and no client is woken twice before all others were once."""
+    _, clients, woken = await some_in_a_round(6, done=3)
 
     clients.begin()
     await until(woken, 15)
@@ -87,10 +93,7 @@ async def test_what_comes_during_a_round_reaches_those_who_had_their_turn():
 @pytest.mark.usefixtures("pace")
 async def test_clients_come_and_go_during_a_round():
     """Those who stay are woken, those who left are not; who comes has a turn as all others."""
-    viewers, clients, woken = some(6)
-    clients.begin()
-    clients.begin()
-    await until(woken, 7)
+    viewers, clients, woken = await some_in_a_round(6, done=1)
 
     clients.discard(viewers[2])
     clients.discard(viewers[0])
@@ -106,11 +109,9 @@ async def test_clients_come_and_go_during_a_round():
 @pytest.mark.usefixtures("pace")
 async def test_nobody_is_woken_after_the_end():
     """The hub ends them itself."""
-    _, clients, woken = some(3)
-    clients.begin()
-    clients.begin()
+    _, clients, woken = await some_in_a_round(3, done=0)
 
     clients.stop()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # nothing shows that a timer does not come; five paces
 
     assert len(woken) == 3
