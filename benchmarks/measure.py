@@ -183,6 +183,11 @@ def _get_ready(modules: Sequence[str], frozen: bool) -> None:  # noqa: FBT001 - 
     for module in modules:
         import_module(module)
     if frozen:
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        collect_seldom()
+
+
+def collect_seldom() -> None:
+    """Set the garbage collector as docs/operations.md advises workers and readers."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -9,7 +9,6 @@ that with 499 others. Each step is measured with all before it, and shown less w
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import threading
 import time
@@ -21,7 +20,7 @@ from typing import Any
 from redis import Redis
 
 from benchmarks.capture import NullSink
-from benchmarks.measure import Figure, Size, origin
+from benchmarks.measure import Figure, Size, collect_seldom, origin
 from benchmarks.peers.ours import Chunks
 from devservers import redis_server
 from temporal_token_interceptor.capture.budget import Budget
@@ -53,9 +52,7 @@ _Step = Callable[[str, int, int], Awaitable[float]]
 
 
 async def figures(size: Size) -> AsyncIterator[Figure]:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)  # as workers and readers should, by docs/operations.md
+    collect_seldom()
     async with redis_server() as url:
         numbers = LONG_CALLS if size.is_long else CALLS
         for calls in numbers[: size.count(len(numbers))]:
