@@ -13,6 +13,7 @@ from temporal_token_interceptor.errors import ConfigurationError
 from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.redis.cluster import FIRST_ENTRIES, ClusterQueries, ClusterWriter
 from temporal_token_interceptor.transport.redis.connection import QueryConnection
+from temporal_token_interceptor.transport.redis.grouped_questions import GroupedQueries
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.outage import Outage
 from temporal_token_interceptor.transport.redis.polling import PollingFollower
@@ -35,7 +36,7 @@ def halves_of_server(
     writer = RedisWriter(
         QueryConnection(pool, keeps=True), keys, outage, maxlen=maxlen, ttl=ttl, patience=patience
     )
-    queries = QueryConnection(pool)
+    queries = GroupedQueries(QueryConnection(pool))
     follower = BlockingFollower(pool, queries, outage, block_ms=_block_ms(pool), patience=patience)
     return writer, RedisReader(queries, follower, keys, outage, loop, patience=patience)
 

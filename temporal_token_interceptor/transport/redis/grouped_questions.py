@@ -1,0 +1,134 @@
+"""Questions of many readers to one server: those that wait for the connection leave together.
+
+A question takes a turn of the reader's event loop until it is sent, and one until it is answered; where that
+loop is busy, a turn takes 10 ms. Asked one after the other, 250 readers that come to their streams within a
+second waited up to a second for one another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from temporal_token_interceptor._tasks import started
+from temporal_token_interceptor.transport.redis.connection import QueryConnection, ended
+from temporal_token_interceptor.transport.redis.packing import Command
+from temporal_token_interceptor.transport.redis.pages import REPLY_BYTES
+from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
+
+_MOST: Final = 64
+"""Questions of a group: each reads a page of a stream at most."""
+
+_ALONE_SECONDS: Final = 30.0
+"""After a group that failed: one of its questions may be why, and must not take the others with it again."""
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    command: Command
+    at_most: int
+    answer: asyncio.Future[Any]
+
+    def settle(self, reply: Any) -> None:
+        """Hand the reply, or the error, to who asked, if it is still wanted."""
+        if self.answer.done():
+            return
+        if isinstance(reply, Exception):
+            self.answer.set_exception(reply)
+        else:
+            self.answer.set_result(reply)
+
+
+class GroupedQueries:
+    """Asks over one connection, many questions in one round trip; see `Queries`.
+
+    What has no bound for its reply is asked alone.
+
+    Args:
+        connection: The connection.
+    """
+
+    def __init__(self, connection: QueryConnection) -> None:
+        self._connection = connection
+        self._waiting: deque[_Question] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._alone_until = 0.0  # on the loop's clock
+
+    @property
+    def last_progress(self) -> float:
+        """When bytes last came or went, on the loop's clock; 0 if none did."""
+        return self._connection.last_progress
+
+    async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
+        """Return the reply. See `Queries.ask`."""
+        loop = asyncio.get_running_loop()
+        if at_most is None or loop.time() < self._alone_until:
+            return await self._connection.ask(*command, at_most=at_most)
+        question = _Question(command, at_most, loop.create_future())
+        self._waiting.append(question)
+        if self._task is None:
+            self._task = started(self._run(), "token-stream questions")
+        return await question.answer
+
+    async def ask_many(self, commands: Sequence[Command], *, at_most: int | None = None) -> list[Any]:
+        """Return the reply to each command, or the error in its place. See `Queries.ask_many`."""
+        return await self._connection.ask_many(commands, at_most=at_most)
+
+    async def silence(self) -> None:
+        """End the question under way; give the connection back."""
+        if self._task is not None:
+            await ended(self._task)
+        await self._connection.silence()
+
+    async def reconnect(self) -> None:
+        """Let go of idle connections."""
+        await self._connection.reconnect()
+
+    # ------------------------------------------------------------------ the task
+
+    async def _run(self) -> None:
+        group: list[_Question] = []
+        try:
+            while self._waiting:
+                group = self._next_group()
+                for question, reply in zip(group, await self._replies(group), strict=True):
+                    question.settle(reply)
+        finally:
+            self._task = None
+            for question in (*group, *self._waiting):
+                question.settle(RedisConnectionError("the connection was closed"))
+            self._waiting.clear()
+
+    def _next_group(self) -> list[_Question]:
+        """Take what waits, but for what is no longer wanted."""
+        group: list[_Question] = []
+        while self._waiting and len(group) < _MOST:
+            question = self._waiting.popleft()
+            if not question.answer.done():
+                group.append(question)
+        return group
+
+    async def _replies(self, group: Sequence[_Question]) -> list[Any]:
+        """Return the reply to each question, or the error in its place."""
+        if len(group) > 1:
+            at_most = min(sum(question.at_most for question in group), REPLY_BYTES)
+            try:
+                return await self._connection.ask_many(
+                    [question.command for question in group], at_most=at_most
+                )
+            except Exception as error:  # noqa: BLE001 - redis-py raises FAILURES and, at times, others
+                self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
+                if not isinstance(error, ReplyTooLarge):
+                    return [error for _ in group]
+        replies: list[Any] = []
+        for question in group:
+            try:
+                replies.append(await self._connection.ask(*question.command, at_most=question.at_most))
+            except Exception as error:  # noqa: BLE001 - as above; each may fail by itself
+                replies.append(error)
+        return replies
