@@ -120,6 +120,56 @@ async def test_every_key_expires(server, scripts):
         assert {await redis.ttl(key) for key in begun} <= {2_399, 2_400}
 
 
+@pytest.mark.parametrize("together", [1, 2], ids=["alone", "in a batch"])
+@pytest.mark.parametrize("scripts", [True, False], ids=["by script", "by pipeline"])
+async def test_a_stream_that_was_lost_begins_again_with_an_expiry(server, scripts, together):
+    """Also within the second in which its expiry is not put off: a key that never expires fills a server."""
+    url = server.url if scripts else await restricted(server, "+@all", "-eval", "-evalsha")
+    streams = [new_stream() for _ in range(together)]
+    async with RedisStreamBackend(url) as backend, Redis.from_url(server.url) as redis:
+        for _ in range(3):
+            await asyncio.gather(*(backend.write(stream, b"entry") for stream in streams))
+        await redis.delete(*map(key_of, streams))
+
+        await asyncio.gather(*(backend.write(stream, b"again") for stream in streams))
+
+        for stream in streams:
+            assert await redis.xlen(key_of(stream)) == 1
+            assert await redis.ttl(key_of(stream)) > 3_500
+
+
+@pytest.mark.parametrize("together", [1, 2], ids=["alone", "in a batch"])
+async def test_expiry_is_put_off_once_a_second(server, together):
+    """What a stream needs once in a while is not done for each token."""
+    streams = [new_stream() for _ in range(together)]
+    async with RedisStreamBackend(server.url) as backend, Redis.from_url(server.url) as redis:
+        before, start = await redis.info("commandstats"), time.monotonic()
+        for _ in range(100):
+            await asyncio.gather(*(backend.write(stream, b"entry") for stream in streams))
+        stats, elapsed = await redis.info("commandstats"), time.monotonic() - start
+        puts_off = calls_of(stats, "expire") - calls_of(before, "expire")
+
+        for stream in streams:
+            assert await redis.xlen(key_of(stream)) == 100
+        assert together <= puts_off <= together * (elapsed + 2)  # that of the sign that it began, too
+
+
+@pytest.mark.parametrize("life", [1, 2])
+async def test_a_short_life_is_counted_from_the_last_entry(server, life):
+    """Where streams live for a second, their expiry is put off more often."""
+    stream = new_stream()
+    async with (
+        RedisStreamBackend(server.url, stream_ttl_seconds=life) as backend,
+        Redis.from_url(server.url) as redis,
+    ):
+        until_then = time.monotonic() + life / 2
+        while time.monotonic() < until_then:
+            await backend.write(stream, b"entry")
+        left = await redis.pttl(key_of(stream))
+
+        assert left > life * 1_000 * 0.8
+
+
 @pytest.mark.parametrize("scripts", [True, False], ids=["by script", "by pipeline"])
 async def test_a_stream_that_is_gone_is_remembered(server, scripts):
     """The id of its first entry is known for much longer, by whichever worker it goes on."""
@@ -739,6 +789,20 @@ async def test_backend_may_be_made_before_the_loop_runs(redis_url):
 
 
 # ------------------------------------------------------------------ cost
+
+
+async def test_many_questions_leave_together(server):
+    """300 readers whose streams begin at the same time do not wait for one another's round trips."""
+    streams = [new_stream() for _ in range(300)]
+    async with RedisStreamBackend(server.url) as backend, Redis.from_url(server.url) as redis:
+        await asyncio.gather(*(backend.write(stream, b"entry") for stream in streams))
+        before = (await redis.info("stats"))["total_reads_processed"]
+
+        begun = await asyncio.gather(*map(backend.begun, streams))
+
+        round_trips = (await redis.info("stats"))["total_reads_processed"] - before
+        assert begun == await asyncio.gather(*map(backend.first_id, streams))
+        assert round_trips < 30
 
 
 async def test_many_streams_leave_together(server):

@@ -3,6 +3,10 @@
 Neither shortens the life of a stream: a writer with a smaller `ttl` than others leaves theirs alone.
 `EXPIRE ... GT` would do it since Redis 7.0, but not for keys without an expiry, and 6.2 does not know it; so
 both look first at what is left. A writer without the right to `TTL` sets its own.
+
+To look, and to put the expiry off, costs Redis a third of what storing an entry does. So a stream has that
+done once a second; in between it is only appended to, if it is still there (`NOMKSTREAM`): one that was lost,
+and begins again, never does so without an expiry. A lone entry of such a stream needs no script.
 """
 
 from __future__ import annotations
@@ -25,32 +29,43 @@ logger = logging.getLogger(__name__)
 REMEMBERED: Final = 24
 """How many times as long as a stream its `begun` key lives: the sign that there was one."""
 
-# KEYS: streams, then pointers, then `begun` keys. ARGV: maxlen, ttl, ttl of `begun`, number of streams, of
-# pointers, a run id for each pointer, the index of its stream for each `begun`, then pairs (index of a
-# stream, entry). Returns an error or an empty string for each entry. pcall, because one stream that cannot
-# be written to must not take the others with it, and TTL may be forbidden.
+# KEYS: streams whose expiry is put off, other streams, pointers, `begun` keys. ARGV: maxlen, ttl, ttl of
+# `begun`, number of streams, of those whose expiry is put off, of pointers, a run id for each pointer, the
+# index of its stream for each `begun`, then pairs (index of a stream, entry). Returns an error or an empty
+# string for each entry. pcall, because one stream that cannot be written to must not take the others with it,
+# and TTL may be forbidden.
 _SCRIPT: Final = f"""
-local streams = tonumber(ARGV[4])
-local named = streams + tonumber(ARGV[5])
-local results, first = {{}}, {{}}
-for i = 6 + #KEYS - streams, #ARGV, 2 do
-  local place = tonumber(ARGV[i])
-  local reply = redis.pcall('XADD', KEYS[place], 'MAXLEN', '~', ARGV[1], '*', '{FIELD}', ARGV[i + 1])
+local streams, due = tonumber(ARGV[4]), tonumber(ARGV[5])
+local named = streams + tonumber(ARGV[6])
+local results, first, begins = {{}}, {{}}, {{}}
+for i = 7 + #KEYS - streams, #ARGV, 2 do
+  local place, reply = tonumber(ARGV[i]), false
+  if place > due then
+    reply = redis.pcall(
+      'XADD', KEYS[place], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[1], '*', '{FIELD}', ARGV[i + 1]
+    )
+  end
+  if type(reply) ~= 'string' then
+    reply = redis.pcall('XADD', KEYS[place], 'MAXLEN', '~', ARGV[1], '*', '{FIELD}', ARGV[i + 1])
+    begins[place] = true
+  end
   local is_refused = type(reply) == 'table'
   results[#results + 1] = is_refused and reply.err or ''
   if not is_refused and not first[place] then first[place] = reply end
 end
 for i = 1, #KEYS do
-  local life = tonumber(i > named and ARGV[3] or ARGV[2])
-  local left = redis.pcall('TTL', KEYS[i])
-  if type(left) ~= 'number' or left < life then left = life end
-  local word = i > streams and ARGV[5 + i - streams]
-  if i <= streams or i > named then
-    local began = i > named and first[tonumber(word)]
-    if began then redis.pcall('SET', KEYS[i], began, 'NX', 'EX', left) end
-    if left == life then redis.pcall('EXPIRE', KEYS[i], life) end
-  else
-    redis.pcall('SET', KEYS[i], word, 'EX', left)
+  if i <= due or i > streams or begins[i] then
+    local life = tonumber(i > named and ARGV[3] or ARGV[2])
+    local left = redis.pcall('TTL', KEYS[i])
+    if type(left) ~= 'number' or left < life then left = life end
+    local word = i > streams and ARGV[6 + i - streams]
+    if i <= streams or i > named then
+      local began = i > named and first[tonumber(word)]
+      if began then redis.pcall('SET', KEYS[i], began, 'NX', 'EX', left) end
+      if left == life then redis.pcall('EXPIRE', KEYS[i], life) end
+    else
+      redis.pcall('SET', KEYS[i], word, 'EX', left)
+    end
   end
 end
 return results
@@ -60,8 +75,11 @@ _SCRIPT_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdi
 _BROKEN_SCRIPTS: Final = 4
 """So many scripts in a row that are not answered: a pipeline shows whether it is because of them."""
 
-_MARKED: Final = 4_096
-"""Streams that are known to have a `begun` key, at most: for others it is asked again."""
+_PUT_OFF_EVERY: Final = 1.0
+"""Seconds, at most, from when the expiry of a stream is put off to the next time; less for a small `ttl`."""
+
+_KNOWN: Final = 4_096
+"""Streams that are known to have an expiry and a `begun` key, at most: others are given both again."""
 
 _SCRIPTS_AGAIN: Final = 300.0
 """Seconds after which a server that refused scripts is asked again: permissions are reloaded."""
@@ -88,7 +106,8 @@ class BatchSender:
         self._broken = 0  # scripts in a row that were not answered
         self._logged = False
         self._has_ttl = True
-        self._marked: dict[StreamKey, None] = {}  # have a `begun` key
+        self._put_off_every = min(_PUT_OFF_EVERY, ttl / 100)
+        self._put_off: dict[StreamKey, float] = {}  # when, on the loop's clock; they have a `begun` key, too
 
     async def send(
         self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey], now: float
@@ -106,9 +125,11 @@ class BatchSender:
         Raises:
             FAILURES: none of it may be stored, or all of it.
         """
+        if len(batch) == 1 and not kept and await self._append(*batch[0], now):
+            return [None]
         if self._scripts and now >= self._pipelines_until:
             try:
-                errors = await self._as_script(batch, kept)
+                errors = await self._as_script(batch, kept, now)
             except FAILURES as error:
                 if not self._may_be_the_script(error):
                     raise
@@ -116,7 +137,7 @@ class BatchSender:
             else:
                 self._broken = 0
                 return errors
-            errors = await self._as_pipeline(batch, kept)
+            errors = await self._as_pipeline(batch, kept, now)
             if all(errors):  # it is not the scripts that are refused, or nothing shows that it is
                 return errors
             self._pipelines_until = now + _SCRIPTS_AGAIN
@@ -126,7 +147,7 @@ class BatchSender:
                     "Redis refuses scripts (%s); using pipelines, which cost more CPU", described(refusal)
                 )
             return errors
-        return await self._as_pipeline(batch, kept)
+        return await self._as_pipeline(batch, kept, now)
 
     def _may_be_the_script(self, error: Exception) -> bool:
         """Whether a pipeline is worth a try: some proxies refuse a command by closing the connection."""
@@ -135,18 +156,40 @@ class BatchSender:
         self._broken += 1
         return self._broken % _BROKEN_SCRIPTS == 0
 
+    async def _append(self, stream: StreamKey, data: bytes, now: float) -> bool:
+        """Append to a stream that has an expiry, if it is still there; return whether it was."""
+        if not self._has_expiry(stream, now):
+            return False
+        key = self._keys.stream(stream)
+        try:
+            stored = await self._queries.ask(
+                "XADD", key, "NOMKSTREAM", "MAXLEN", "~", self._maxlen, "*", FIELD, data
+            )
+        except FAILURES as error:
+            del self._put_off[stream]
+            if isinstance(error, ResponseError):  # what it is about shows when it is sent as all others are
+                return False
+            raise
+        if stored is None:
+            del self._put_off[stream]
+        return stored is not None
+
     async def _as_script(
-        self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]
+        self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey], now: float
     ) -> list[Exception | None]:
-        places = {stream: place for place, stream in enumerate(_streams(batch, kept), 1)}
-        begun = dict.fromkeys([*self._to_mark(stream for stream, _ in batch), *kept])
+        due, others = dict.fromkeys(kept), dict[StreamKey, None]()
+        for stream, _ in batch:
+            if stream not in due:
+                (others if self._has_expiry(stream, now) else due)[stream] = None
+        places = {stream: place for place, stream in enumerate((*due, *others), 1)}
+        begun = [stream for stream in due if stream in kept or stream not in self._put_off]
         keys = [
             *map(self._keys.stream, places),
             *map(self._keys.pointer, kept),
             *map(self._keys.begun, begun),
         ]
         words: list[str | int | bytes] = [len(keys), *keys, self._maxlen, self._ttl, self._ttl * REMEMBERED]
-        words += [len(places), len(kept)]
+        words += [len(places), len(due), len(kept)]
         words += [stream.run_id for stream in kept]
         words += [places[stream] for stream in begun]
         for stream, data in batch:
@@ -156,11 +199,13 @@ class BatchSender:
         except NoScriptError:  # the first time, and after a restart of Redis; EVAL makes it known
             errors = await self._queries.ask("EVAL", _SCRIPT, *words)
         results: list[Exception | None] = [ResponseError(_text(error)) if error else None for error in errors]
-        self._mark(stream for (stream, _), error in zip(batch, results, strict=True) if error is None)
+        if due:
+            stored = {stream for (stream, _), error in zip(batch, results, strict=True) if error is None}
+            self._note(stored.intersection(due), now)
         return results
 
     async def _as_pipeline(
-        self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]
+        self, batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey], now: float
     ) -> list[Exception | None]:
         touched = list(_streams(batch, kept))
         lives = {
@@ -192,24 +237,28 @@ class BatchSender:
         }
         further += [
             ("SET", self._keys.begun(stream), began[stream], "NX", "EX", self._ttl * REMEMBERED)
-            for stream in self._to_mark(began)
+            for stream in began
+            if stream not in self._put_off
         ]
         if further:
             await self._queries.ask_many(further)
-        self._mark(began)
+        self._note(began, now)
         if asked and isinstance(replies[0], ResponseError) and classify(replies[0]).wait == "patience":
             self._has_ttl = False
         return [reply if isinstance(reply, Exception) else None for reply in results]
 
-    def _to_mark(self, streams: Iterable[StreamKey]) -> list[StreamKey]:
-        """Return the streams of which it is not known that they have a `begun` key."""
-        return [stream for stream in streams if stream not in self._marked]
+    def _has_expiry(self, stream: StreamKey, now: float) -> bool:
+        """Whether the expiry of a stream was put off a moment ago."""
+        put_off = self._put_off.get(stream)
+        return put_off is not None and now - put_off < self._put_off_every
 
-    def _mark(self, streams: Iterable[StreamKey]) -> None:
-        for stream in self._to_mark(streams):
-            self._marked[stream] = None
-            if len(self._marked) > _MARKED:
-                del self._marked[next(iter(self._marked))]
+    def _note(self, streams: Iterable[StreamKey], now: float) -> None:
+        """Note that the expiry of streams was put off, and that they have a `begun` key."""
+        for stream in streams:
+            self._put_off.pop(stream, None)  # those that are written to are the newest
+            self._put_off[stream] = now
+            if len(self._put_off) > _KNOWN:
+                del self._put_off[next(iter(self._put_off))]
 
 
 def _streams(batch: Sequence[tuple[StreamKey, bytes]], kept: Collection[StreamKey]) -> dict[StreamKey, None]:
