@@ -36,7 +36,7 @@ from temporal_token_interceptor.transport.redis.backend import RedisStreamBacken
 from temporal_token_interceptor.worker.session import Session
 from tests.support.cluster import a_cluster
 
-SECONDS = 5.0
+SECONDS = 4.0
 SETTLED = 1.0  # seconds from the last viewer to the first token
 
 
@@ -125,8 +125,8 @@ async def _run(
 ) -> Taken:
     worker, reader = processes
     attempts = tuple(origin(str(number)) for number in range(size.count(load.streams)))
-    # Joining takes about a millisecond of each viewer, on a busy machine three.
-    begin = time.monotonic() + size.seconds(SETTLED) + len(attempts) * load.viewers * 0.003
+    # Joining takes about a millisecond of each viewer, on a busy machine two.
+    begin = time.monotonic() + size.seconds(SETTLED) + len(attempts) * load.viewers * 0.002
     before = asyncio.create_task(_cpu_at(place, begin))
     after = asyncio.create_task(_cpu_at(place, begin + seconds))
     worked, (read, ages) = await asyncio.gather(

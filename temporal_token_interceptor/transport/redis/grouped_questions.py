@@ -1,4 +1,4 @@
-"""Questions of many readers to one server: those that wait for the connection leave together.
+"""Questions of many readers: those that wait for one another leave together.
 
 A question takes a turn of the reader's event loop until it is sent, and one until it is answered; where that
 loop is busy, a turn takes 10 ms. Asked one after the other, 250 readers that come to their streams within a
@@ -16,7 +16,7 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from temporal_token_interceptor._tasks import started
-from temporal_token_interceptor.transport.redis.connection import QueryConnection, ended
+from temporal_token_interceptor.transport.redis.connection import Queries, ended
 from temporal_token_interceptor.transport.redis.packing import Command
 from temporal_token_interceptor.transport.redis.pages import REPLY_BYTES
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
@@ -45,16 +45,16 @@ class _Question:
 
 
 class GroupedQueries:
-    """Asks over one connection, many questions in one round trip; see `Queries`.
+    """Asks many questions in one round trip; see `Queries`.
 
     What has no bound for its reply is asked alone.
 
     Args:
-        connection: The connection.
+        queries: Asks one question at a time.
     """
 
-    def __init__(self, connection: QueryConnection) -> None:
-        self._connection = connection
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
         self._waiting: deque[_Question] = deque()
         self._task: asyncio.Task[None] | None = None
         self._alone_until = 0.0  # on the loop's clock
@@ -62,13 +62,13 @@ class GroupedQueries:
     @property
     def last_progress(self) -> float:
         """When bytes last came or went, on the loop's clock; 0 if none did."""
-        return self._connection.last_progress
+        return self._queries.last_progress
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
         """Return the reply. See `Queries.ask`."""
         loop = asyncio.get_running_loop()
         if at_most is None or loop.time() < self._alone_until:
-            return await self._connection.ask(*command, at_most=at_most)
+            return await self._queries.ask(*command, at_most=at_most)
         question = _Question(command, at_most, loop.create_future())
         self._waiting.append(question)
         if self._task is None:
@@ -77,17 +77,17 @@ class GroupedQueries:
 
     async def ask_many(self, commands: Sequence[Command], *, at_most: int | None = None) -> list[Any]:
         """Return the reply to each command, or the error in its place. See `Queries.ask_many`."""
-        return await self._connection.ask_many(commands, at_most=at_most)
+        return await self._queries.ask_many(commands, at_most=at_most)
 
     async def silence(self) -> None:
-        """End the question under way; give the connection back."""
+        """End the questions under way; give connections back."""
         if self._task is not None:
             await ended(self._task)
-        await self._connection.silence()
+        await self._queries.silence()
 
     async def reconnect(self) -> None:
         """Let go of idle connections."""
-        await self._connection.reconnect()
+        await self._queries.reconnect()
 
     # ------------------------------------------------------------------ the task
 
@@ -118,9 +118,7 @@ class GroupedQueries:
         if len(group) > 1:
             at_most = min(sum(question.at_most for question in group), REPLY_BYTES)
             try:
-                return await self._connection.ask_many(
-                    [question.command for question in group], at_most=at_most
-                )
+                return await self._queries.ask_many([question.command for question in group], at_most=at_most)
             except Exception as error:  # noqa: BLE001 - redis-py raises FAILURES and, at times, others
                 self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
                 if not isinstance(error, ReplyTooLarge):
@@ -128,7 +126,7 @@ class GroupedQueries:
         replies: list[Any] = []
         for question in group:
             try:
-                replies.append(await self._connection.ask(*question.command, at_most=question.at_most))
+                replies.append(await self._queries.ask(*question.command, at_most=question.at_most))
             except Exception as error:  # noqa: BLE001 - as above; each may fail by itself
                 replies.append(error)
         return replies

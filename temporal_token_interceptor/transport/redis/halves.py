@@ -48,8 +48,9 @@ def halves_of_cluster(
     outage = Outage()
     writer = ClusterWriter(client, keys, outage, maxlen=maxlen, ttl=ttl, patience=patience)
     follower = PollingFollower(ClusterQueries(client), outage, patience=patience, first_entries=FIRST_ENTRIES)
+    queries = GroupedQueries(ClusterQueries(client))
     reader = RedisReader(
-        ClusterQueries(client), follower, keys, outage, loop, patience=patience, first_entries=FIRST_ENTRIES
+        queries, follower, keys, outage, loop, patience=patience, first_entries=FIRST_ENTRIES
     )
     return writer, reader
 
