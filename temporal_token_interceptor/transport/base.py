@@ -62,6 +62,18 @@ class TokenSink(Protocol):
 
 
 @runtime_checkable
+class HurriedSink(Protocol):
+    """What a sink may offer beside `TokenSink`: to answer later while it is full, but not at the end."""
+
+    def hurry(self, stream: StreamKey) -> None:
+        """Let `write` return as soon as an entry of this stream is stored: its writer is about to end.
+
+        It never raises, and does not wait.
+        """
+        ...
+
+
+@runtime_checkable
 class TimedSource(Protocol):
     """What a source may offer beside `TokenSource`: what its ids show, and whether it was cut off."""
 

@@ -152,6 +152,11 @@ class RedisStreamBackend:
         if self._loop.is_mine:  # else `write` raises; this never does
             self._writer.keep(stream)
 
+    def hurry(self, stream: StreamKey) -> None:
+        """Answer what is written to a stream as soon as Redis has it; see `HurriedSink`."""
+        if self._loop.is_mine:
+            self._writer.hurry(stream)
+
     def read(self, stream: StreamKey, after: str = "") -> AsyncGenerator[Sequence[Entry]]:
         """Iterate over the entries after an id, as they come. See `TokenSource.read`."""
         return self._reader.read(stream, after)

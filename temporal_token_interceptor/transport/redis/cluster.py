@@ -67,6 +67,11 @@ class ClusterWriter:
         if not self._closed:
             self._writer_of(stream).keep(stream)
 
+    def hurry(self, stream: StreamKey) -> None:
+        """Answer what is written to a stream at once; see `HurriedSink`."""
+        if not self._closed:
+            self._writer_of(stream).hurry(stream)
+
     async def close(self) -> None:
         """Stop all writers. Closing twice is fine."""
         self._closed = True

@@ -1,0 +1,86 @@
+"""Answers that come a little later while a worker is full: so that frames are fewer and larger, only then.
+
+Most of what a token costs, in the worker, in Redis and at its readers, is what its frame costs. A session
+makes the next frame of all that has come once the one before is stored. So while the thread of the worker is
+busy most of the time, writers learn up to `REST` later that an entry is stored. A writer whose attempt ends
+learns it at once (`hurry`), and so does everyone as long as the thread keeps up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Final
+
+from temporal_token_interceptor.protocol.stream_key import StreamKey
+
+REST: Final = 0.02
+"""Seconds that an answer may be late, and with it what is written next."""
+
+_FULL: Final = 0.9
+"""Share of time that the thread is busy from which on tokens wait for one another in any case."""
+
+_FULL_NO_MORE: Final = 0.6  # with larger frames the same tokens take a fifth less
+_LOOK_EVERY: Final = 0.1  # seconds
+_HURRIED_FOR: Final = 5.0  # seconds: an attempt ends sooner
+
+
+class Rests:
+    """Answers the writers of one thread: at once, or, while it is full, after a rest."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self._looked = 0.0  # on the loop's clock
+        self._busy = 0.0  # seconds of the thread's CPU, then
+        self._resting: deque[tuple[float, StreamKey, asyncio.Future[None]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._hurried: dict[StreamKey, float] = {}  # until when, the earliest first
+
+    def look(self, now: float) -> None:
+        """Find out, now and then, how busy this thread is."""
+        elapsed = now - self._looked
+        if elapsed < _LOOK_EVERY:
+            return
+        busy = time.thread_time()
+        share = (busy - self._busy) / elapsed
+        self.is_full = share > (_FULL_NO_MORE if self.is_full else _FULL)
+        self._looked, self._busy = now, busy
+
+    def answer(self, stream: StreamKey, stored: asyncio.Future[None], now: float) -> None:
+        """Let a writer go on, whose entry is stored."""
+        if not self.is_full or self._hurried.get(stream, 0.0) > now:
+            stored.set_result(None)
+            return
+        self._resting.append((now + REST, stream, stored))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(now + REST, self._answer_due)
+
+    def hurry(self, stream: StreamKey, now: float) -> None:
+        """Answer what is written to a stream at once, for the next seconds: its attempt ends."""
+        self._hurried.pop(stream, None)
+        self._hurried[stream] = now + _HURRIED_FOR
+        while self._hurried[first := next(iter(self._hurried))] <= now:
+            del self._hurried[first]
+        for _, resting, stored in self._resting:
+            if resting == stream and not stored.done():
+                stored.set_result(None)
+
+    def end(self) -> None:
+        """Answer all that rest."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._answer(float("inf"))
+
+    def _answer_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._answer(loop.time() + 0.001)
+        if self._resting:
+            self._timer = loop.call_at(self._resting[0][0], self._answer_due)
+
+    def _answer(self, until: float) -> None:
+        self._timer = None
+        while self._resting and self._resting[0][0] <= until:
+            _, _, stored = self._resting.popleft()
+            if not stored.done():
+                stored.set_result(None)

@@ -1,0 +1,129 @@
+"""A worker that is full answers its writers a little late; one that keeps up, or ends, never does."""
+
+import asyncio
+import time
+
+import pytest
+
+from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.transport.redis.rests import REST, Rests
+
+ONE, OTHER = (StreamKey("default", name, "run") for name in ("one", "other"))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def an_answer() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@pytest.fixture
+def full() -> Rests:
+    rests = Rests()
+    rests.is_full = True
+    return rests
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_full"),
+    [
+        ([0.5, 0.85], False),
+        ([0.95], True),
+        ([0.95, 0.7], True),  # larger frames take less, and that is why
+        ([0.95, 0.7, 0.5], False),
+        ([0.95, 0.5, 0.85], False),
+    ],
+)
+def test_a_thread_is_full_that_is_busy_nearly_all_the_time(monkeypatch, shares, is_full):
+    """It is looked at ten times a second, and stays full until it is clearly not."""
+    rests, clock, busy = Rests(), 1_000.0, 5.0
+    monkeypatch.setattr(time, "thread_time", lambda: busy)
+    rests.look(clock)
+    for share in shares:
+        for _ in range(10):
+            clock, busy = clock + 0.0101, busy + 0.0101 * share
+            rests.look(clock)
+
+    assert rests.is_full is is_full
+
+
+def test_a_worker_that_was_idle_is_not_full(monkeypatch):
+    """What it took before it was idle says nothing about now."""
+    rests = Rests()
+    monkeypatch.setattr(time, "thread_time", lambda: 5.0)
+    rests.look(1_000.0)
+    monkeypatch.setattr(time, "thread_time", lambda: 5.2)
+    rests.look(1_060.0)
+
+    assert not rests.is_full
+
+
+async def test_a_worker_that_keeps_up_answers_at_once():
+    stored = an_answer()
+    Rests().answer(ONE, stored, now())
+
+    assert stored.done()
+
+
+async def test_a_full_worker_answers_a_little_late_and_in_order(full):
+    begin, answers = now(), [an_answer() for _ in range(3)]
+    order: list[asyncio.Future[None]] = []
+    for place, stored in enumerate(answers):
+        stored.add_done_callback(order.append)
+        full.answer(ONE, stored, begin + place * 0.005)
+
+    assert not any(stored.done() for stored in answers)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*answers)
+    assert now() - begin >= REST
+    assert order == answers
+
+
+async def test_a_stream_that_ends_is_answered_at_once(full):
+    """What rests, and what is written from then on; others go on to rest."""
+    resting, other = an_answer(), an_answer()
+    full.answer(ONE, resting, now())
+    full.answer(OTHER, other, now())
+    full.hurry(ONE, now())
+    last = an_answer()
+    full.answer(ONE, last, now())
+
+    assert resting.done()
+    assert last.done()
+    assert not other.done()
+    async with asyncio.timeout(5):
+        await other
+
+
+async def test_a_stream_that_ended_rests_again_when_another_attempt_writes_to_it(full):
+    full.hurry(ONE, now() - 10)
+    full.hurry(OTHER, now())
+    later = an_answer()
+    full.answer(ONE, later, now())
+
+    assert not later.done()
+    assert list(full._hurried) == [OTHER]
+    full.end()
+
+
+async def test_a_writer_that_gave_up_is_left_alone(full):
+    gone, stored = an_answer(), an_answer()
+    for answer in (gone, stored):
+        full.answer(ONE, answer, now())
+    gone.cancel()
+
+    async with asyncio.timeout(5):
+        await stored
+    assert gone.cancelled()
+
+
+async def test_the_end_of_the_backend_answers_all(full):
+    answers = [an_answer() for _ in range(3)]
+    for stored in answers:
+        full.answer(ONE, stored, now())
+    full.end()
+
+    assert all(stored.done() for stored in answers)
+    full.end()
