@@ -6,11 +6,14 @@ A transport keeps one append-only stream for each workflow run and knows nothing
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+
+logger = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -63,12 +66,15 @@ class TokenSink(Protocol):
 
 @runtime_checkable
 class HurriedSink(Protocol):
-    """What a sink may offer beside `TokenSink`: to answer later while it is full, but not at the end."""
+    """What a sink may offer beside `TokenSink`: it answers a little later while its worker is full.
+
+    What comes meanwhile shares the next entry. `hurry` is called where nothing is gathered.
+    """
 
     def hurry(self, stream: StreamKey) -> None:
-        """Let `write` return as soon as an entry of this stream is stored: its writer is about to end.
+        """Let `write` return as soon as an entry of this stream is stored, for the next seconds. No waiting.
 
-        It never raises, and does not wait.
+        It never raises.
         """
         ...
 
@@ -189,3 +195,12 @@ class TokenSource(Protocol):
     async def close(self) -> None:
         """Let go of connections and tasks. Iterators that are still open end. Closing twice is fine."""
         ...
+
+
+def hurry(sink: TokenSink, stream: StreamKey) -> None:
+    """Have a sink answer at once where it may answer late: nothing is gathered for the next entry."""
+    if isinstance(sink, HurriedSink):
+        try:
+            sink.hurry(stream)
+        except Exception:  # a sink of the user's: no activity must fail because of it
+            logger.exception("the transport failed in `hurry`")

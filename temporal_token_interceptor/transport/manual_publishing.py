@@ -37,7 +37,7 @@ from temporal_token_interceptor.events import (
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import decode, encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.base import TokenSink, TokenSource
+from temporal_token_interceptor.transport.base import TokenSink, TokenSource, hurry
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ class HandPublisher:
         stream = StreamKey.of(part.origin)
         if header:
             self._sink.keep(stream)
+        hurry(self._sink, stream)
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._sink.write(stream, encode(frame))

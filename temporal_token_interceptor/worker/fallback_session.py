@@ -23,7 +23,7 @@ from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Frame, Origin, Record
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry
-from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.transport.base import TokenSink, hurry
 from temporal_token_interceptor.worker.live_session import TAKEN_BYTES, HeartbeatSink, divided
 from temporal_token_interceptor.worker.session import Session
 from temporal_token_interceptor.worker.summary import hollow
@@ -125,6 +125,7 @@ class FallbackSession(Session):
             data = encode(frame)
             try:
                 sealed = data if self.codec is None else await self.codec.seal(data)
+                hurry(self._sink, self._stream)  # nothing gathers here
                 await super()._store(frame, sealed)
             except Exception as error:  # noqa: BLE001 - the sink's, or the user's codec's
                 logger.warning(

@@ -21,7 +21,7 @@ from temporal_token_interceptor.events import Frame
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.attempt import count_dropped
-from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.transport.base import TokenSink, hurry
 from temporal_token_interceptor.worker.summary import outline
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class LateFrames:
             try:
                 async with asyncio.timeout_at(late.until):
                     data = late.data if late.codec is None else await late.codec.seal(late.data)
+                    hurry(self._sink, late.stream)
                     await self._sink.write(late.stream, data)
                 self._is_logged = False
             except Exception as error:  # noqa: BLE001 - the sink's, or the user's codec's: the next may do

@@ -28,7 +28,7 @@ from temporal_token_interceptor.events import AttemptEnded, Frame, Origin, Outco
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry
-from temporal_token_interceptor.transport.base import HurriedSink, TokenSink
+from temporal_token_interceptor.transport.base import TokenSink, hurry
 from temporal_token_interceptor.worker.frame_maker import FrameMaker, Leftover, Tally
 
 logger = logging.getLogger(__name__)
@@ -136,8 +136,7 @@ class Session:
         """
         self._end = AttemptEnded(outcome=outcome, will_retry=will_retry)
         self._ready.set()
-        if isinstance(self._sink, HurriedSink):
-            self._sink.hurry(self._stream)
+        hurry(self._sink, self._stream)
         if self._task is not None:
             with cancelled_too_late():
                 await asyncio.wait({self._task}, timeout=self._flush_timeout)

@@ -71,7 +71,7 @@ class Proxy:
         async def up() -> None:
             nonlocal fate
             while data := await reader.read(1 << 20):
-                if b"EVAL" in data and self.manners != "good":
+                if self.manners != "good" and (b"EVAL" in data or b"XADD" in data):
                     self.struck += 1
                     fates = (
                         ["unanswered"]

@@ -66,6 +66,17 @@ async def test_tokens_share_frames(backend):
     assert len(frames) <= elapsed / REST + 4
 
 
+async def test_who_publishes_by_hand_does_not_wait(backend, monkeypatch):
+    """A handler that awaits each token would hold its model up."""
+    monkeypatch.setattr(rests, "REST", 60.0)
+    async with asyncio.timeout(10):
+        for place, token in enumerate(TOKENS):
+            await backend.publish("by-hand", TokenEvent(token, "node", place))
+        await backend.publish_complete("by-hand")
+
+    assert [event["token"] async for event in backend.subscribe("by-hand")][: len(TOKENS)] == TOKENS
+
+
 async def test_the_first_token_and_the_end_do_not_wait(backend, monkeypatch):
     """Also where an answer would rest for a minute."""
     monkeypatch.setattr(rests, "REST", 60.0)

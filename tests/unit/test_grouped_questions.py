@@ -2,10 +2,12 @@
 
 import asyncio
 
+import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from temporal_token_interceptor.transport.redis.grouped_questions import GroupedQueries
+from temporal_token_interceptor.transport.redis.pages import REPLY_BYTES
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 from tests.support.eager import eager_task_factory
 
@@ -15,11 +17,11 @@ class Connection:
 
     last_progress = 0.0
 
-    def __init__(self, *, most_bytes: int = 10_000, refuses: str = "", breaks_for: str = "") -> None:
+    def __init__(self, *, refuses: str = "", breaks_for: str = "-", breaks: str = "raised") -> None:
         self.sent: list[list[str]] = []
         self.release = asyncio.Event()
         self.release.set()
-        self._most_bytes, self._refuses, self._breaks_for = most_bytes, refuses, breaks_for
+        self._refuses, self._breaks_for, self._breaks = refuses, breaks_for, breaks
 
     async def ask(self, *command, at_most=None):
         (reply,) = await self.ask_many([command], at_most=at_most)
@@ -31,11 +33,16 @@ class Connection:
         words = [word for _, word in commands]
         self.sent.append(words)
         await self.release.wait()
-        if self._breaks_for in words:
+        if self._breaks_for in words and self._breaks == "raised":
             raise RedisConnectionError("closed")
         if at_most is not None and sum(map(len, words)) > at_most:
             raise ReplyTooLarge("too large")
-        return [ResponseError("refused") if word == self._refuses else word for word in words]
+        return [self._reply(word) for word in words]
+
+    def _reply(self, word: str) -> object:
+        if word == self._breaks_for:
+            return RedisConnectionError("closed")
+        return ResponseError("refused") if word == self._refuses else word
 
     async def silence(self):
         await self.release.wait()
@@ -88,17 +95,42 @@ async def test_replies_that_are_too_large_together_come_one_by_one():
     assert isinstance(error, ReplyTooLarge)
 
 
-async def test_a_question_that_breaks_the_connection_does_so_once():
+@pytest.mark.parametrize("breaks", ["raised", "in its place"])
+async def test_a_question_that_breaks_the_connection_does_so_twice(breaks):
     """Each is asked alone after that: some proxies refuse a question by closing the connection."""
-    connection = Connection(breaks_for="x")
+    connection = Connection(breaks_for="x", breaks=breaks)
     queries = GroupedQueries(connection)
 
-    together = await answers(queries, "a", "x", "b")
+    for _ in range(2):
+        together = await answers(queries, "a", "x", "b")
+        assert isinstance(together[1], RedisConnectionError)
     again = await answers(queries, "a", "x", "b")
 
-    assert {type(each) for each in together} == {RedisConnectionError}
     assert (again[0], again[2]) == ("a", "b")
     assert isinstance(again[1], RedisConnectionError)
+    assert connection.sent[-3:] == [["a"], ["x"], ["b"]]
+
+
+async def test_one_dead_connection_costs_one_group():
+    """A connection that was idle while Redis restarted is found out by using it."""
+    connection = Connection(breaks_for="a")
+    queries = GroupedQueries(connection)
+    await answers(queries, "a", "b")
+    connection._breaks_for = "-"
+
+    assert await answers(queries, "a", "b") == ["a", "b"]
+    assert connection.sent[-1] == ["a", "b"]
+
+
+async def test_groups_are_smaller_while_replies_are_large():
+    """What is too large together is asked again one by one, and no group of that size is tried next."""
+    connection = Connection()
+    queries = GroupedQueries(connection)
+    large = ["x" * (REPLY_BYTES // 3) + str(number) for number in range(8)]
+    for _ in range(2):
+        assert await answers(queries, *large, at_most=REPLY_BYTES) == large
+
+    assert [len(group) for group in connection.sent] == [8, *[1] * 8, 2, 2, 2, 2]
 
 
 async def test_one_that_leaves_takes_no_other_along():
@@ -150,3 +182,17 @@ async def test_silence_ends_what_is_under_way():
         await silent
 
     assert {type(reply) for reply in replies} == {RedisConnectionError}
+
+
+async def test_silence_before_anything_was_sent_leaves_a_way_on():
+    """Its task had not begun: who asked gets an error, and the next question its answer."""
+    queries = GroupedQueries(Connection())
+    asked = asyncio.create_task(queries.ask("GET", "a", at_most=100))
+    asked.add_done_callback(lambda _: None)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await queries.silence()
+        with pytest.raises(RedisConnectionError):
+            await asked
+
+        assert await queries.ask("GET", "b", at_most=100) == "b"

@@ -690,3 +690,18 @@ async def test_undelivered_frames_are_handed_out_once(stage, sink):
 
     assert session.take_undelivered()
     assert session.take_undelivered() == ()
+
+
+async def test_a_sink_that_cannot_hurry_harms_no_activity(stage, sink, caplog):
+    """A transport of mine answers late while it is full, and has a fault."""
+
+    def hurry(stream: StreamKey) -> None:
+        raise RuntimeError(f"not {stream.run_id}")
+
+    sink.hurry = hurry
+    async with stage.session() as session:
+        say(session, "token")
+        await session.finish("completed_provisional")
+
+    assert [text for frame in said(sink.stored) for text in frame] == ["token"]
+    assert "`hurry`" in caplog.text

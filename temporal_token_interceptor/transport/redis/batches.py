@@ -125,6 +125,7 @@ class BatchSender:
         Raises:
             FAILURES: none of it may be stored, or all of it.
         """
+        kept = dict.fromkeys(kept)
         if len(batch) == 1 and not kept and await self._append(*batch[0], now):
             return [None]
         if self._scripts and now >= self._pipelines_until:
@@ -242,7 +243,12 @@ class BatchSender:
         ]
         if further:
             await self._queries.ask_many(further)
-        self._note(began, now)
+        expiries = replies[asked + len(batch) :]
+        for stream, reply in zip(touched, expiries, strict=False):
+            if isinstance(reply, Exception) or stream not in began:
+                self._put_off.pop(stream, None)  # it is asked for with the next entry
+            else:
+                self._note([stream], now)
         if asked and isinstance(replies[0], ResponseError) and classify(replies[0]).wait == "patience":
             self._has_ttl = False
         return [reply if isinstance(reply, Exception) else None for reply in results]

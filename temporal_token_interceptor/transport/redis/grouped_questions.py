@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from temporal_token_interceptor._tasks import started
 from temporal_token_interceptor.transport.redis.connection import Queries, ended
@@ -21,11 +22,13 @@ from temporal_token_interceptor.transport.redis.packing import Command
 from temporal_token_interceptor.transport.redis.pages import REPLY_BYTES
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 
-_MOST: Final = 64
+MOST: Final = 64
 """Questions of a group: each reads a page of a stream at most."""
 
-_ALONE_SECONDS: Final = 30.0
-"""After a group that failed: one of its questions may be why, and must not take the others with it again."""
+_AGAIN_SECONDS: Final = 30.0
+"""So long groups stay a quarter as large as one whose replies were too large together; and so long each
+question is asked alone after two groups in a row that failed: one of the questions may be why, and must not
+take the others with it. One failure shows no more than that a connection of the pool was dead."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,10 +54,15 @@ class GroupedQueries:
 
     Args:
         queries: Asks one question at a time.
+        most: Questions of a group.
     """
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, *, most: int = MOST) -> None:
         self._queries = queries
+        self._most = most
+        self._fitting = most  # fewer, after replies that were too large together
+        self._fitting_until = 0.0  # on the loop's clock
+        self._failed = 0  # groups in a row
         self._waiting: deque[_Question] = deque()
         self._task: asyncio.Task[None] | None = None
         self._alone_until = 0.0  # on the loop's clock
@@ -71,7 +79,7 @@ class GroupedQueries:
             return await self._queries.ask(*command, at_most=at_most)
         question = _Question(command, at_most, loop.create_future())
         self._waiting.append(question)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = started(self._run(), "token-stream questions")
         return await question.answer
 
@@ -83,6 +91,7 @@ class GroupedQueries:
         """End the questions under way; give connections back."""
         if self._task is not None:
             await ended(self._task)
+        self._give_up(self._waiting)
         await self._queries.silence()
 
     async def reconnect(self) -> None:
@@ -100,14 +109,19 @@ class GroupedQueries:
                     question.settle(reply)
         finally:
             self._task = None
-            for question in (*group, *self._waiting):
-                question.settle(RedisConnectionError("the connection was closed"))
-            self._waiting.clear()
+            self._give_up([*group, *self._waiting])
+
+    def _give_up(self, questions: Iterable[_Question]) -> None:
+        for question in questions:
+            question.settle(RedisConnectionError("the connection was closed"))
+        self._waiting.clear()
 
     def _next_group(self) -> list[_Question]:
         """Take what waits, but for what is no longer wanted."""
         group: list[_Question] = []
-        while self._waiting and len(group) < _MOST:
+        if asyncio.get_running_loop().time() >= self._fitting_until:
+            self._fitting = self._most
+        while self._waiting and len(group) < self._fitting:
             question = self._waiting.popleft()
             if not question.answer.done():
                 group.append(question)
@@ -118,15 +132,37 @@ class GroupedQueries:
         if len(group) > 1:
             at_most = min(sum(question.at_most for question in group), REPLY_BYTES)
             try:
-                return await self._queries.ask_many([question.command for question in group], at_most=at_most)
+                replies = await self._queries.ask_many(
+                    [question.command for question in group], at_most=at_most
+                )
+            except ReplyTooLarge:
+                self._fitting = max(1, len(group) // 4)
+                self._fitting_until = asyncio.get_running_loop().time() + _AGAIN_SECONDS
             except Exception as error:  # noqa: BLE001 - redis-py raises FAILURES and, at times, others
-                self._alone_until = asyncio.get_running_loop().time() + _ALONE_SECONDS
-                if not isinstance(error, ReplyTooLarge):
-                    return [error for _ in group]
-        replies: list[Any] = []
-        for question in group:
-            try:
-                replies.append(await self._queries.ask(*question.command, at_most=question.at_most))
-            except Exception as error:  # noqa: BLE001 - as above; each may fail by itself
-                replies.append(error)
-        return replies
+                self._note_failure()
+                return [error for _ in group]
+            else:
+                if any(map(_is_broken, replies)):  # a cluster's nodes break off one by one
+                    self._note_failure()
+                else:
+                    self._failed = 0
+                return replies
+        return [await self._reply(question) for question in group]
+
+    async def _reply(self, question: _Question) -> Any:
+        if question.answer.done():  # given up meanwhile
+            return None
+        try:
+            return await self._queries.ask(*question.command, at_most=question.at_most)
+        except Exception as error:  # noqa: BLE001 - as above; each may fail by itself
+            return error
+
+    def _note_failure(self) -> None:
+        self._failed += 1
+        if self._failed > 1:
+            self._alone_until = asyncio.get_running_loop().time() + _AGAIN_SECONDS
+
+
+def _is_broken(reply: Any) -> bool:
+    """Whether a question was not answered, not even by a refusal."""
+    return isinstance(reply, Exception) and not isinstance(reply, ResponseError)

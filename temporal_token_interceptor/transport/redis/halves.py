@@ -25,6 +25,7 @@ from temporal_token_interceptor.transport.redis.writer import RedisWriter
 # up after 5 s by default.
 _BLOCK_MS = 4_000
 _CONNECT_SECONDS = 5.0
+_MOST_OF_CLUSTER = 16  # questions at once, since redis-py bounds no reply of a cluster by its bytes
 _BLOCK_SHARE = 0.8  # of a client's socket timeout
 
 
@@ -48,7 +49,7 @@ def halves_of_cluster(
     outage = Outage()
     writer = ClusterWriter(client, keys, outage, maxlen=maxlen, ttl=ttl, patience=patience)
     follower = PollingFollower(ClusterQueries(client), outage, patience=patience, first_entries=FIRST_ENTRIES)
-    queries = GroupedQueries(ClusterQueries(client))
+    queries = GroupedQueries(ClusterQueries(client), most=_MOST_OF_CLUSTER)
     reader = RedisReader(
         queries, follower, keys, outage, loop, patience=patience, first_entries=FIRST_ENTRIES
     )

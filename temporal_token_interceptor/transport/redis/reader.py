@@ -165,7 +165,9 @@ class RedisReader:
             noted: bytes | str | None = await self._ask("GET", key, at_most=at_most)
         except (ReplyTooLarge, RefusedError):
             return ""
-        return noted.decode(errors="replace") if isinstance(noted, bytes) else noted or ""
+        if noted is None or len(noted) > at_most:  # of a group, only all replies together were bounded
+            return ""
+        return noted.decode(errors="replace") if isinstance(noted, bytes) else noted
 
     async def store_positions(self, name: str, positions: str, seconds: int) -> None:
         """Keep positions under a name for so many seconds."""

@@ -2,8 +2,9 @@
 
 Most of what a token costs, in the worker, in Redis and at its readers, is what its frame costs. A session
 makes the next frame of all that has come once the one before is stored. So while the thread of the worker is
-busy most of the time, writers learn up to `REST` later that an entry is stored. A writer whose attempt ends
-learns it at once (`hurry`), and so does everyone as long as the thread keeps up.
+busy nearly all the time, writers learn up to `REST` later that an entry is stored. A writer that gathers
+nothing meanwhile learns it at once (`hurry`), as at the end of an attempt; and so do all others while the
+thread keeps up.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _FULL: Final = 0.9
 
 _FULL_NO_MORE: Final = 0.6  # with larger frames the same tokens take a fifth less
 _LOOK_EVERY: Final = 0.1  # seconds
-_HURRIED_FOR: Final = 5.0  # seconds: an attempt ends sooner
+_HURRIED_FOR: Final = 5.0  # seconds: an attempt that ends has ended by then
 
 
 class Rests:
@@ -57,7 +58,9 @@ class Rests:
             self._timer = asyncio.get_running_loop().call_at(now + REST, self._answer_due)
 
     def hurry(self, stream: StreamKey, now: float) -> None:
-        """Answer what is written to a stream at once, for the next seconds: its attempt ends."""
+        """Answer what is written to a stream at once, for the next seconds."""
+        if self._hurried.get(stream, 0.0) - now > _HURRIED_FOR / 2:
+            return  # nothing of it rests
         self._hurried.pop(stream, None)
         self._hurried[stream] = now + _HURRIED_FOR
         while self._hurried[first := next(iter(self._hurried))] <= now:
