@@ -279,9 +279,10 @@ async def timed_out(stage: Stage) -> None:
 
 async def trimmed(stage: Stage) -> None:
     """The stream is short, the speech long, and the viewer slow: it is overtaken."""
-    # A viewer's queue holds 1,000 entries: it has to be behind by more than that.
+    # A viewer's queue holds 1,000 entries: it has to be behind by more than that. A worker that is full would
+    # put more tokens into one.
     async with stage.worker(stream_maxlen=100):
-        await stage.start_all(lambda: Script(Speech(tokens=2_500, delay=0.001)), pause=0.05)
+        await stage.start_all(lambda: Script(Speech(tokens=2_500, delay=0.003)), pause=0.05)
         await asyncio.gather(*(run.handle.result() for run in stage.runs))
         for run in stage.runs:
             run.viewer.hurry()
