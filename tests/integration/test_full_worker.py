@@ -12,8 +12,8 @@ from temporal_token_interceptor.events import CallStarted, TokenEvent
 from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.redis import rests
-from temporal_token_interceptor.transport.redis.rests import REST, Rests
+from temporal_token_interceptor.transport.redis import late_answers
+from temporal_token_interceptor.transport.redis.late_answers import LATE, LateAnswers
 from temporal_token_interceptor.worker.session import Session
 from tests.support.frames import a_call, an_origin
 
@@ -24,7 +24,7 @@ TOKENS = [f"t{number} " for number in range(40)]
 @pytest.fixture
 async def backend(redis_url, monkeypatch):
     """The backend of a worker whose thread is full, whatever this machine does."""
-    monkeypatch.setattr(Rests, "look", lambda self, _: setattr(self, "is_full", True))
+    monkeypatch.setattr(LateAnswers, "look", lambda self, _: setattr(self, "is_full", True))
     async with RedisStreamBackend(redis_url, f"full-{uuid.uuid4().hex[:8]}:") as backend:
         yield backend
 
@@ -63,12 +63,12 @@ async def test_tokens_share_frames(backend):
 
     frames = await frames_of(backend, session)
     assert [text for frame in frames for text in frame] == TOKENS
-    assert len(frames) <= elapsed / REST + 4
+    assert len(frames) <= elapsed / LATE + 4
 
 
 async def test_who_publishes_by_hand_does_not_wait(backend, monkeypatch):
     """A handler that awaits each token would hold its model up."""
-    monkeypatch.setattr(rests, "REST", 60.0)
+    monkeypatch.setattr(late_answers, "LATE", 60.0)
     async with asyncio.timeout(10):
         for place, token in enumerate(TOKENS):
             await backend.publish("by-hand", TokenEvent(token, "node", place))
@@ -78,8 +78,8 @@ async def test_who_publishes_by_hand_does_not_wait(backend, monkeypatch):
 
 
 async def test_the_first_token_and_the_end_do_not_wait(backend, monkeypatch):
-    """Also where an answer would rest for a minute."""
-    monkeypatch.setattr(rests, "REST", 60.0)
+    """Also where an answer would be a minute late."""
+    monkeypatch.setattr(late_answers, "LATE", 60.0)
     session = a_session(backend)
     async with asyncio.timeout(10), session:
         while await backend.last_id(StreamKey.of(session.origin)) == "":  # noqa: ASYNC110 - Redis tells nobody

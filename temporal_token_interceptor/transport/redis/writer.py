@@ -2,9 +2,9 @@
 
 All attempts of a worker share one batch in flight; whatever arrives during its round trip leaves in the
 next. So the first token leaves at once, and load makes the batches; a worker that is full answers a little
-late, so that the frames that follow are larger (`rests`). A batch is one `EVALSHA` that does all the `XADD`s:
-at 500 concurrent calls a frame costs 3 us of CPU that way, against 17 us in a pipeline of redis-py. Where
-scripts are refused, a pipeline does the same.
+late, so that the frames that follow are larger (`late_answers`). A batch is one `EVALSHA` that does all the
+`XADD`s: at 500 concurrent calls a frame costs 3 us of CPU that way, against 17 us in a pipeline of redis-py.
+Where scripts are refused, a pipeline does the same.
 
 An outage is handled here, once for all streams: what is unanswered is sent again until it is answered or
 given up by its writer. Redis may then hold an entry twice (the reply, not the entry, was lost); readers drop
@@ -26,9 +26,9 @@ from temporal_token_interceptor.transport.lifetime import closed_error
 from temporal_token_interceptor.transport.redis.batches import BatchSender
 from temporal_token_interceptor.transport.redis.connection import Queries, ended
 from temporal_token_interceptor.transport.redis.keys import Keys
+from temporal_token_interceptor.transport.redis.late_answers import LateAnswers
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage, unavailable
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, classify, is_demotion, refused
-from temporal_token_interceptor.transport.redis.rests import Rests
 
 # One batch blocks Redis for as long as it runs: some 3 ms at most with these.
 _BATCH_ENTRIES: Final = 500
@@ -87,13 +87,13 @@ class RedisWriter:
         self._batch: list[_Pending] = []  # what is in flight
         self._kept: dict[StreamKey, None] = {}  # to be kept, the last asked for last
         self._resting: dict[StreamKey, _Rest] = {}
-        self._rests = Rests()
+        self._answers = LateAnswers()
         self._changed = asyncio.Event()  # there is more to send
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
     async def write(self, stream: StreamKey, data: bytes) -> None:
-        """Append an entry; return once Redis has it, or a moment later (`rests`). Cancel to give up.
+        """Append an entry; return once Redis has it, or a moment later (`late_answers`). Cancel to give up.
 
         Raises:
             TokenStreamError: Redis refuses this very entry, or the backend is closed.
@@ -116,7 +116,7 @@ class RedisWriter:
     def hurry(self, stream: StreamKey) -> None:
         """Answer what is written to a stream at once; see `HurriedSink`."""
         if not self._closed:
-            self._rests.hurry(stream, asyncio.get_running_loop().time())
+            self._answers.hurry(stream, asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """Stop. What is not stored is given up, and its writers get an error. Closing twice is fine."""
@@ -124,7 +124,7 @@ class RedisWriter:
         if self._task is not None:
             await ended(self._task)
         await self._queries.silence()
-        self._rests.end()
+        self._answers.end()
         for pending in (*self._batch, *self._queue):
             if not pending.stored.done():
                 pending.stored.set_exception(closed_error())
@@ -153,7 +153,7 @@ class RedisWriter:
     async def _send_once(self) -> None:
         """Send what there is, up to a batch; pause if Redis does not take it."""
         now = asyncio.get_running_loop().time()
-        self._rests.look(now)
+        self._answers.look(now)
         self._changed.clear()
         self._batch = self._next_batch(now)
         kept = list(self._kept)[:_BATCH_ENTRIES]
@@ -224,7 +224,7 @@ class RedisWriter:
                 if rest := self._resting.pop(pending.stream, None) if self._resting else None:
                     rest.backoff.over()
                 if not pending.stored.done():
-                    self._rests.answer(pending.stream, pending.stored, now)
+                    self._answers.answer(pending.stream, pending.stored, now)
                 continue
             if pending.stored.done():
                 continue

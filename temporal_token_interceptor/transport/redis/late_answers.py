@@ -2,7 +2,7 @@
 
 Most of what a token costs, in the worker, in Redis and at its readers, is what its frame costs. A session
 makes the next frame of all that has come once the one before is stored. So while the thread of the worker is
-busy nearly all the time, writers learn up to `REST` later that an entry is stored. A writer that gathers
+busy nearly all the time, writers learn up to `LATE` later that an entry is stored. A writer that gathers
 nothing meanwhile learns it at once (`hurry`), as at the end of an attempt; and so do all others while the
 thread keeps up.
 """
@@ -16,25 +16,26 @@ from typing import Final
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
-REST: Final = 0.02
+LATE: Final = 0.02
 """Seconds that an answer may be late, and with it what is written next."""
 
 _FULL: Final = 0.9
 """Share of time that the thread is busy from which on tokens wait for one another in any case."""
 
 _FULL_NO_MORE: Final = 0.6  # with larger frames the same tokens take a fifth less
+_CLOCK: Final = 0.001  # seconds that a loop may wake a timer too soon, and more
 _LOOK_EVERY: Final = 0.1  # seconds
 _HURRIED_FOR: Final = 5.0  # seconds: an attempt that ends has ended by then
 
 
-class Rests:
-    """Answers the writers of one thread: at once, or, while it is full, after a rest."""
+class LateAnswers:
+    """Answers the writers of one thread: at once, or, while it is full, a little later."""
 
     def __init__(self) -> None:
         self.is_full = False
         self._looked = 0.0  # on the loop's clock
         self._busy = 0.0  # seconds of the thread's CPU, then
-        self._resting: deque[tuple[float, StreamKey, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[float, StreamKey, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._hurried: dict[StreamKey, float] = {}  # until when, the earliest first
 
@@ -53,37 +54,37 @@ class Rests:
         if not self.is_full or self._hurried.get(stream, 0.0) > now:
             stored.set_result(None)
             return
-        self._resting.append((now + REST, stream, stored))
+        self._waiting.append((now + LATE, stream, stored))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(now + REST, self._answer_due)
+            self._timer = asyncio.get_running_loop().call_at(now + LATE, self._answer_due)
 
     def hurry(self, stream: StreamKey, now: float) -> None:
         """Answer what is written to a stream at once, for the next seconds."""
         if self._hurried.get(stream, 0.0) - now > _HURRIED_FOR / 2:
-            return  # nothing of it rests
+            return  # nothing of it waits
         self._hurried.pop(stream, None)
         self._hurried[stream] = now + _HURRIED_FOR
         while self._hurried[first := next(iter(self._hurried))] <= now:
             del self._hurried[first]
-        for _, resting, stored in self._resting:
-            if resting == stream and not stored.done():
+        for _, waiting, stored in self._waiting:
+            if waiting == stream and not stored.done():
                 stored.set_result(None)
 
     def end(self) -> None:
-        """Answer all that rest."""
+        """Answer all that wait."""
         if self._timer is not None:
             self._timer.cancel()
         self._answer(float("inf"))
 
     def _answer_due(self) -> None:
         loop = asyncio.get_running_loop()
-        self._answer(loop.time() + 0.001)
-        if self._resting:
-            self._timer = loop.call_at(self._resting[0][0], self._answer_due)
+        self._answer(loop.time() + _CLOCK)
+        if self._waiting:
+            self._timer = loop.call_at(self._waiting[0][0], self._answer_due)
 
     def _answer(self, until: float) -> None:
         self._timer = None
-        while self._resting and self._resting[0][0] <= until:
-            _, _, stored = self._resting.popleft()
+        while self._waiting and self._waiting[0][0] <= until:
+            _, _, stored = self._waiting.popleft()
             if not stored.done():
                 stored.set_result(None)

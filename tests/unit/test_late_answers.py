@@ -6,7 +6,7 @@ import time
 import pytest
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.redis.rests import REST, Rests
+from temporal_token_interceptor.transport.redis.late_answers import LATE, LateAnswers
 
 ONE, OTHER = (StreamKey("default", name, "run") for name in ("one", "other"))
 
@@ -20,10 +20,10 @@ def an_answer() -> asyncio.Future[None]:
 
 
 @pytest.fixture
-def full() -> Rests:
-    rests = Rests()
-    rests.is_full = True
-    return rests
+def full() -> LateAnswers:
+    late = LateAnswers()
+    late.is_full = True
+    return late
 
 
 @pytest.mark.parametrize(
@@ -38,31 +38,31 @@ def full() -> Rests:
 )
 def test_a_thread_is_full_that_is_busy_nearly_all_the_time(monkeypatch, shares, is_full):
     """It is looked at ten times a second, and stays full until it is clearly not."""
-    rests, clock, busy = Rests(), 1_000.0, 5.0
+    late, clock, busy = LateAnswers(), 1_000.0, 5.0
     monkeypatch.setattr(time, "thread_time", lambda: busy)
-    rests.look(clock)
+    late.look(clock)
     for share in shares:
         for _ in range(10):
             clock, busy = clock + 0.0101, busy + 0.0101 * share
-            rests.look(clock)
+            late.look(clock)
 
-    assert rests.is_full is is_full
+    assert late.is_full is is_full
 
 
 def test_a_worker_that_was_idle_is_not_full(monkeypatch):
     """What it took before it was idle says nothing about now."""
-    rests = Rests()
+    late = LateAnswers()
     monkeypatch.setattr(time, "thread_time", lambda: 5.0)
-    rests.look(1_000.0)
+    late.look(1_000.0)
     monkeypatch.setattr(time, "thread_time", lambda: 5.2)
-    rests.look(1_060.0)
+    late.look(1_060.0)
 
-    assert not rests.is_full
+    assert not late.is_full
 
 
 async def test_a_worker_that_keeps_up_answers_at_once():
     stored = an_answer()
-    Rests().answer(ONE, stored, now())
+    LateAnswers().answer(ONE, stored, now())
 
     assert stored.done()
 
@@ -77,27 +77,27 @@ async def test_a_full_worker_answers_a_little_late_and_in_order(full):
     assert not any(stored.done() for stored in answers)
     async with asyncio.timeout(5):
         await asyncio.gather(*answers)
-    assert now() - begin >= REST
+    assert now() - begin >= LATE
     assert order == answers
 
 
 async def test_a_stream_that_ends_is_answered_at_once(full):
-    """What rests, and what is written from then on; others go on to rest."""
-    resting, other = an_answer(), an_answer()
-    full.answer(ONE, resting, now())
+    """What waits, and what is written from then on; others wait on."""
+    waiting, other = an_answer(), an_answer()
+    full.answer(ONE, waiting, now())
     full.answer(OTHER, other, now())
     full.hurry(ONE, now())
     last = an_answer()
     full.answer(ONE, last, now())
 
-    assert resting.done()
+    assert waiting.done()
     assert last.done()
     assert not other.done()
     async with asyncio.timeout(5):
         await other
 
 
-async def test_a_stream_that_ended_rests_again_when_another_attempt_writes_to_it(full):
+async def test_a_stream_that_ended_waits_again_when_another_attempt_writes_to_it(full):
     full.hurry(ONE, now() - 10)
     full.hurry(OTHER, now())
     later = an_answer()
