@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -162,17 +163,15 @@ class BatchSender:
         if not self._has_expiry(stream, now):
             return False
         key = self._keys.stream(stream)
+        stored = None
         try:
-            stored = await self._queries.ask(
-                "XADD", key, "NOMKSTREAM", "MAXLEN", "~", self._maxlen, "*", FIELD, data
-            )
-        except FAILURES as error:
-            del self._put_off[stream]
-            if isinstance(error, ResponseError):  # what it is about shows when it is sent as all others are
-                return False
-            raise
-        if stored is None:
-            del self._put_off[stream]
+            with suppress(ResponseError):  # what it is about shows when it is sent as all others are
+                stored = await self._queries.ask(
+                    "XADD", key, "NOMKSTREAM", "MAXLEN", "~", self._maxlen, "*", FIELD, data
+                )
+        finally:
+            if stored is None:
+                del self._put_off[stream]
         return stored is not None
 
     async def _as_script(

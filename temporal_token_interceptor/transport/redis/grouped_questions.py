@@ -22,7 +22,7 @@ from temporal_token_interceptor.transport.redis.packing import Command
 from temporal_token_interceptor.transport.redis.pages import REPLY_BYTES
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
 
-MOST: Final = 64
+_MOST: Final = 64
 """Questions of a group: each reads a page of a stream at most."""
 
 _AGAIN_SECONDS: Final = 30.0
@@ -57,7 +57,7 @@ class GroupedQueries:
         most: Questions of a group.
     """
 
-    def __init__(self, queries: Queries, *, most: int = MOST) -> None:
+    def __init__(self, queries: Queries, *, most: int = _MOST) -> None:
         self._queries = queries
         self._most = most
         self._fitting = most  # fewer, after replies that were too large together
@@ -108,7 +108,6 @@ class GroupedQueries:
                 for question, reply in zip(group, await self._replies(group), strict=True):
                     question.settle(reply)
         finally:
-            self._task = None
             self._give_up([*group, *self._waiting])
 
     def _give_up(self, questions: Iterable[_Question]) -> None:
