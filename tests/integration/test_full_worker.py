@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
@@ -39,12 +40,9 @@ async def frames_of(backend: RedisStreamBackend, session: Session) -> list[list[
     """The texts of each entry of the stream."""
     stream = StreamKey.of(session.origin)
     last, entries = await backend.last_id(stream), []
-    reading = backend.read(stream)
-    try:
+    async with aclosing(backend.read(stream)) as reading:
         while not entries or entries[-1].id < last:
             entries += await anext(reading)
-    finally:
-        await reading.aclose()
     attempts = Attempts("run")
     events = [attempts.read(entry.id, decode(entry.data)) for entry in entries]
     return [[event.token for event in one if isinstance(event, TokenEvent)] for one in events]
@@ -81,9 +79,8 @@ async def test_the_first_token_and_the_end_do_not_wait(backend, monkeypatch):
     """Also where an answer would be a minute late."""
     monkeypatch.setattr(late_answers, "LATE", 60.0)
     session = a_session(backend)
-    async with asyncio.timeout(10), session:
-        while await backend.last_id(StreamKey.of(session.origin)) == "":  # noqa: ASYNC110 - Redis tells nobody
-            await asyncio.sleep(0.001)
+    async with asyncio.timeout(10), session, aclosing(backend.read(StreamKey.of(session.origin))) as entries:
+        await anext(entries)
         for place, token in enumerate(TOKENS):
             session.buffer.put_text(CALL, "text", place, token)
         await session.finish("completed_provisional")

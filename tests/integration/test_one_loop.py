@@ -16,7 +16,7 @@ from temporal_token_interceptor import (
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
-from tests.support.eager import eager_task_factory
+from tests.support.eager import eager_tasks
 from tests.support.streams import unique
 
 
@@ -84,8 +84,8 @@ def test_eager_tasks_keep_the_laws(make):
     """With `asyncio.eager_task_factory`, a task runs before its creator knows it: everything still works."""
 
     async def check(law):
-        asyncio.get_running_loop().set_task_factory(eager_task_factory())
-        await check_transport(make, laws=[law])
+        with eager_tasks():
+            await check_transport(make, laws=[law])
 
     for law in TRANSPORT_LAWS:
         asyncio.run(check(law))
@@ -95,7 +95,10 @@ def test_eager_readers_that_come_and_go_are_served(redis_url):
     """The shared read ends with its last reader, and begins again with the next: also eagerly."""
 
     async def check():
-        asyncio.get_running_loop().set_task_factory(eager_task_factory())
+        with eager_tasks():
+            await come_and_go()
+
+    async def come_and_go():
         async with RedisStreamBackend(redis_url) as backend:
             for _ in range(20):
                 stream = a_stream()
@@ -119,16 +122,13 @@ async def test_the_eager_factory_of_these_tests_is_eager():
         steps.append(asyncio.current_task())
         return "done"
 
-    loop, me = asyncio.get_running_loop(), asyncio.current_task()
-    loop.set_task_factory(eager_task_factory())
-    try:
-        task = loop.create_task(work())
+    me = asyncio.current_task()
+    with eager_tasks():
+        task = asyncio.get_running_loop().create_task(work())
         assert steps == [task]
         assert asyncio.current_task() is me
         assert await task == "done"
         assert steps == [task, task]
-    finally:
-        loop.set_task_factory(None)
 
 
 async def _first_batch(backend, stream):

@@ -70,6 +70,7 @@ async def test_connections_do_not_grow_with_streams(cluster):
             async with aclosing(reader.read(stream)) as entries:
                 while read < 30:
                     read += len(await anext(entries))
+                    await reader.last_id(stream)  # a question beside the shared read
 
         async def count(done):
             while not done.is_set():
@@ -86,7 +87,7 @@ async def test_connections_do_not_grow_with_streams(cluster):
         await counting
 
     assert 1 <= most["worker"] <= 2
-    assert 1 <= most["viewer"] <= 3
+    assert 2 <= most["viewer"] <= 3
 
 
 async def test_writers_and_readers_of_a_cluster_need_few_rights(cluster):

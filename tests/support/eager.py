@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -11,6 +12,18 @@ def eager_task_factory() -> Callable[..., asyncio.Task[Any]]:
     """Return asyncio's own (Python 3.12), or one that does the same as far as our code can see."""
     own: Callable[..., asyncio.Task[Any]] | None = getattr(asyncio, "eager_task_factory", None)
     return own or _emulated
+
+
+@contextmanager
+def eager_tasks() -> Iterator[None]:
+    """Make the tasks of the running loop eager."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+    loop.set_task_factory(eager_task_factory())
+    try:
+        yield
+    finally:
+        loop.set_task_factory(before)
 
 
 def _emulated(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from temporal_token_interceptor.transport.redis.grouped_questions import GroupedQueries
 from temporal_token_interceptor.transport.redis.pages import REPLY_BYTES
 from temporal_token_interceptor.transport.redis.progress import ReplyTooLarge
-from tests.support.eager import eager_task_factory
+from tests.support.eager import eager_tasks
 
 
 class Connection:
@@ -56,19 +56,25 @@ async def answers(queries: GroupedQueries, *words: str, at_most: int | None = 10
     return replies
 
 
-async def test_questions_that_wait_leave_together():
-    """What is asked at once is one round trip, and so is what is asked while that is under way."""
+async def two_under_way() -> tuple[Connection, GroupedQueries, list[asyncio.Task[object]]]:
+    """Two questions that have left and are not answered before `release`."""
     connection = Connection()
     queries = GroupedQueries(connection)
     connection.release.clear()
-    first = asyncio.create_task(answers(queries, "a", "b"))
+    asked = [asyncio.create_task(queries.ask("GET", word, at_most=100)) for word in "ab"]
     while not connection.sent:  # noqa: ASYNC110 - the task is to have sent them
         await asyncio.sleep(0)
+    return connection, queries, asked
+
+
+async def test_questions_that_wait_leave_together():
+    """What is asked at once is one round trip, and so is what is asked while that is under way."""
+    connection, queries, first = await two_under_way()
     second = asyncio.create_task(answers(queries, "c", "d", "e"))
     await asyncio.sleep(0)
     connection.release.set()
 
-    assert [await first, await second] == [["a", "b"], ["c", "d", "e"]]
+    assert [await asyncio.gather(*first), await second] == [["a", "b"], ["c", "d", "e"]]
     assert connection.sent == [["a", "b"], ["c", "d", "e"]]
 
 
@@ -87,7 +93,7 @@ async def test_what_is_refused_is_refused_alone():
 
 
 async def test_replies_that_are_too_large_together_come_one_by_one():
-    """One that is too large for itself is told so; the others have their answers."""
+    """The one that is too large by itself is refused as such; the others have their answers."""
     connection = Connection()
     a, error, b = await answers(GroupedQueries(connection), "a", "x" * 1_000, "b", at_most=100)
 
@@ -135,12 +141,7 @@ async def test_groups_are_smaller_while_replies_are_large():
 
 async def test_one_that_leaves_takes_no_other_along():
     """Neither while its question waits, nor while it is under way."""
-    connection = Connection()
-    queries = GroupedQueries(connection)
-    connection.release.clear()
-    asked = [asyncio.create_task(queries.ask("GET", word, at_most=100)) for word in "ab"]
-    while not connection.sent:  # noqa: ASYNC110 - the task is to have sent them
-        await asyncio.sleep(0)
+    connection, queries, asked = await two_under_way()
     asked += [asyncio.create_task(queries.ask("GET", word, at_most=100)) for word in "cd"]
     await asyncio.sleep(0)
     for leaving in (asked[0], asked[2]):
@@ -156,24 +157,14 @@ async def test_one_that_leaves_takes_no_other_along():
 
 async def test_an_eager_task_factory_changes_nothing():
     """My application sets `asyncio.eager_task_factory`."""
-    loop = asyncio.get_running_loop()
-    before = loop.get_task_factory()
-    loop.set_task_factory(eager_task_factory())
-    try:
+    with eager_tasks():
         await test_questions_that_wait_leave_together()
         await test_one_that_leaves_takes_no_other_along()
-    finally:
-        loop.set_task_factory(before)
 
 
 async def test_silence_ends_what_is_under_way():
     """Who asked gets an error of the connection: it is closed."""
-    connection = Connection()
-    queries = GroupedQueries(connection)
-    connection.release.clear()
-    asked = [asyncio.create_task(queries.ask("GET", word, at_most=100)) for word in "ab"]
-    while not connection.sent:  # noqa: ASYNC110 - the task is to have sent them
-        await asyncio.sleep(0)
+    connection, queries, asked = await two_under_way()
     silent = asyncio.create_task(queries.silence())
 
     async with asyncio.timeout(5):
@@ -188,7 +179,6 @@ async def test_silence_before_anything_was_sent_leaves_a_way_on():
     """Its task had not begun: who asked gets an error, and the next question its answer."""
     queries = GroupedQueries(Connection())
     asked = asyncio.create_task(queries.ask("GET", "a", at_most=100))
-    asked.add_done_callback(lambda _: None)
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await queries.silence()

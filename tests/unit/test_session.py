@@ -27,7 +27,7 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.protocol.text_check import TextDigest
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.session import Session
-from tests.support.eager import eager_task_factory
+from tests.support.eager import eager_tasks
 from tests.support.frames import a_call, an_origin
 
 FOREVER = timedelta(days=1)  # longer than any test may take: what is waited for comes by itself
@@ -664,16 +664,12 @@ async def test_a_sink_that_stores_although_it_was_cancelled_loses_nothing(sink, 
 @pytest.mark.parametrize("first", ["sent", "nothing"])
 async def test_a_retry_announces_itself_also_under_an_eager_task_factory(stage, sink, first):
     """Python 3.12's eager tasks run within `create_task`: the failed text must be taken back all the same."""
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(eager_task_factory())
-    try:
+    with eager_tasks():
         async with stage.session(attempt=2) as session:
             await sink.until(lambda: bool(sink.stored))
             if first == "sent":
                 session.buffer.put_text(CALL, "text", 0, "again")
             await session.finish("completed_provisional")
-    finally:
-        loop.set_task_factory(None)
 
     assert [packet.seq for packet in sink.stored] == list(range(len(sink.stored)))
     assert sink.stored[0].events == []

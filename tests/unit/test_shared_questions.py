@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from temporal_token_interceptor._tasks import SharedQuestions
-from tests.support.eager import eager_task_factory
+from tests.support.eager import eager_tasks
 
 
 async def test_all_who_wait_share_one_question():
@@ -71,15 +71,10 @@ async def test_an_error_reaches_all_and_the_next_question_is_a_new_one():
 
 async def test_an_eager_task_factory_changes_nothing():
     """My application sets `asyncio.eager_task_factory`."""
-    loop = asyncio.get_running_loop()
-    before = loop.get_task_factory()
-    loop.set_task_factory(eager_task_factory())
-    try:
+    with eager_tasks():
         await test_all_who_wait_share_one_question()
         await test_one_that_leaves_takes_no_other_along()
         await test_an_error_reaches_all_and_the_next_question_is_a_new_one()
-    finally:
-        loop.set_task_factory(before)
 
 
 async def test_who_comes_while_redis_answers_shares_the_next_answer():
