@@ -125,7 +125,7 @@ async def _run(
 ) -> Taken:
     worker, reader = processes
     attempts = tuple(origin(str(number)) for number in range(size.count(load.streams)))
-    # Joining takes about a millisecond of each viewer, on a busy machine two.
+    # Joining takes about a millisecond of each viewer; a machine at rest needs half of this.
     begin = time.monotonic() + size.seconds(SETTLED) + len(attempts) * load.viewers * 0.002
     before = asyncio.create_task(_cpu_at(place, begin))
     after = asyncio.create_task(_cpu_at(place, begin + seconds))
