@@ -32,7 +32,8 @@ from benchmarks.peers.predecessor import TaskPerToken
 from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.transport.base import EntrySource
+from temporal_token_interceptor.worker.fetched_session import session_to
 
 TOKENS = 2_000
 ROUNDS = 24
@@ -50,6 +51,14 @@ class NullSink:
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Forget an entry."""
 
+    def fetch(self, stream: StreamKey, source: EntrySource) -> None:  # noqa: ARG002 - nothing is stored
+        """Forget what a source has."""
+        asyncio.get_running_loop().call_soon(self._take_all, source)
+
+    def _take_all(self, source: EntrySource) -> None:
+        while source.take() is not None:
+            source.stored()
+
     def keep(self, stream: StreamKey) -> None:
         """Keep nothing."""
 
@@ -64,6 +73,14 @@ class SlowSink(NullSink):
         """Forget an entry."""
         await super().write(stream, data)
         await asyncio.sleep(0.001)
+
+    def _take_all(self, source: EntrySource) -> None:
+        if source.take() is not None:
+            asyncio.get_running_loop().call_later(0.001, self._go_on, source)
+
+    def _go_on(self, source: EntrySource) -> None:
+        source.stored()
+        self._take_all(source)
 
 
 class Model(BaseChatModel):
@@ -172,7 +189,7 @@ async def _ours(model: Model, ask: _Ask) -> float:
     # A thread shares the interpreter with the loop that stores what it says: there it matters how long that
     # takes. A model on the loop either leaves it no turn or, yielding, shall pay for a frame with each token.
     sink = NullSink() if ask is _ainvoke else SlowSink()
-    async with Session(origin(), sink, budget=budget, flush_timeout=timedelta(seconds=2)) as session:
+    async with session_to(origin(), sink, budget=budget, flush_timeout=timedelta(seconds=2)) as session:
         observer = Observer(session.buffer, default_node="bench")
         with capturing(observer):
             seconds = await ask(model, [])

@@ -21,7 +21,7 @@ from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer, capturing
 from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.worker.fetched_session import session_to
 from tests.support.encryption import AesCodec
 
 ROUNDS = 25
@@ -53,7 +53,7 @@ async def _stream(model: Model, converter: DataConverter | None, *, whole: bool)
     codec = FrameCodec.of(converter, StreamKey.of(attempt))
     budget = Budget(32 * 1024 * 1024)
     gc.collect()
-    async with Session(
+    async with session_to(
         attempt, NullSink(), budget=budget, flush_timeout=timedelta(seconds=2), codec=codec
     ) as session:
         with capturing(Observer(session.buffer, default_node="bench")):

@@ -18,8 +18,8 @@ from benchmarks.capture import NullSink
 from benchmarks.measure import Figure, Size, origin, stamp
 from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.model_observer import Observer
-from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.transport.base import EntrySource
+from temporal_token_interceptor.worker.fetched_session import session_to
 
 ATTEMPTS = 500
 TOKENS = 50
@@ -33,8 +33,11 @@ WORD = 1_024  # characters of a token while Redis is away, so that the bound is 
 class _AwaySink(NullSink):
     """Stores nothing, ever."""
 
-    async def write(self, _stream: StreamKey, _data: bytes) -> None:
-        await asyncio.Event().wait()
+    def __init__(self) -> None:
+        self._in_flight: list[bytes | None] = []
+
+    def _take_all(self, source: EntrySource) -> None:
+        self._in_flight.append(source.take())
 
 
 async def figures(size: Size) -> AsyncIterator[Figure]:
@@ -69,7 +72,7 @@ async def _weight(
 
 async def _live(stack: AsyncExitStack, budget: Budget, tokens: int, sink: NullSink, padding: str) -> Observer:
     session = await stack.enter_async_context(
-        Session(origin(), sink, budget=budget, flush_timeout=timedelta(seconds=2))
+        session_to(origin(), sink, budget=budget, flush_timeout=timedelta(seconds=2))
     )
     observer = Observer(session.buffer, default_node="bench")
     run_id = uuid.uuid4()

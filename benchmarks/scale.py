@@ -33,7 +33,7 @@ from temporal_token_interceptor.capture.model_observer import Observer
 from temporal_token_interceptor.events import Origin, TokenEvent
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
-from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.worker.fetched_session import session_to
 from tests.support.cluster import a_cluster
 
 SECONDS = 4.0
@@ -158,7 +158,7 @@ async def _produce(
     async with place.backend() as backend, AsyncExitStack() as stack:
         calls = []
         for attempt in attempts if rate else ():
-            session = Session(attempt, backend, budget=budget, flush_timeout=timedelta(seconds=10))
+            session = session_to(attempt, backend, budget=budget, flush_timeout=timedelta(seconds=10))
             await stack.enter_async_context(session)
             calls.append(Chunks(Observer(session.buffer, default_node="bench")))
         await asyncio.sleep(begin - time.monotonic())

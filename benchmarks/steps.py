@@ -27,15 +27,16 @@ from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.capture.buffer import Buffer
 from temporal_token_interceptor.capture.model_observer import Observer
 from temporal_token_interceptor.encryption import FrameCodec
+from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.events import Call, CallStarted, Frame, Origin, Record, TextRun, TokenEvent
 from temporal_token_interceptor.protocol.frames import encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.reader.entry_cache import EntryCache
 from temporal_token_interceptor.reader.subscriber import TokenSubscriber
-from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.transport.base import EntrySource, FetchingSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 from temporal_token_interceptor.transport.redis.keys import FIELD, Keys
-from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.worker.fetched_session import session_to
 
 CALLS = (1, 100, 500)
 LONG_CALLS = (*CALLS, 1_000)
@@ -75,7 +76,7 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
 class _Counting(NullSink):
     """Passes entries on, and says when each call has stored one."""
 
-    def __init__(self, sink: TokenSink, calls: int) -> None:
+    def __init__(self, sink: FetchingSink, calls: int) -> None:
         self._sink = sink
         self._calls = calls
         self._left = 0
@@ -86,11 +87,35 @@ class _Counting(NullSink):
         self._all = asyncio.get_running_loop().create_future()
         return self._all
 
-    async def write(self, stream: StreamKey, data: bytes) -> None:
-        await self._sink.write(stream, data)
+    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+        self._sink.fetch(stream, _Counted(source, self))
+
+    def count(self) -> None:
         self._left -= 1
         if not self._left and not self._all.done():
             self._all.set_result(None)
+
+
+class _Counted:
+    """Passes the entries of a source on, and counts those that are stored."""
+
+    def __init__(self, source: EntrySource, counting: _Counting) -> None:
+        self._source = source
+        self._counting = counting
+
+    @property
+    def is_over(self) -> bool:
+        return self._source.is_over
+
+    def take(self) -> bytes | None:
+        return self._source.take()
+
+    def stored(self) -> None:
+        self._source.stored()
+        self._counting.count()
+
+    def failed(self, error: TokenStreamError) -> None:
+        self._source.failed(error)
 
 
 async def _callback(_: str, calls: int, turns: int) -> float:
@@ -124,14 +149,14 @@ async def _worker_redis(url: str, calls: int, turns: int) -> float:
         return await _speak(backend, calls, turns)
 
 
-async def _speak(sink: TokenSink, calls: int, turns: int) -> float:
+async def _speak(sink: FetchingSink, calls: int, turns: int) -> float:
     budget, counting = Budget(BYTES), _Counting(sink, calls)
     async with AsyncExitStack() as stack:
         says: list[Callable[[str], None]] = []
         sessions = []
         for place in range(calls):
             session = await stack.enter_async_context(
-                Session(origin(str(place)), counting, budget=budget, flush_timeout=_FLUSH)
+                session_to(origin(str(place)), counting, budget=budget, flush_timeout=_FLUSH)
             )
             says.append(Chunks(Observer(session.buffer, default_node="bench")).say)
             sessions.append(session)

@@ -36,7 +36,7 @@ from temporal_token_interceptor.telemetry.attempt import (
 )
 from temporal_token_interceptor.telemetry.instruments import Instruments
 from temporal_token_interceptor.telemetry.model_calls import ModelTelemetry, models_reported
-from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.worker.fetched_session import session_to
 
 ROUNDS = 25
 RATIO = 1.02
@@ -101,7 +101,7 @@ async def _stream(model: Model, telemetry_of: Callable[[Budget], NoTelemetry], c
     """Run all that an activity's attempt runs, but for the transport; its start and end included."""
     budget = Budget(32 * 1024 * 1024)
     telemetry = telemetry_of(budget)
-    session = Session(
+    session = session_to(
         origin(), NullSink(), budget=budget, flush_timeout=timedelta(seconds=2), telemetry=telemetry
     )
     async with session:

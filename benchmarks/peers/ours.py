@@ -16,7 +16,7 @@ from temporal_token_interceptor.capture.model_observer import Observer
 from temporal_token_interceptor.capture.text_path import OnToken
 from temporal_token_interceptor.events import Origin
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
-from temporal_token_interceptor.worker.session import Session
+from temporal_token_interceptor.worker.fetched_session import session_to
 
 
 @asynccontextmanager
@@ -56,7 +56,7 @@ class Ours:
 
     @asynccontextmanager
     async def call(self, attempt: Origin) -> AsyncIterator[Say]:
-        async with Session(
+        async with session_to(
             attempt, self._backend, budget=self._budget, flush_timeout=timedelta(seconds=10)
         ) as session:
             observer = Observer(session.buffer, default_node="bench")

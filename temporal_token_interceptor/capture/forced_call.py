@@ -54,6 +54,7 @@ class Trigger(BaseCallbackHandler):
     """
 
     run_inline = True
+    ignore_llm = False
     ignore_chain = True
     ignore_agent = True
     ignore_retriever = True

@@ -21,7 +21,7 @@ from temporal_token_interceptor.capture.sizes import VALUE_BYTES
 from temporal_token_interceptor.events import Call, TextKind
 
 _HASHED_TOGETHER: Final = 64
-_ROOM: Final = 4 * 1024  # bytes, enough for about 60 pieces: as often a long run is joined and hashed
+_ROOM: Final = 12 * 1024  # bytes, enough for about 180 pieces: as often a long run is joined and hashed
 
 _MOST_CHARACTERS: Final = 2 * 1024 * 1024
 """Of a piece; a longer one is several: a frame has 16 MiB at most, and a character six bytes in JSON."""

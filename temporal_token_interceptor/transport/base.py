@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,43 @@ class TokenSink(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and tasks. What is being written is given up. Closing twice is fine."""
+        ...
+
+
+class EntrySource(Protocol):
+    """What has entries for one stream, one after the other. No method raises, waits or takes long."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be taken any more, and what was taken is given up."""
+        ...
+
+    def take(self) -> bytes | None:
+        """Return the next entry; None where there is none now: it asks again for what comes then."""
+        ...
+
+    def stored(self) -> None:
+        """Note that the entry taken last is stored."""
+        ...
+
+    def failed(self, error: TokenStreamError) -> None:
+        """Note that the sink refuses the entry taken last, or all: it takes no more."""
+        ...
+
+
+@runtime_checkable
+class FetchingSink(TokenSink, Protocol):
+    """What a sink may offer beside `write`: to fetch entries at the moment when it can send them.
+
+    So an entry has all that has come by then, and needs no task that hands it over.
+    """
+
+    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+        """Take entries from a source and append them, one after the other, until it has none. No waiting.
+
+        The next is taken once the one before is stored. It never raises; an error goes to `source.failed`:
+        `TokenStreamError` and `TransportUnavailable` as in `write`, `ConfigurationError` on another loop.
+        """
         ...
 
 

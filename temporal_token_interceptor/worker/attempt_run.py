@@ -26,6 +26,7 @@ from temporal_token_interceptor.telemetry.model_calls import models_reported
 from temporal_token_interceptor.transport.base import TokenSink
 from temporal_token_interceptor.worker.attempt_info import runtime_meter
 from temporal_token_interceptor.worker.data_converter import ClientConverter
+from temporal_token_interceptor.worker.fetched_session import session_to
 from temporal_token_interceptor.worker.offline_session import OfflineSession
 from temporal_token_interceptor.worker.once_warnings import OnceWarnings
 from temporal_token_interceptor.worker.options import StreamingOptions
@@ -68,7 +69,7 @@ class StreamingSetup:
         origin: Origin,
         current_meter: Callable[[], MetricMeter],
         converter: DataConverter | None,
-        make: Callable[..., Session] = Session,
+        make: Callable[..., Session] = session_to,
     ) -> Session | OfflineSession:
         """Return the session of an attempt.
 
@@ -76,7 +77,7 @@ class StreamingSetup:
             origin: The attempt.
             current_meter: Returns Temporal's meter, within the attempt.
             converter: Seals its frames. None: it is not known, and nothing may be sent.
-            make: Makes it, of what a `Session` takes.
+            make: Makes it, of what `session_to` takes.
         """
         if self.backend is None or converter is None:
             return OfflineSession(origin)

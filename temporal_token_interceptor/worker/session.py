@@ -1,7 +1,8 @@
 """Sends the records of one attempt: from its buffer, by one task, to the sink.
 
 The task takes what is there, makes one frame of it, hands it to the sink and, once that is stored, takes what
-has gathered meanwhile. No timer: the first token leaves at once, and load makes the batches.
+has gathered meanwhile. No timer: the first token leaves at once, and load makes the batches. A sink that
+fetches needs no task: see `fetched_session`.
 
 Whatever goes wrong here is logged and counted. The activity is neither failed nor held up, except for at most
 `flush_timeout` at its end.
@@ -39,13 +40,15 @@ _FRAME_BYTES = 256 * 1024
 _STOP_SECONDS = 1.0
 
 
-class _State(Enum):
+class State(Enum):
+    """Whether records have to wake who sends them."""
+
     WAITING = auto()
-    """The task sleeps, or is about to: new records have to wake it."""
+    """It waits, or is about to: new records have to wake it."""
     SENDING = auto()
-    """The task looks into the buffer again before it sleeps: no need to wake it."""
+    """It looks into the buffer again before it waits: no need to wake it."""
     STOPPED = auto()
-    """The attempt is over: the task may send nothing more, even if something swallowed its cancellation."""
+    """The attempt is over: nothing more may be sent, even if something swallowed a cancellation."""
 
 
 @dataclass(slots=True)
@@ -103,10 +106,11 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._ready = asyncio.Event()
-        self._state = _State.WAITING
+        self._state = State.WAITING
         self._end: AttemptEnded | None = None
+        self._is_all_taken = False  # also the end
         self._keeper: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[None] | None = None  # done once nothing more is sent
 
     @property
     def tally(self) -> Tally:
@@ -135,7 +139,7 @@ class Session:
         Cancelling the activity now is too late: its result stands, so a cancellation only ends the wait.
         """
         self._end = AttemptEnded(outcome=outcome, will_retry=will_retry)
-        self._ready.set()
+        self._go_on()
         hurry(self._sink, self._stream)
         if self._task is not None:
             with cancelled_too_late():
@@ -157,76 +161,99 @@ class Session:
             self.telemetry.waiting()
         # The sending task checks the buffer again before it sleeps; waking a loop from a thread costs the
         # thread of the model 10 us.
-        if self._state is _State.SENDING:
+        if self._state is State.SENDING:
             return
         if threading.get_ident() == self._thread:
-            self._ready.set()
+            self._go_on()
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing will be sent any more
-            self._loop.call_soon_threadsafe(self._ready.set)
+            self._loop.call_soon_threadsafe(self._go_on)
 
-    # ------------------------------------------------------------------ the task
+    def _go_on(self) -> None:
+        """Have what waits sent. On the loop."""
+        self._ready.set()
 
-    async def _run(self) -> None:
-        maker, leftover = self._maker, self._leftover
-        try:
-            # An activity that never gives way to the loop has ended before this line is reached.
-            while True:
-                await self._ready.wait()
-                self._ready.clear()
-                if maker.seq == 0 and self.origin.attempt > 1:
-                    await self.send(())
-                while records := self._taken():
-                    await self.send(records)
-                if self._end is not None:
-                    break
-            if maker.seq:
-                await self.send(maker.last_records(self._end))
-                leftover.end_is_stored = leftover.unstored is None
-        except TokenStreamError as error:
-            self._is_failure_logged = True
-            logger.warning("tokens of %s are not delivered: %s", self._named(), error)
-        except Exception:  # ours, or the sink's: either way the activity must not fail because of it
-            self._is_failure_logged = True
-            logger.exception("tokens of %s are no longer delivered", self._named())
-        finally:
-            self._give_up()
+    # ------------------------------------------------------------------ what is sent
 
-    def _taken(self) -> tuple[Record, ...]:
+    def next_records(self) -> tuple[Record, ...] | None:
+        """Return the records of the next frame; None where nothing waits, or all was returned.
+
+        Raises:
+            CancelledError: the attempt is over.
+        """
         self._raise_if_stopped()
-        self._state = _State.WAITING  # before it looks: what comes from now on has to wake it
-        records = self.buffer.take(self.frame_bytes)
-        if records:
-            self._state = _State.SENDING
-        return records
+        if self._is_all_taken:
+            return None
+        if self._maker.seq == 0 and self.origin.attempt > 1:
+            return ()
+        self._state = State.WAITING  # before it looks: what comes from now on has to wake it
+        if records := self.buffer.take(self.frame_bytes):
+            self._state = State.SENDING
+            return records
+        if self._end is None:
+            return None
+        self._is_all_taken = True
+        return self._maker.last_records(self._end) if self._maker.seq else None
 
-    def _raise_if_stopped(self) -> None:
-        """End the task where a sink, or a codec, swallowed its cancellation: the attempt is over."""
-        if self._state is _State.STOPPED:
-            raise asyncio.CancelledError
-
-    async def send(self, records: tuple[Record, ...]) -> None:
-        """Send one frame: the next, of these records. Only for the sending task."""
-        self._raise_if_stopped()
+    def begin_frame(self, records: tuple[Record, ...]) -> tuple[Frame, bytes]:
+        """Return the next frame, also encoded; it counts as undelivered until `end_frame`."""
         header = self.has_all_headers or self._end is not None or not self._is_sealable
         frame = self._maker.make(records, header=header)
         self._leftover.unstored = frame
         if self._keeper is None:
             self._keep()
         self.statistics.undelivered += 1
-        data = encode(frame)
+        return frame, encode(frame)
+
+    def end_frame(self, frame: Frame) -> None:
+        """Note that the frame that was begun last is stored."""
+        self._leftover.unstored = None
+        self._leftover.end_is_stored = self._is_all_taken
+        self.statistics.undelivered -= 1
+        self.statistics.frames += 1
+        self.note_sent(frame)
+        if self.telemetry.is_on:
+            self.telemetry.stored(frame.records)
+
+    def note_failure(self, error: Exception) -> None:
+        """Log why nothing more is sent: the activity must not fail because of it."""
+        self._is_failure_logged = True
+        if isinstance(error, TokenStreamError):
+            logger.warning("tokens of %s are not delivered: %s", self._named(), error)
+        else:  # ours, or the sink's
+            logger.error("tokens of %s are no longer delivered", self._named(), exc_info=error)
+
+    # ------------------------------------------------------------------ the task
+
+    async def _run(self) -> None:
+        try:
+            # An activity that never gives way to the loop has ended before this line is reached.
+            while not self._is_all_taken:
+                await self._ready.wait()
+                self._ready.clear()
+                while (records := self.next_records()) is not None:
+                    await self.send(records)
+        except Exception as error:  # noqa: BLE001 - ours, or the sink's
+            self.note_failure(error)
+        finally:
+            self.give_up()
+
+    def _raise_if_stopped(self) -> None:
+        """End the task where a sink, or a codec, swallowed its cancellation: the attempt is over."""
+        if self._state is State.STOPPED:
+            raise asyncio.CancelledError
+
+    async def send(self, records: tuple[Record, ...]) -> None:
+        """Send one frame: the next, of these records. Only for the sending task."""
+        self._raise_if_stopped()
+        frame, data = self.begin_frame(records)
         if self.codec is not None:
             sealed = await self._sealed(self.codec, data)
             if sealed is None:
                 return
             data = sealed
         await self._store(frame, data)
-        self._leftover.unstored = None
-        self.statistics.undelivered -= 1
-        self.statistics.frames += 1
-        self.note_sent(frame)
-        if self.telemetry.is_on:
-            self.telemetry.stored(frame.records)
+        self.end_frame(frame)
 
     async def _store(self, frame: Frame, data: bytes) -> None:  # noqa: ARG002 - for other ways out
         """Hand a frame, encoded and sealed, to the sink; return once that has it."""
@@ -264,10 +291,10 @@ class Session:
         if self._task is None:
             return
         task, self._task = self._task, None
-        self._state = _State.STOPPED
+        self._state = State.STOPPED
         with cancelled_too_late():
             await joined(task, _STOP_SECONDS)
-        self._give_up()  # again, for a task that was cancelled before it began
+        self.give_up()  # again, for a task that was cancelled before it began
         if self.statistics.undelivered and not self._is_failure_logged:
             logger.warning(
                 "%d frames of %s were not delivered within flush_timeout (%g s); they are sent later, or "
@@ -278,7 +305,7 @@ class Session:
             )
         self.telemetry.ended(self._end, self.statistics.undelivered)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """Free the buffer; keep what is in it for `take_undelivered`."""
         self.statistics.undelivered += self._leftover.keep(self.buffer)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -15,11 +16,17 @@ from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis import late_answers
 from temporal_token_interceptor.transport.redis.late_answers import LATE, LateAnswers
+from temporal_token_interceptor.worker.fetched_session import session_to
 from temporal_token_interceptor.worker.session import Session
 from tests.support.frames import a_call, an_origin
 
 CALL = a_call()
 TOKENS = [f"t{number} " for number in range(40)]
+
+
+@pytest.fixture(params=[Session, session_to], ids=["by a task", "fetched"])
+def make(request):
+    return request.param
 
 
 @pytest.fixture
@@ -30,8 +37,8 @@ async def backend(redis_url, monkeypatch):
         yield backend
 
 
-def a_session(backend: RedisStreamBackend) -> Session:
-    session = Session(an_origin(), backend, budget=Budget(2**20), flush_timeout=timedelta(seconds=10))
+def a_session(make: Callable[..., Session], backend: RedisStreamBackend) -> Session:
+    session = make(an_origin(), backend, budget=Budget(2**20), flush_timeout=timedelta(seconds=10))
     session.buffer.put(CallStarted(call=CALL), CALL)
     return session
 
@@ -48,8 +55,8 @@ async def frames_of(backend: RedisStreamBackend, session: Session) -> list[list[
     return [[event.token for event in one if isinstance(event, TokenEvent)] for one in events]
 
 
-async def test_tokens_share_frames(backend):
-    session = a_session(backend)
+async def test_tokens_share_frames(make, backend):
+    session = a_session(make, backend)
     loop = asyncio.get_running_loop()
     async with session:
         begin = loop.time()
@@ -75,10 +82,10 @@ async def test_who_publishes_by_hand_does_not_wait(backend, monkeypatch):
     assert [event["token"] async for event in backend.subscribe("by-hand")][: len(TOKENS)] == TOKENS
 
 
-async def test_the_first_token_and_the_end_do_not_wait(backend, monkeypatch):
+async def test_the_first_token_and_the_end_do_not_wait(make, backend, monkeypatch):
     """Also where an answer would be a minute late."""
     monkeypatch.setattr(late_answers, "LATE", 60.0)
-    session = a_session(backend)
+    session = a_session(make, backend)
     async with asyncio.timeout(10), session, aclosing(backend.read(StreamKey.of(session.origin))) as entries:
         await anext(entries)
         for place, token in enumerate(TOKENS):

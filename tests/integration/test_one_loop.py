@@ -17,6 +17,7 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
 from tests.support.eager import eager_tasks
+from tests.support.fetching import write_by_fetching
 from tests.support.streams import unique
 
 
@@ -24,10 +25,12 @@ def a_stream() -> StreamKey:
     return StreamKey("default", unique("loop"), "run")
 
 
-@pytest.fixture(params=["redis", "memory"])
-def make(request):
+@pytest.fixture(params=["redis", "fetching redis", "memory"])
+def make(request, monkeypatch):
     if request.param == "memory":
         return MemoryStreamBackend
+    if request.param == "fetching redis":
+        monkeypatch.setattr(RedisStreamBackend, "write", write_by_fetching)
     url = request.getfixturevalue("redis_url")
     return lambda: RedisStreamBackend(url)
 

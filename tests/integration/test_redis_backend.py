@@ -19,13 +19,22 @@ from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from temporal_token_interceptor.transport.base import TokenSink, TokenSource
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
+from tests.support.fetching import Entries, write_by_fetching
 
 PREFIX = "tti:v1:"
+
+
+@pytest.fixture(params=["written", "fetched"])
+def way(request, monkeypatch):
+    """How entries come into the backend."""
+    if request.param == "fetched":
+        monkeypatch.setattr(RedisStreamBackend, "write", write_by_fetching)
 
 
 # ------------------------------------------------------------------ the laws of all transports
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("law", TRANSPORT_LAWS)
 async def test_redis_keeps_the_laws_of_transports(redis_url, law):
     """Whatever holds for any transport holds for Redis."""
@@ -420,6 +429,7 @@ async def test_new_reader_waits_little_where_unblock_is_not_permitted(server):
 # ------------------------------------------------------------------ refusals
 
 
+@pytest.mark.usefixtures("way")
 async def test_flushed_scripts_are_loaded_again(backend, redis_client, caplog):
     """A Redis that has forgotten the script gets it again, and nothing is lost."""
     stream = new_stream()
@@ -431,6 +441,7 @@ async def test_flushed_scripts_are_loaded_again(backend, redis_client, caplog):
     assert "refuses scripts" not in caplog.text
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("scripts", [True, False], ids=["by script", "by pipeline"])
 async def test_a_key_of_another_type_harms_no_other_stream(server, caplog, scripts):
     """Whoever writes to a foreign key is told; the rest of its batch is stored, and no outage is logged."""
@@ -481,6 +492,7 @@ async def test_a_key_that_changes_its_type_harms_no_other_reader(redis_url, redi
         assert not warnings_of(caplog)
 
 
+@pytest.mark.usefixtures("way")
 async def test_forbidden_keys_are_waited_for_within_patience(server, caplog):
     """Where the prefix is not permitted, writers and readers get an error that names the right, in time."""
     async with Redis.from_url(server.url) as redis:
@@ -494,6 +506,7 @@ async def test_forbidden_keys_are_waited_for_within_patience(server, caplog):
     assert "channel_prefix" not in caplog.text
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_full_redis_is_waited_for(server, caplog):
     """Out of memory passes: the entry is stored once there is room."""
     stream = new_stream()
@@ -513,6 +526,7 @@ async def test_a_full_redis_is_waited_for(server, caplog):
 # ------------------------------------------------------------------ outages
 
 
+@pytest.mark.usefixtures("way")
 async def test_an_outage_is_outlived_and_logged_once(server, caplog):
     """Redis dies and comes back empty: writers and readers go on; the log has its start and its end, once."""
     streams = [new_stream() for _ in range(50)]
@@ -554,6 +568,7 @@ async def test_a_restart_while_nothing_is_under_way_goes_unnoticed(server, caplo
     assert not warnings_of(caplog)
 
 
+@pytest.mark.usefixtures("way")
 async def test_what_is_given_up_in_an_outage_does_not_hide_its_end(server, caplog):
     """Writers and readers that gave up leave the end of the outage to those who come later."""
     async with RedisStreamBackend(server.url) as backend:
@@ -622,6 +637,7 @@ async def test_a_redis_that_does_not_answer_is_an_outage(server):
             await backend.last_id(new_stream())
 
 
+@pytest.mark.usefixtures("way")
 async def test_lost_replies_lose_no_entry(server):
     """If the connection breaks before the reply, the batch is sent again: Redis has it twice, never less."""
     stream = new_stream()
@@ -639,6 +655,7 @@ async def test_lost_replies_lose_no_entry(server):
     assert len(stored) == 12
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_demoted_primary_is_left(server, caplog):
     """After a failover the entry goes to the new primary, though the old one still holds the connection."""
     stream, new_primary = new_stream(), RedisServer()
@@ -684,9 +701,77 @@ async def test_a_client_with_retries_is_never_unblocked_by_an_old_number(server)
         silent.cancel()
 
 
+# ------------------------------------------------------------------ entries that are fetched
+
+
+async def test_entries_are_taken_one_after_the_other(backend):
+    """What a source has is appended in its order, beside what is written, each once."""
+    stream, other = new_stream(), new_stream()
+    sent = [b"%d" % number for number in range(100)]
+    sources = [Entries(*sent), Entries(*sent)]
+    for key, source in zip((stream, other), sources, strict=True):
+        backend.fetch(key, source)
+    await asyncio.gather(*(source.all_stored for source in sources), backend.write(stream, b"written"))
+
+    assert await read(backend, other, 100) == sent
+    assert [data for data in await read(backend, stream, 101) if data != b"written"] == sent
+
+
+async def test_an_entry_is_taken_when_it_can_be_sent(server):
+    """While Redis is away nothing is taken beyond the first: it gathers where it can still be joined."""
+    stream = new_stream()
+    async with RedisStreamBackend(server.url) as backend:
+        await backend.write(stream, b"before")
+        await server.kill()
+        away, waiting = Entries(b"1", b"2"), Entries(b"3")
+        backend.fetch(stream, away)
+        await until(lambda: away.taken)
+        backend.fetch(new_stream(), waiting)
+        await asyncio.sleep(0)
+        assert (away.taken, waiting.taken) == ([b"1"], [])
+        await server.start()
+        await asyncio.gather(away.all_stored, waiting.all_stored)
+
+        assert (await read(backend, stream, 2))[-2:] == [b"1", b"2"]
+
+
+async def test_a_source_waits_while_its_stream_rests(server, caplog):
+    """Redis refuses one stream for now: what others have for it waits, and all the rest goes on."""
+    bad, good = new_stream(), new_stream()
+    async with Redis.from_url(server.url) as redis:
+        keys = f"~{key_of(good)}"
+        await redis.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", keys, "+@all")
+        async with RedisStreamBackend(server.url.replace("//", "//narrow:secret@")) as backend:
+            first, second, other = Entries(b"1"), Entries(b"2"), Entries(*(b"%d" % n for n in range(20)))
+            backend.fetch(bad, first)
+            backend.fetch(good, other)
+            await until(lambda: "does not serve" in caplog.text)
+            backend.fetch(bad, second)
+            await other.all_stored
+            assert not first.is_over
+            assert second.taken == []
+
+            await redis.execute_command("ACL", "SETUSER", "narrow", "allkeys")
+            await asyncio.gather(first.all_stored, second.all_stored)
+            assert sorted(await read(backend, bad, 2)) == [b"1", b"2"]
+
+
+async def test_what_is_fetched_after_close_fails(redis_url):
+    """A session that begins too late learns why nothing of it is stored."""
+    backend = RedisStreamBackend(redis_url)
+    await backend.close()
+    entries = Entries(b"late")
+    backend.fetch(new_stream(), entries)
+
+    with pytest.raises(TokenStreamError, match="the backend is closed"):
+        await entries.all_stored
+    assert entries.taken == []
+
+
 # ------------------------------------------------------------------ cancellation and close
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34])
 async def test_cancelling_at_any_await_harms_nobody(backend, turns):
     """Wherever a write or a read is when it is cancelled, all the others go on."""
@@ -711,6 +796,7 @@ async def test_cancelling_at_any_await_harms_nobody(backend, turns):
     assert [data for data in await staying if data != b"doomed"] == [*(b"%d" % n for n in range(10)), b"end"]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34])
 async def test_close_ends_everything_wherever_it_is(redis_url, redis_client, turns):
     """Close in the midst of writing and reading leaves no task, no connection and nobody waiting."""
@@ -736,6 +822,7 @@ async def test_close_ends_everything_wherever_it_is(redis_url, redis_client, tur
     await backend.close()
 
 
+@pytest.mark.usefixtures("way")
 async def test_close_does_not_wait_for_a_redis_that_is_away(server):
     """In the midst of an outage close is as quick as ever, and whoever waits is told."""
     async with Proxy(server) as proxy:

@@ -10,6 +10,7 @@ from temporal_token_interceptor import RedisStreamBackend, TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from tests.support.cluster import a_cluster
+from tests.support.fetching import write_by_fetching
 from tests.support.rights import CLUSTER_READER, CLUSTER_WRITER
 from tests.support.streams import unique
 
@@ -33,8 +34,11 @@ async def a_backend(cluster, patience=timedelta(seconds=30), **user):
 
 
 @pytest.mark.parametrize("law", TRANSPORT_LAWS)
-async def test_a_cluster_keeps_every_law_of_a_transport(cluster, law):
+@pytest.mark.parametrize("way", ["written", "fetched"])
+async def test_a_cluster_keeps_every_law_of_a_transport(cluster, law, way, monkeypatch):
     """Nothing that I rely on is different in a cluster."""
+    if way == "fetched":
+        monkeypatch.setattr(RedisStreamBackend, "write", write_by_fetching)
     await check_transport(lambda: a_backend(cluster), laws=[law])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.encryption import FrameCodec
 from temporal_token_interceptor.errors import ProtocolError, TokenStreamError
 from temporal_token_interceptor.events import (
     AttemptEnded,
@@ -25,7 +26,8 @@ from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import Packet, decode, encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.protocol.text_check import TextDigest
-from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.transport.base import EntrySource, FetchingSink, TokenSink
+from temporal_token_interceptor.worker.fetched_session import FetchedSession, session_to
 from temporal_token_interceptor.worker.session import Session
 from tests.support.eager import eager_tasks
 from tests.support.frames import a_call, an_origin
@@ -82,23 +84,45 @@ class Sink:
         self._changed.set()
 
 
+class Fetching(Sink):
+    """The same, by a transport that fetches what it can send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+        self.tasks.add(asyncio.get_running_loop().create_task(self._fetch(stream, source)))
+
+    async def _fetch(self, stream: StreamKey, source: EntrySource) -> None:
+        while (data := source.take()) is not None:
+            try:
+                await self.write(stream, data)
+            except Exception as error:  # noqa: BLE001 - what the test says
+                source.failed(error)
+                return
+            source.stored()
+
+
 class Stage:
     """A session to be, its sink and its budget."""
 
-    def __init__(self) -> None:
-        self.sink = Sink()
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
         self.budget = Budget(2**20)
 
     def session(self, *, attempt: int = 1, flush_timeout: timedelta = FOREVER) -> Session:
         origin = an_origin(attempt=attempt)
-        return Session(origin, self.sink, budget=self.budget, flush_timeout=flush_timeout)
+        return session_to(origin, self.sink, budget=self.budget, flush_timeout=flush_timeout)
 
 
-@pytest.fixture
-async def stage():
+@pytest.fixture(params=[Sink, Fetching])
+async def stage(request):
     """After a session, however it ended: no task of it runs, and no memory is leased."""
-    stage = Stage()
+    stage = Stage(request.param())
     yield stage
+    for task in getattr(stage.sink, "tasks", ()):
+        task.cancel()
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("token-stream")] == []
     assert stage.budget.leased == 0
 
@@ -131,12 +155,22 @@ def warnings_in(caplog: Any) -> list[str]:
 
 async def test_the_sink_of_these_tests_is_a_sink(sink):
     assert isinstance(sink, TokenSink)
+    assert isinstance(sink, FetchingSink) is isinstance(sink, Fetching)
 
 
 async def test_the_first_record_leaves_at_once(stage, sink):
     """A single token is written without waiting for a second one, or for a timer."""
     async with stage.session() as session:
         say(session, "a")
+        await sink.until(lambda: said(sink.stored) == [["a"]])
+        await session.finish("completed_provisional")
+
+
+async def test_what_was_put_before_it_began_leaves_at_once(stage, sink):
+    """A record that comes before its session does not wait for the next one."""
+    session = stage.session()
+    say(session, "a")
+    async with session:
         await sink.until(lambda: said(sink.stored) == [["a"]])
         await session.finish("completed_provisional")
 
@@ -176,11 +210,12 @@ async def test_what_is_put_from_a_thread_is_sent(stage, sink):
         await session.finish("completed_provisional")
 
 
-def test_a_thread_that_outlives_the_loop_may_still_put():
+@pytest.mark.parametrize("make", [Sink, Fetching])
+def test_a_thread_that_outlives_the_loop_may_still_put(make):
     """A sync activity's thread that goes on after the worker has gone does not crash by us."""
 
     async def begin() -> Session:
-        return Stage().session()
+        return Stage(make()).session()
 
     session = asyncio.run(begin())
     failures: list[BaseException] = []
@@ -490,6 +525,7 @@ async def test_a_second_cancellation_ends_the_wait_of_the_first(stage, sink):
         await activity.task
 
 
+@pytest.mark.parametrize("stage", [Sink], indirect=True)  # who fetches is not cancelled
 async def test_a_cancellation_while_the_sink_lets_go_changes_no_result(stage, sink, monkeypatch):
     """The flush was given up, the sink takes its time to stop, and only now the activity is cancelled."""
     letting_go = asyncio.Event()
@@ -701,3 +737,65 @@ async def test_a_sink_that_cannot_hurry_harms_no_activity(stage, sink, caplog):
 
     assert [text for frame in said(sink.stored) for text in frame] == ["token"]
     assert "`hurry`" in caplog.text
+
+
+# ------------------------------------------------------------------ a sink that fetches
+
+
+async def test_a_session_whose_frames_are_fetched_has_no_task():
+    """A worker has hundreds of attempts at once: each costs what it says, and no task."""
+    sink = Fetching()
+    tasks = asyncio.all_tasks()
+    async with session_to(an_origin(), sink, budget=Budget(2**20), flush_timeout=FOREVER) as session:
+        assert isinstance(session, FetchedSession)
+        assert asyncio.all_tasks() == tasks
+        say(session, "a")
+        await session.finish("completed_provisional")
+
+    assert said(sink.stored) == [["a"], []]
+
+
+async def test_what_is_awaited_to_be_sealed_needs_a_task():
+    """A payload codec may ask a key service for each frame."""
+    more = {"budget": Budget(2**20), "flush_timeout": FOREVER}
+    codec = FrameCodec(None, StreamKey.of(an_origin()))
+    assert not isinstance(session_to(an_origin(), Fetching(), codec=codec, **more), FetchedSession)
+    assert not isinstance(session_to(an_origin(), Sink(), **more), FetchedSession)
+
+
+async def test_nothing_is_taken_of_a_session_that_has_ended():
+    """The transport comes late, with the reply for a frame that was told elsewhere: nothing changes."""
+    sink = Fetching()
+    sink.block()
+    async with FetchedSession(an_origin(), sink, budget=Budget(2**20), flush_timeout=AT_ONCE) as session:
+        say(session, "a")
+        await sink.until(lambda: len(sink.begun) == 1)
+        say(session, "b", 1)
+        await session.finish("completed_provisional")
+    left = session.take_undelivered()
+    session.stored()
+    session.failed(ProtocolError("refused"))
+
+    assert session.is_over
+    assert session.take() is None
+    assert [frame.seq for frame in left] == [0, 1]
+    assert session.statistics.undelivered == 2
+    assert session.take_undelivered() == ()
+    for task in sink.tasks:
+        task.cancel()
+
+
+async def test_records_of_a_thread_that_come_as_the_last_are_taken_are_fetched(stage, sink):
+    """Ten threads speak while frames come and go: no record is left behind, and none comes twice."""
+    async with stage.session() as session:
+
+        def speak(ordinal: int) -> None:
+            for index in range(200):
+                say(session, f"{ordinal}.{index}", index, a_call(ordinal=ordinal))
+
+        await asyncio.gather(*(asyncio.to_thread(speak, ordinal) for ordinal in range(10)))
+        await sink.until(lambda: sum(map(len, said(sink.stored))) == 2_000)
+        await session.finish("completed_provisional")
+
+    texts = [text for frame in said(sink.stored) for text in frame]
+    assert sorted(texts) == sorted(f"{ordinal}.{index}" for ordinal in range(10) for index in range(200))

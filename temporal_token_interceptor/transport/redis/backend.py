@@ -20,7 +20,7 @@ from temporal_token_interceptor._arguments import positive_duration, positive_nu
 from temporal_token_interceptor.errors import ConfigurationError, TransportUnavailable
 from temporal_token_interceptor.events import TokenEvent
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.base import Entry, EntrySource
 from temporal_token_interceptor.transport.lifetime import OneLoop
 from temporal_token_interceptor.transport.manual_publishing import HandPublisher, hand_stream, published
 from temporal_token_interceptor.transport.redis.cluster import ClusterWriter
@@ -146,6 +146,15 @@ class RedisStreamBackend:
         if self._loop.loop is not asyncio.get_running_loop():
             self._loop.check()
         await self._writer.write(stream, data)
+
+    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+        """Append what a source has, each when it can be sent. See `FetchingSink`."""
+        try:
+            self._loop.check()
+        except ConfigurationError as error:
+            source.failed(error)
+        else:
+            self._writer.fetch(stream, source)
 
     def keep(self, stream: StreamKey) -> None:
         """Put the expiry of a stream off, and point its workflow to its run."""

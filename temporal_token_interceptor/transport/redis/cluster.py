@@ -16,6 +16,7 @@ from redis.asyncio import RedisCluster
 from redis.client import NEVER_DECODE
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.transport.base import EntrySource
 from temporal_token_interceptor.transport.lifetime import closed_error
 from temporal_token_interceptor.transport.redis.connection import ANSWER_SECONDS, cancellations
 from temporal_token_interceptor.transport.redis.keys import Keys
@@ -61,6 +62,13 @@ class ClusterWriter:
         if self._closed:
             raise closed_error()
         await self._writer_of(stream).write(stream, data)
+
+    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+        """Append what a source has, each when it can be sent. See `RedisWriter.fetch`."""
+        if self._closed:
+            source.failed(closed_error())
+        else:
+            self._writer_of(stream).fetch(stream, source)
 
     def keep(self, stream: StreamKey) -> None:
         """Put the expiry of a stream off, and point its workflow to its run."""

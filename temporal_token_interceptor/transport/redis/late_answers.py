@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
@@ -35,7 +36,7 @@ class LateAnswers:
         self.is_full = False
         self._looked = 0.0  # on the loop's clock
         self._busy = 0.0  # seconds of the thread's CPU, then
-        self._waiting: deque[tuple[float, StreamKey, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[float, StreamKey, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._hurried: dict[StreamKey, float] = {}  # until when, the earliest first
 
@@ -49,12 +50,18 @@ class LateAnswers:
         self.is_full = share > (_FULL_NO_MORE if self.is_full else _FULL)
         self._looked, self._busy = now, busy
 
-    def answer(self, stream: StreamKey, stored: asyncio.Future[None], now: float) -> None:
-        """Let a writer go on, whose entry is stored."""
+    def answer(self, stream: StreamKey, go_on: Callable[[], None], now: float) -> None:
+        """Let a writer go on, whose entry is stored.
+
+        Args:
+            stream: What it writes to.
+            go_on: Called once, now or later. It does not raise.
+            now: The time, on the loop's clock.
+        """
         if not self.is_full or self._hurried.get(stream, 0.0) > now:
-            stored.set_result(None)
+            go_on()
             return
-        self._waiting.append((now + LATE, stream, stored))
+        self._waiting.append((now + LATE, stream, go_on))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(now + LATE, self._answer_due)
 
@@ -66,9 +73,11 @@ class LateAnswers:
         self._hurried[stream] = now + _HURRIED_FOR
         while self._hurried[first := next(iter(self._hurried))] <= now:
             del self._hurried[first]
-        for _, waiting, stored in self._waiting:
-            if waiting == stream and not stored.done():
-                stored.set_result(None)
+        hurried = [go_on for _, waiting, go_on in self._waiting if waiting == stream]
+        if hurried:
+            self._waiting = deque(each for each in self._waiting if each[1] != stream)
+            for go_on in hurried:
+                go_on()
 
     def end(self) -> None:
         """Answer all that wait."""
@@ -85,6 +94,5 @@ class LateAnswers:
     def _answer(self, until: float) -> None:
         self._timer = None
         while self._waiting and self._waiting[0][0] <= until:
-            _, _, stored = self._waiting.popleft()
-            if not stored.done():
-                stored.set_result(None)
+            _, _, go_on = self._waiting.popleft()
+            go_on()

@@ -17,30 +17,23 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
+from temporal_token_interceptor.transport.base import EntrySource
 from temporal_token_interceptor.transport.lifetime import closed_error
 from temporal_token_interceptor.transport.redis.batches import BatchSender
 from temporal_token_interceptor.transport.redis.connection import Queries, ended
 from temporal_token_interceptor.transport.redis.keys import Keys
 from temporal_token_interceptor.transport.redis.late_answers import LateAnswers
 from temporal_token_interceptor.transport.redis.outage import Backoff, Outage, unavailable
+from temporal_token_interceptor.transport.redis.pending import Fetched, Pending, Written
 from temporal_token_interceptor.transport.redis.refusals import FAILURES, classify, is_demotion, refused
 
 # One batch blocks Redis for as long as it runs: some 3 ms at most with these.
 _BATCH_ENTRIES: Final = 500
 _BATCH_BYTES: Final = 1024 * 1024
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    stream: StreamKey
-    data: bytes
-    stored: asyncio.Future[None]
-    refused_since: float | None = None
 
 
 class _Rest:
@@ -83,8 +76,9 @@ class RedisWriter:
         self._backoff = Backoff(outage)
         self._patience = patience
         self._sender = BatchSender(queries, keys, maxlen=maxlen, ttl=ttl, scripts=scripts)
-        self._queue: deque[_Pending] = deque()
-        self._batch: list[_Pending] = []  # what is in flight
+        self._queue: deque[Pending] = deque()
+        self._sources: deque[tuple[StreamKey, EntrySource]] = deque()  # that may have an entry
+        self._batch: list[Pending] = []  # what is in flight
         self._kept: dict[StreamKey, None] = {}  # to be kept, the last asked for last
         self._resting: dict[StreamKey, _Rest] = {}
         self._answers = LateAnswers()
@@ -101,10 +95,18 @@ class RedisWriter:
         """
         if self._closed:
             raise closed_error()
-        pending = _Pending(stream, data, asyncio.get_running_loop().create_future())
-        self._queue.append(pending)
+        stored = asyncio.get_running_loop().create_future()
+        self._queue.append(Written(stream, data, stored))
         self._start()
-        await pending.stored
+        await stored
+
+    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+        """Take entries from a source, each when it can be sent, until it has none; see `FetchingSink`."""
+        if self._closed:
+            source.failed(closed_error())
+            return
+        self._sources.append((stream, source))
+        self._start()
 
     def keep(self, stream: StreamKey) -> None:
         """Put the expiry of a stream off, and point its workflow to its run."""
@@ -126,9 +128,10 @@ class RedisWriter:
         await self._queries.silence()
         self._answers.end()
         for pending in (*self._batch, *self._queue):
-            if not pending.stored.done():
-                pending.stored.set_exception(closed_error())
-        self._batch, self._queue, self._kept = [], deque(), {}
+            pending.failed(closed_error())
+        for _, source in self._sources:
+            source.failed(closed_error())
+        self._batch, self._queue, self._sources, self._kept = [], deque(), deque(), {}
 
     def __repr__(self) -> str:
         return f"<RedisWriter {len(self._batch)} in flight, {len(self._queue)} queued>"
@@ -142,7 +145,7 @@ class RedisWriter:
 
     async def _run(self) -> None:
         try:
-            while (self._queue or self._kept) and not self._closed:
+            while (self._queue or self._sources or self._kept) and not self._closed:
                 await self._send_once()
         finally:
             self._backoff.leave()
@@ -185,29 +188,43 @@ class RedisWriter:
 
     async def _await_change(self, now: float) -> None:
         """Wait until a stream has rested, or there is more to send."""
-        if not self._queue:
+        waiting = [*(pending.stream for pending in self._queue), *(stream for stream, _ in self._sources)]
+        if not waiting:
             return
-        until = min(self._resting[pending.stream].until for pending in self._queue)
+        until = min(self._resting[stream].until for stream in waiting)
         with suppress(TimeoutError):
             async with asyncio.timeout(until - now):
                 await self._changed.wait()
 
-    def _next_batch(self, now: float) -> list[_Pending]:
-        batch: list[_Pending] = []
-        later: list[_Pending] = []
+    def _next_batch(self, now: float) -> list[Pending]:
+        """Return what is sent next: what is queued, and what the sources have by now."""
+        batch: list[Pending] = []
         size = 0
+        later: list[Pending] = []
         while self._queue and len(batch) < _BATCH_ENTRIES and size < _BATCH_BYTES:
             pending = self._queue.popleft()
-            if pending.stored.done():  # given up by its writer
+            if pending.is_given_up:
                 continue
-            rest = self._resting.get(pending.stream) if self._resting else None
-            if rest is not None and rest.until > now:
+            if self._rests(pending.stream, now):
                 later.append(pending)
                 continue
             batch.append(pending)
             size += len(pending.data)
         self._queue.extendleft(reversed(later))
+        resting: list[tuple[StreamKey, EntrySource]] = []
+        while self._sources and len(batch) < _BATCH_ENTRIES and size < _BATCH_BYTES:
+            stream, source = self._sources.popleft()
+            if self._rests(stream, now):
+                resting.append((stream, source))
+            elif (data := source.take()) is not None:
+                batch.append(Fetched(stream, data, source, self.fetch))
+                size += len(data)
+        self._sources.extendleft(reversed(resting))
         return batch
+
+    def _rests(self, stream: StreamKey, now: float) -> bool:
+        rest = self._resting.get(stream) if self._resting else None
+        return rest is not None and rest.until > now
 
     def _settle(self, errors: Sequence[Exception | None], *, alone: bool) -> None:
         """Answer the writers of the batch; what may still be stored goes back to the head of the queue.
@@ -217,19 +234,20 @@ class RedisWriter:
             alone: Whether others were served: then refused streams rest by themselves.
         """
         now = asyncio.get_running_loop().time()
-        again: list[_Pending] = []
+        again: list[Pending] = []
         rested: set[StreamKey] = set()
         for pending, error in zip(self._batch, errors, strict=True):
             if error is None:
                 if rest := self._resting.pop(pending.stream, None) if self._resting else None:
                     rest.backoff.over()
-                if not pending.stored.done():
-                    self._answers.answer(pending.stream, pending.stored, now)
+                pending.stored()
+                if not pending.is_given_up:
+                    self._answers.answer(pending.stream, pending.go_on, now)
                 continue
-            if pending.stored.done():
+            if pending.is_given_up:
                 continue
             if final := self._final_error(pending, error, now):
-                pending.stored.set_exception(final)
+                pending.failed(final)
                 continue
             again.append(pending)
             if alone and pending.stream not in rested:
@@ -239,7 +257,7 @@ class RedisWriter:
         self._queue.extendleft(reversed(again))
         self._batch = []
 
-    def _final_error(self, pending: _Pending, error: Exception, now: float) -> TokenStreamError | None:
+    def _final_error(self, pending: Pending, error: Exception, now: float) -> TokenStreamError | None:
         """Return what the writer of an entry gets, if it is not tried again."""
         wait = classify(error).wait
         if wait == "never":
