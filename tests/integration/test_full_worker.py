@@ -32,7 +32,7 @@ def make(request):
 @pytest.fixture
 async def backend(redis_url, monkeypatch):
     """The backend of a worker whose thread is full, whatever this machine does."""
-    monkeypatch.setattr(LateAnswers, "look", lambda self, _: setattr(self, "is_full", True))
+    monkeypatch.setattr(LateAnswers, "look", lambda self, _: setattr(self, "late", late_answers.LATE))
     async with RedisStreamBackend(redis_url, f"full-{uuid.uuid4().hex[:8]}:") as backend:
         yield backend
 

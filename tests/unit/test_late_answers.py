@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
-from temporal_token_interceptor.transport.redis.late_answers import LATE, LateAnswers
+from temporal_token_interceptor.transport.redis import late_answers
+from temporal_token_interceptor.transport.redis.late_answers import LATE, LateAnswers, busy_seconds
 
 ONE, OTHER = (StreamKey("default", name, "run") for name in ("one", "other"))
 
@@ -34,42 +36,59 @@ class Answer:
 @pytest.fixture
 def full() -> LateAnswers:
     late = LateAnswers()
-    late.is_full = True
+    late.late = LATE
+    return late
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, *shares: float) -> LateAnswers:
+    """One that has looked at a thread which was busy for these shares of three seconds each."""
+    late, clock, busy = LateAnswers(), 1_000.0, 5.0
+    monkeypatch.setattr(late_answers, "busy_seconds", lambda: busy)
+    late.look(clock)
+    for share in shares:
+        for _ in range(300):
+            clock, busy = clock + 0.0101, busy + 0.0101 * share
+            late.look(clock)
     return late
 
 
 @pytest.mark.parametrize(
-    ("shares", "is_full"),
+    ("shares", "least", "most"),
     [
-        ([0.5, 0.85], False),
-        ([0.95], True),
-        ([0.95, 0.7], True),  # larger frames take less, and that is why
-        ([0.95, 0.7, 0.5], False),
-        ([0.95, 0.5, 0.85], False),
+        ([0.5, 0.84], 0, 0),
+        ([0.91], 0.3, 0.6),
+        ([1.0], 0.9, 1),
+        ([1.0, 0.91], 0.4, 0.7),  # larger frames take less, and that is why
+        ([1.0, 0.5], 0, 0),
     ],
 )
-def test_a_thread_is_full_that_is_busy_nearly_all_the_time(monkeypatch, shares, is_full):
-    """It is looked at ten times a second, and stays full until it is clearly not."""
-    late, clock, busy = LateAnswers(), 1_000.0, 5.0
-    monkeypatch.setattr(time, "thread_time", lambda: busy)
-    late.look(clock)
-    for share in shares:
-        for _ in range(10):
-            clock, busy = clock + 0.0101, busy + 0.0101 * share
-            late.look(clock)
+def test_the_less_time_is_left_the_later_are_answers(monkeypatch, shares, least, most):
+    """It is looked at ten times a second, and one moment says little."""
+    late = looked(monkeypatch, *shares)
 
-    assert late.is_full is is_full
+    assert LATE * least <= late.late <= LATE * most
 
 
 def test_a_worker_that_was_idle_is_not_full(monkeypatch):
     """What it took before it was idle says nothing about now."""
-    late = LateAnswers()
-    monkeypatch.setattr(time, "thread_time", lambda: 5.0)
-    late.look(1_000.0)
-    monkeypatch.setattr(time, "thread_time", lambda: 5.2)
+    late = looked(monkeypatch, 1.0)
+    monkeypatch.setattr(late_answers, "busy_seconds", lambda: 6.3)
     late.look(1_060.0)
 
-    assert not late.is_full
+    assert late.late == 0
+
+
+def test_time_that_a_thread_works_counts(monkeypatch):
+    """On Linux also what it waits for a processor; elsewhere its CPU alone."""
+    begun = busy_seconds()
+    end = time.thread_time() + 0.02
+    while time.thread_time() < end:
+        pass
+    assert busy_seconds() - begun >= 0.02 - 0.005  # the kernel counts in ticks
+
+    monkeypatch.setattr(late_answers, "_STATISTICS", Path("/proc/of another system"))
+    begun = time.thread_time()
+    assert begun <= busy_seconds() <= time.thread_time()
 
 
 async def test_a_worker_that_keeps_up_answers_at_once():

@@ -2,9 +2,9 @@
 
 Most of what a token costs, in the worker, in Redis and at its readers, is what its frame costs. A session
 makes the next frame of all that has come once the one before is stored. So while the thread of the worker is
-busy nearly all the time, writers learn up to `LATE` later that an entry is stored. A writer that gathers
-nothing meanwhile learns it at once (`hurry`), as at the end of an attempt; and so do all others while the
-thread keeps up.
+busy nearly all the time, writers learn up to `LATE` later that an entry is stored: the later, the less time
+is left. A writer that gathers nothing meanwhile learns it at once (`hurry`), as at the end of an attempt; and
+so do all others while the thread keeps up.
 """
 
 from __future__ import annotations
@@ -13,29 +13,39 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 
-LATE: Final = 0.02
-"""Seconds that an answer may be late, and with it what is written next."""
+LATE: Final = 0.05
+"""Seconds that an answer may be late, at most, and with it what is written next."""
 
-_FULL: Final = 0.9
-"""Share of time that the thread is busy from which on tokens wait for one another in any case."""
+_BUSY: Final = 0.85
+"""Share of time that the thread is busy from which on answers are late: there, by next to nothing."""
 
-_FULL_NO_MORE: Final = 0.6  # with larger frames the same tokens take a fifth less
+_FULL: Final = 0.97
+"""The share from which on they are as late as they may be: tokens wait for one another in any case."""
+
+_STATISTICS: Final = Path("/proc/thread-self/schedstat")  # of Linux
 _CLOCK: Final = 0.001  # seconds that a loop may wake a timer too soon, and more
 _LOOK_EVERY: Final = 0.1  # seconds
+_AVERAGED: Final = 0.3  # seconds over which the share is averaged, about
 _HURRIED_FOR: Final = 5.0  # seconds: an attempt that ends has ended by then
 
 
 class LateAnswers:
-    """Answers the writers of one thread: at once, or, while it is full, a little later."""
+    """Answers the writers of one thread: at once, or, while it is full, a little later.
+
+    Attributes:
+        late: Seconds, for now.
+    """
 
     def __init__(self) -> None:
-        self.is_full = False
+        self.late = 0.0
+        self._share = 0.0
         self._looked = 0.0  # on the loop's clock
-        self._busy = 0.0  # seconds of the thread's CPU, then
+        self._busy = 0.0  # seconds, then
         self._waiting: deque[tuple[float, StreamKey, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._hurried: dict[StreamKey, float] = {}  # until when, the earliest first
@@ -45,9 +55,10 @@ class LateAnswers:
         elapsed = now - self._looked
         if elapsed < _LOOK_EVERY:
             return
-        busy = time.thread_time()
+        busy = busy_seconds()
         share = (busy - self._busy) / elapsed
-        self.is_full = share > (_FULL_NO_MORE if self.is_full else _FULL)
+        self._share += (share - self._share) * min(1.0, elapsed / _AVERAGED)
+        self.late = LATE * min(1.0, max(0.0, (self._share - _BUSY) / (_FULL - _BUSY)))
         self._looked, self._busy = now, busy
 
     def answer(self, stream: StreamKey, go_on: Callable[[], None], now: float) -> None:
@@ -58,12 +69,12 @@ class LateAnswers:
             go_on: Called once, now or later. It does not raise.
             now: The time, on the loop's clock.
         """
-        if not self.is_full or self._hurried.get(stream, 0.0) > now:
+        if self.late < _CLOCK or self._hurried.get(stream, 0.0) > now:
             go_on()
             return
-        self._waiting.append((now + LATE, stream, go_on))
+        self._waiting.append((now + self.late, stream, go_on))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(now + LATE, self._answer_due)
+            self._timer = asyncio.get_running_loop().call_at(now + self.late, self._answer_due)
 
     def hurry(self, stream: StreamKey, now: float) -> None:
         """Answer what is written to a stream at once, for the next seconds."""
@@ -96,3 +107,12 @@ class LateAnswers:
         while self._waiting and self._waiting[0][0] <= until:
             _, _, go_on = self._waiting.popleft()
             go_on()
+
+
+def busy_seconds() -> float:
+    """Return for how long this thread was busy so far, or waited for a processor, where that is known."""
+    try:
+        taken, waited, _ = _STATISTICS.read_text("ascii").split()
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (int(taken) + int(waited)) / 1e9
