@@ -7,6 +7,7 @@ from collections import deque
 
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.transport.base import Entry
+from temporal_token_interceptor.transport.redis.connection import server_id
 from temporal_token_interceptor.transport.redis.pages import size_of
 
 # What a listener may have unread before it has to read it again; one batch may go beyond.
@@ -15,15 +16,25 @@ QUEUE_BYTES = 1024 * 1024
 
 
 class Feed:
-    """One followed stream: how far the shared read is, and its listeners."""
+    """One followed stream: how far the shared read is, and its listeners.
+
+    Args:
+        position: The id of the entry that is read on behind; empty for the start.
+
+    Attributes:
+        position: The same.
+        asked: The position as Redis writes it: a shared read names each of its streams in every round.
+    """
 
     def __init__(self, position: str) -> None:
         self.position = position
+        self.asked = server_id(position) if position else "0-0"
         self.listeners: set[Listener] = set()
 
     def publish(self, batch: list[Entry]) -> None:
         """Hand a batch to all listeners, but those that are too far behind."""
         self.position = batch[-1].id
+        self.asked = server_id(self.position)
         size = size_of(batch)
         self.listeners = {listener for listener in self.listeners if listener.put(batch, size)}
 

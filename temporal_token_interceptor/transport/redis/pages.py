@@ -58,4 +58,4 @@ class PageSize:
 
 def size_of(entries: list[Entry]) -> int:
     """Return the bytes of entries."""
-    return sum(len(entry.data) for entry in entries)
+    return sum([len(entry.data) for entry in entries])

@@ -20,7 +20,6 @@ from temporal_token_interceptor.transport.redis.connection import (
     Queries,
     entries,
     range_after,
-    server_id,
     streams,
 )
 from temporal_token_interceptor.transport.redis.feeds import Feed
@@ -136,7 +135,7 @@ class PollingFollower(Follower):
         return served
 
     async def _ask_together(self, feeds: Mapping[str, Feed]) -> Sequence[tuple[str, list[Entry]]]:
-        positions = [server_id(feed.position) if feed.position else "0-0" for feed in feeds.values()]
+        positions = [feed.asked for feed in feeds.values()]
         words: Command = ("XREAD", "COUNT", self._page.count, "STREAMS", *feeds, *positions)
         return streams(await self._queries.ask(*words, at_most=self._page.most_bytes))
 

@@ -30,7 +30,6 @@ from temporal_token_interceptor.transport.redis.connection import (
     borrowed,
     ended,
     roundtrip,
-    server_id,
     streams,
 )
 from temporal_token_interceptor.transport.redis.feeds import Feed
@@ -242,7 +241,7 @@ async def _read(
     at_most: int | None,
 ) -> list[tuple[str, list[Entry]]]:
     block = ("BLOCK", block_ms) if block_ms else ()
-    positions = [server_id(feed.position) if feed.position else "0-0" for feed in feeds.values()]
+    positions = [feed.asked for feed in feeds.values()]
     return streams(
         await roundtrip(
             connection,
