@@ -23,7 +23,7 @@ SECONDS = 6.0
 RAMP = 2.0  # seconds over which the calls begin
 ROUNDS = 3
 
-STEPS = (1, 100, 200, 300, 400, 500, 600, 800)  # concurrent calls
+STEPS = (1, 100, 200, 300, 400, 500, 600, 800, 1_000, 1_200)  # concurrent calls
 STEP_SECONDS = 2.0
 STEP_RAMP = 1.0
 STEP_ROADS = ("ours", "raw", "predecessor")
@@ -57,13 +57,19 @@ async def call_figures(size: Size) -> AsyncIterator[Figure]:
                 tokens = size.count(round(RATE * STEP_SECONDS))
                 ramp = size.seconds(STEP_RAMP)
                 for _ in range(2):  # a second chance: it may have been the machine
-                    received, _ = await converse(worker, reader, _talk(road, url, calls, tokens, ramp), size)
+                    received, worked = await converse(
+                        worker, reader, _talk(road, url, calls, tokens, ramp), size
+                    )
                     p99 = percentile(received.ages, 0.99)
                     bears = p99 <= P99_MS and len(received.ages) == calls * tokens
                     if bears:
                         break
                 yield Figure(f"calls.{road}.{calls}.p50", percentile(received.ages, 0.5), "ms")
                 yield Figure(f"calls.{road}.{calls}.p99", p99, "ms")
+                for process, cpu in (("worker", worked.cpu), ("reader", received.cpu)):
+                    yield Figure(
+                        f"calls.{road}.{calls}.{process}", cpu / calls / tokens * 1e6, "us CPU/token"
+                    )
                 if not bears:
                     break
                 borne = calls * RATE

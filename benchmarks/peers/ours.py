@@ -34,14 +34,15 @@ class Chunks:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._run_id = uuid.uuid4()
-        self._message = AIMessageChunk(content="")
-        self._chunk = ChatGenerationChunk(message=self._message)
+        message = AIMessageChunk(content="")
+        self._content = vars(message)
+        self._chunk = ChatGenerationChunk(message=message)
         self._on_token: OnToken | None = None
         observer.on_chat_model_start({}, [], run_id=self._run_id)
 
     def say(self, token: str) -> None:
         """Report a token."""
-        self._message.content = token
+        self._content["content"] = token  # to set a field by pydantic is neither's cost
         if self._on_token is not None:
             self._on_token(token, chunk=self._chunk, run_id=self._run_id)
             return
