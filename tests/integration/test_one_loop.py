@@ -3,6 +3,7 @@
 import asyncio
 import re
 from contextlib import aclosing
+from datetime import timedelta
 
 import pytest
 
@@ -13,11 +14,15 @@ from temporal_token_interceptor import (
     TokenSubscriber,
     TransportUnavailable,
 )
+from temporal_token_interceptor.capture.budget import Budget
+from temporal_token_interceptor.protocol.frames import decode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.testing import TRANSPORT_LAWS, check_transport
 from temporal_token_interceptor.transport.memory import MemoryStreamBackend
+from temporal_token_interceptor.worker.fetched_session import session_to
 from tests.support.eager import eager_tasks
 from tests.support.fetching import write_by_fetching
+from tests.support.frames import a_call, an_origin
 from tests.support.streams import unique
 
 
@@ -115,6 +120,28 @@ def test_eager_readers_that_come_and_go_are_served(redis_url):
     asyncio.run(check())
 
 
+async def test_eager_sessions_share_one_writer(redis_url):
+    """What a session asks of its backend while it is fetched begins no second batch beside the first."""
+    stream = a_stream()
+    origin = an_origin(workflow_id=stream.workflow_id, run_id=stream.run_id)
+    with eager_tasks():
+        async with (
+            RedisStreamBackend(redis_url) as backend,
+            session_to(origin, backend, budget=Budget(2**20), flush_timeout=timedelta(seconds=10)) as session,
+        ):
+            for place in range(20):
+                session.buffer.put_text(a_call(), "text", place, "token ")
+                writers = [task for task in asyncio.all_tasks() if task.get_name() == "token-stream-writer"]
+                assert len(writers) <= 1
+                await asyncio.sleep(0)
+            await session.finish("completed_provisional")
+            last = await backend.last_id(stream)
+            entries = [entry async for entry in _up_to(backend, stream, last)]
+
+    assert [decode(entry.data).seq for entry in entries] == list(range(len(entries)))
+    assert session.statistics.undelivered == 0
+
+
 async def test_the_eager_factory_of_these_tests_is_eager():
     """The first step of a task runs within `create_task`, as the task that it is."""
     steps = []
@@ -132,6 +159,15 @@ async def test_the_eager_factory_of_these_tests_is_eager():
         assert asyncio.current_task() is me
         assert await task == "done"
         assert steps == [task, task]
+
+
+async def _up_to(backend, stream, last):
+    async with aclosing(backend.read(stream)) as batches:
+        async for batch in batches:
+            for entry in batch:
+                yield entry
+                if entry.id == last:
+                    return
 
 
 async def _first_batch(backend, stream):

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from temporal_token_interceptor._tasks import started
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.base import EntrySource
@@ -141,7 +142,7 @@ class RedisWriter:
     def _start(self) -> None:
         self._changed.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="token-stream-writer")
+            self._task = started(self._run(), "token-stream-writer")
 
     async def _run(self) -> None:
         try:
