@@ -51,7 +51,7 @@ class NullSink:
     async def write(self, stream: StreamKey, data: bytes) -> None:
         """Forget an entry."""
 
-    def fetch(self, stream: StreamKey, source: EntrySource) -> None:  # noqa: ARG002 - nothing is stored
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:  # noqa: ARG002 - nothing is stored
         """Forget what a source has."""
         asyncio.get_running_loop().call_soon(self._take_all, source)
 

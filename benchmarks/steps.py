@@ -87,8 +87,8 @@ class _Counting(NullSink):
         self._all = asyncio.get_running_loop().create_future()
         return self._all
 
-    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
-        self._sink.fetch(stream, _Counted(source, self))
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
+        self._sink.fetch_from(stream, _Counted(source, self))
 
     def count(self) -> None:
         self._left -= 1

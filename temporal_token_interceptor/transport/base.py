@@ -82,7 +82,7 @@ class EntrySource(Protocol):
         ...
 
     def failed(self, error: TokenStreamError) -> None:
-        """Note that the sink refuses the entry taken last, or all: it takes no more."""
+        """Note that the sink refuses the entry taken last, or all: it takes no more. Not once `is_over`."""
         ...
 
 
@@ -93,7 +93,7 @@ class FetchingSink(TokenSink, Protocol):
     So an entry has all that has come by then, and needs no task that hands it over.
     """
 
-    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
         """Take entries from a source and append them, one after the other, until it has none. No waiting.
 
         The next is taken once the one before is stored. It never raises; an error goes to `source.failed`:
@@ -110,9 +110,9 @@ class HurriedSink(Protocol):
     """
 
     def hurry(self, stream: StreamKey) -> None:
-        """Let `write` return as soon as an entry of this stream is stored, for the next seconds. No waiting.
+        """Let writers of this stream go on as soon as an entry is stored, for the next seconds. No waiting.
 
-        It never raises.
+        That is: return from `write`, and take the next entry of a source. It never raises.
         """
         ...
 
@@ -235,8 +235,35 @@ class TokenSource(Protocol):
         ...
 
 
+@runtime_checkable
+class StandIn(Protocol):
+    """A sink that stands for another one, which is made later, and shared."""
+
+    @property
+    def opened(self) -> TokenSink:
+        """That one; itself, until it is there."""
+        ...
+
+
+def opened(sink: TokenSink) -> TokenSink:
+    """Return the sink that one stands for; or itself."""
+    return sink.opened if isinstance(sink, StandIn) else sink
+
+
+def fetching(sink: TokenSink) -> FetchingSink | None:
+    """Return a sink as one that fetches; None if it does not, or if that would pass its own `write` by."""
+    if not isinstance(sink, FetchingSink) or "write" in getattr(sink, "__dict__", ()):
+        return None
+    by_name = {
+        name: place for place, kind in reversed([*enumerate(type(sink).__mro__)]) for name in vars(kind)
+    }
+    fetch, write = by_name.get("fetch_from"), by_name.get("write")
+    return sink if fetch is not None and write is not None and fetch <= write else None
+
+
 def hurry(sink: TokenSink, stream: StreamKey) -> None:
     """Have a sink answer at once where it may answer late: nothing is gathered for the next entry."""
+    sink = opened(sink)
     if isinstance(sink, HurriedSink):
         try:
             sink.hurry(stream)

@@ -23,7 +23,7 @@ from temporal_token_interceptor.events import Origin, Outcome
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.attempt import attempt_telemetry
 from temporal_token_interceptor.telemetry.model_calls import models_reported
-from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.transport.base import TokenSink, opened
 from temporal_token_interceptor.worker.attempt_info import runtime_meter
 from temporal_token_interceptor.worker.data_converter import ClientConverter
 from temporal_token_interceptor.worker.fetched_session import session_to
@@ -82,13 +82,14 @@ class StreamingSetup:
         if self.backend is None or converter is None:
             return OfflineSession(origin)
         meter = runtime_meter(current_meter)
+        backend = opened(self.backend)
         return make(
             origin,
-            self.backend,
+            backend,
             budget=self.budget,
             flush_timeout=self.options.flush_timeout,
             codec=FrameCodec.of(converter, StreamKey.of(origin)),
-            telemetry=attempt_telemetry(origin, self.backend, self.budget, meter, guard=self.guard),
+            telemetry=attempt_telemetry(origin, backend, self.budget, meter, guard=self.guard),
         )
 
 

@@ -6,14 +6,17 @@ while more of the same text gathers behind it. A frame that is fetched has all t
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Any, Self
 
 from temporal_token_interceptor.capture.budget import Budget
 from temporal_token_interceptor.encryption import FrameCodec
-from temporal_token_interceptor.events import Frame, Origin
+from temporal_token_interceptor.events import Origin
 from temporal_token_interceptor.telemetry.attempt import NO_TELEMETRY, NoTelemetry
-from temporal_token_interceptor.transport.base import FetchingSink, TokenSink
+from temporal_token_interceptor.transport.base import FetchingSink, TokenSink, fetching
 from temporal_token_interceptor.worker.session import Session
 
 
@@ -26,8 +29,8 @@ def session_to(origin: Origin, sink: TokenSink, *, codec: FrameCodec | None = No
         codec: Seals the frames, which is awaited: only a task can do that.
         more: What each session takes.
     """
-    if codec is None and isinstance(sink, FetchingSink):
-        return FetchedSession(origin, sink, **more)
+    if codec is None and (fetched_by := fetching(sink)) is not None:
+        return FetchedSession(origin, fetched_by, **more)
     return Session(origin, sink, codec=codec, **more)
 
 
@@ -54,22 +57,41 @@ class FetchedSession(Session):
         super().__init__(origin, sink, budget=budget, flush_timeout=flush_timeout, telemetry=telemetry)
         self._fetching_sink = sink
         self._is_asked_for = False  # or was, and failed
-        self._taken: Frame | None = None
+        self._context: Context | None = None
 
     async def __aenter__(self) -> Self:
         """Announce a retry, and send what was put before."""
         self._task = self._loop.create_future()
+        self._context = copy_context()
         if self.origin.attempt > 1 or len(self.buffer):
             self._go_on()
         return self
 
     def _go_on(self) -> None:
-        """Have what waits fetched. On the loop."""
-        if not (self._is_asked_for or self.is_over):
-            self._is_asked_for = True
-            self._fetching_sink.fetch(self._stream, self)
+        """Have what waits fetched; see the session over that has nothing to say. On the loop's thread."""
+        if self._is_asked_for or self.is_over:
+            return
+        if self._end is not None and not (self._maker.has_something or len(self.buffer)):
+            self._end_all()
+            return
+        if not self._is_running:  # between two of `run_until_complete`
+            with suppress(RuntimeError):
+                self._loop.call_soon(self._go_on)
+            return
+        self._is_asked_for = True
+        try:
+            self._fetching_sink.fetch_from(self._stream, self)
+        except Exception as error:  # noqa: BLE001 - a sink of the user's
+            self.failed(error)
 
-    # ------------------------------------------------------------------ for the sink
+    @property
+    def _is_running(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    # ------------------------------------------------------------------ for the sink, in its task
 
     @property
     def is_over(self) -> bool:
@@ -83,7 +105,7 @@ class FetchedSession(Session):
         try:
             records = self.next_records()
             if records is not None:
-                self._taken, data = self.begin_frame(records)
+                _, data = self.begin_frame(records)
                 return data
         except Exception as error:  # noqa: BLE001 - ours
             self.failed(error)
@@ -95,15 +117,23 @@ class FetchedSession(Session):
 
     def stored(self) -> None:
         """Note that the frame taken last is stored."""
-        frame, self._taken = self._taken, None
-        if frame is not None and not self.is_over:
+        frame = self._leftover.unstored
+        if frame is None or self.is_over:
+            return
+        if self.telemetry.is_on and self._context is not None:
+            self._context.run(self.end_frame, frame)
+        else:
             self.end_frame(frame)
+        if self._is_all_taken:
+            self._end_all()
 
     def failed(self, error: Exception) -> None:
         """Give up: the sink refuses the frame that was taken last, or is closed."""
-        if not self.is_over:
-            self.note_failure(error)
-            self._end_all()
+        if self.is_over:
+            return
+        if self._context is not None:
+            self._context.run(self.note_failure, error)
+        self._end_all()
 
     def _end_all(self) -> None:
         self.give_up()

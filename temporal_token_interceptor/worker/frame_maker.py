@@ -82,6 +82,11 @@ class FrameMaker:
         self._telemetry = telemetry
         self._calls = CallChecks()
 
+    @property
+    def has_something(self) -> bool:
+        """Whether the attempt shows in the stream: it has said something, or takes back what others said."""
+        return self.seq > 0 or self._origin.attempt > 1
+
     def make(self, records: tuple[Record, ...], *, header: bool) -> Frame:
         """Return the next frame.
 
@@ -159,7 +164,7 @@ class Leftover:
         """
         unstored, self.unstored = self.unstored, None
         records, self._records = self._records, ()
-        if end is None or self.end_is_stored or not (records or maker.seq):
+        if end is None or self.end_is_stored or not (records or maker.has_something):
             return ()
         self.end_is_stored = True  # or its frame is handed out now
         # How long a frame waited is not measured by its delivery in a result or later.

@@ -32,8 +32,8 @@ class TokenStreamingInterceptor(Interceptor):
 
     The activity's result, exception and cancellation leave exactly as they came, and nothing is added to
     the workflow's history; but a result that has a field `custom_data` gets a summary there, and an
-    activity with a heartbeat timeout beats. An activity that calls no model pays for one idle task; a
-    token costs a few microseconds in the model's callback, and is sent from a task of its own. At its end
+    activity with a heartbeat timeout beats. An activity that calls no model pays for one idle task at
+    most; a token costs a few microseconds in the model's callback, and is sent by another task. At its end
     an activity waits until its last tokens are stored: a round trip, or `flush_timeout` if the transport is
     away.
 

@@ -266,6 +266,11 @@ class _SharedSink:
         """Return why the backend's server cannot be reached; empty if it answers, or cannot be asked."""
         return await self._sink.check() if isinstance(self._sink, Checkable) else ""
 
+    @property
+    def opened(self) -> TokenSink:
+        """The backend, while a worker runs; see `StandIn`."""
+        return self if self._sink is None else self._sink
+
     async def write(self, stream: StreamKey, data: bytes) -> None:
         if self._sink is None:
             raise TokenStreamError("the backend is not open: no worker of its plugin runs")

@@ -62,8 +62,8 @@ class SessionStatistics:
 class Session:
     """Sends the records of one attempt, as `async with`; put records into `buffer`, and call `finish` once.
 
-    Nothing is sent before the first record, so an activity that calls no model costs one idle task. Only
-    a retry announces itself at once: readers take back the text of the attempt before it.
+    Nothing is sent before the first record, so an activity that calls no model writes nothing. Only a retry
+    announces itself at once: readers take back the text of the attempt before it.
 
     Args:
         origin: The attempt.
@@ -295,6 +295,9 @@ class Session:
         with cancelled_too_late():
             await joined(task, _STOP_SECONDS)
         self.give_up()  # again, for a task that was cancelled before it began
+        is_end_left = self._end is not None and not self._leftover.end_is_stored and self._maker.has_something
+        if is_end_left and not self.statistics.undelivered:
+            self.statistics.undelivered = 1
         if self.statistics.undelivered and not self._is_failure_logged:
             logger.warning(
                 "%d frames of %s were not delivered within flush_timeout (%g s); they are sent later, or "

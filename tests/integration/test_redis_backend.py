@@ -710,7 +710,7 @@ async def test_entries_are_taken_one_after_the_other(backend):
     sent = [b"%d" % number for number in range(100)]
     sources = [Entries(*sent), Entries(*sent)]
     for key, source in zip((stream, other), sources, strict=True):
-        backend.fetch(key, source)
+        backend.fetch_from(key, source)
     await asyncio.gather(*(source.all_stored for source in sources), backend.write(stream, b"written"))
 
     assert await read(backend, other, 100) == sent
@@ -724,9 +724,9 @@ async def test_an_entry_is_taken_when_it_can_be_sent(server):
         await backend.write(stream, b"before")
         await server.kill()
         away, waiting = Entries(b"1", b"2"), Entries(b"3")
-        backend.fetch(stream, away)
+        backend.fetch_from(stream, away)
         await until(lambda: away.taken)
-        backend.fetch(new_stream(), waiting)
+        backend.fetch_from(new_stream(), waiting)
         await asyncio.sleep(0)
         assert (away.taken, waiting.taken) == ([b"1"], [])
         await server.start()
@@ -743,10 +743,10 @@ async def test_a_source_waits_while_its_stream_rests(server, caplog):
         await redis.execute_command("ACL", "SETUSER", "narrow", "on", ">secret", keys, "+@all")
         async with RedisStreamBackend(server.url.replace("//", "//narrow:secret@")) as backend:
             first, second, other = Entries(b"1"), Entries(b"2"), Entries(*(b"%d" % n for n in range(20)))
-            backend.fetch(bad, first)
-            backend.fetch(good, other)
+            backend.fetch_from(bad, first)
+            backend.fetch_from(good, other)
             await until(lambda: "does not serve" in caplog.text)
-            backend.fetch(bad, second)
+            backend.fetch_from(bad, second)
             await other.all_stored
             assert not first.is_over
             assert second.taken == []
@@ -761,7 +761,7 @@ async def test_what_is_fetched_after_close_fails(redis_url):
     backend = RedisStreamBackend(redis_url)
     await backend.close()
     entries = Entries(b"late")
-    backend.fetch(new_stream(), entries)
+    backend.fetch_from(new_stream(), entries)
 
     with pytest.raises(TokenStreamError, match="the backend is closed"):
         await entries.all_stored

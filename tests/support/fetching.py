@@ -1,4 +1,4 @@
-"""Entries that a backend fetches, one by one: for tests of `write`, which have to hold for `fetch` alike."""
+"""Entries that a backend fetches, one by one: tests of `write` hold for `fetch_from`, too."""
 
 import asyncio
 
@@ -42,7 +42,7 @@ class Entries:
 
 
 async def write_by_fetching(backend: RedisStreamBackend, stream: StreamKey, data: bytes) -> None:
-    """Do what `backend.write` does, by `fetch`."""
+    """Do what `backend.write` does, by `fetch_from`."""
     entries = Entries(data)
-    backend.fetch(stream, entries)
+    backend.fetch_from(stream, entries)
     await entries.all_stored

@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.transport.redis import late_answers
-from temporal_token_interceptor.transport.redis.late_answers import LATE, LateAnswers, busy_seconds
+from temporal_token_interceptor.transport.redis.late_answers import LATE, LateAnswers, busy_clock
 
 ONE, OTHER = (StreamKey("default", name, "run") for name in ("one", "other"))
 
@@ -40,10 +39,10 @@ def full() -> LateAnswers:
     return late
 
 
-def looked(monkeypatch: pytest.MonkeyPatch, *shares: float) -> LateAnswers:
+def looked(*shares: float) -> LateAnswers:
     """One that has looked at a thread which was busy for these shares of three seconds each."""
-    late, clock, busy = LateAnswers(), 1_000.0, 5.0
-    monkeypatch.setattr(late_answers, "busy_seconds", lambda: busy)
+    clock, busy = 1_000.0, 5.0
+    late = LateAnswers(lambda: busy)
     late.look(clock)
     for share in shares:
         for _ in range(300):
@@ -62,33 +61,58 @@ def looked(monkeypatch: pytest.MonkeyPatch, *shares: float) -> LateAnswers:
         ([1.0, 0.5], 0, 0),
     ],
 )
-def test_the_less_time_is_left_the_later_are_answers(monkeypatch, shares, least, most):
+def test_the_less_time_is_left_the_later_are_answers(shares, least, most):
     """It is looked at ten times a second, and one moment says little."""
-    late = looked(monkeypatch, *shares)
+    late = looked(*shares)
 
     assert LATE * least <= late.late <= LATE * most
 
 
-def test_a_worker_that_was_idle_is_not_full(monkeypatch):
+def test_a_worker_that_was_idle_is_not_full():
     """What it took before it was idle says nothing about now."""
-    late = looked(monkeypatch, 1.0)
-    monkeypatch.setattr(late_answers, "busy_seconds", lambda: 6.3)
-    late.look(1_060.0)
+    clock = iter([5.0, 5.3, 6.0])
+    late = LateAnswers(lambda: next(clock))
+    for now in (1_000.0, 1_000.3, 1_060.0):
+        late.look(now)
 
     assert late.late == 0
 
 
-def test_time_that_a_thread_works_counts(monkeypatch):
-    """On Linux also what it waits for a processor; elsewhere its CPU alone."""
-    begun = busy_seconds()
-    end = time.thread_time() + 0.02
+def test_a_look_that_fails_changes_nothing():
+    """A process out of file descriptors cannot read what the kernel counts."""
+
+    def busy() -> float:
+        if fails:
+            raise OSError(24, "too many open files")
+        return 1_003.0
+
+    fails, late = False, looked(1.0)
+    late._clock, before = busy, late.late
+    fails = True
+    late.look(1_010.0)
+
+    assert late.late == before > 0
+
+
+def test_time_that_a_thread_works_counts():
+    """On Linux also what it waits for a processor."""
+    clock = busy_clock()
+    begun, end = clock(), time.thread_time() + 0.02
     while time.thread_time() < end:
         pass
-    assert busy_seconds() - begun >= 0.02 - 0.005  # the kernel counts in ticks
 
-    monkeypatch.setattr(late_answers, "_STATISTICS", Path("/proc/of another system"))
-    begun = time.thread_time()
-    assert begun <= busy_seconds() <= time.thread_time()
+    assert clock() - begun >= 0.02 - 0.005  # the kernel counts in ticks
+
+
+@pytest.mark.parametrize("text", [None, "0 0 0", "no numbers"])
+def test_a_system_that_does_not_count_gives_the_time_of_the_processor(monkeypatch, tmp_path, text):
+    """Another system, or a sandbox: what the thread waits for is not seen, what it takes is."""
+    statistics = tmp_path / "schedstat"
+    if text is not None:
+        statistics.write_text(text)
+    monkeypatch.setattr(late_answers, "_STATISTICS", statistics)
+
+    assert busy_clock() is time.thread_time
 
 
 async def test_a_worker_that_keeps_up_answers_at_once():

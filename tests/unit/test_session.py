@@ -5,6 +5,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -26,8 +27,17 @@ from temporal_token_interceptor.protocol.attempts import Attempts
 from temporal_token_interceptor.protocol.frames import Packet, decode, encode
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.protocol.text_check import TextDigest
-from temporal_token_interceptor.transport.base import EntrySource, FetchingSink, TokenSink
+from temporal_token_interceptor.telemetry.attempt import NoTelemetry
+from temporal_token_interceptor.transport.base import (
+    EntrySource,
+    FetchingSink,
+    TokenSink,
+    fetching,
+    hurry,
+    opened,
+)
 from temporal_token_interceptor.worker.fetched_session import FetchedSession, session_to
+from temporal_token_interceptor.worker.plugin import _SharedSink
 from temporal_token_interceptor.worker.session import Session
 from tests.support.eager import eager_tasks
 from tests.support.frames import a_call, an_origin
@@ -91,7 +101,7 @@ class Fetching(Sink):
         super().__init__()
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
         self.tasks.add(asyncio.get_running_loop().create_task(self._fetch(stream, source)))
 
     async def _fetch(self, stream: StreamKey, source: EntrySource) -> None:
@@ -799,3 +809,181 @@ async def test_records_of_a_thread_that_come_as_the_last_are_taken_are_fetched(s
 
     texts = [text for frame in said(sink.stored) for text in frame]
     assert sorted(texts) == sorted(f"{ordinal}.{index}" for ordinal in range(10) for index in range(200))
+
+
+class NeverFetching(Fetching):
+    """One that is busy elsewhere, for as long as the test takes."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
+        self.sources: list[EntrySource] = []
+        self._failure = failure
+
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self.sources.append(source)
+
+
+async def test_an_activity_that_says_nothing_does_not_wait_for_the_transport():
+    """Redis is away, and my activity calls no model: it ends as it did before."""
+    sink = NeverFetching()
+    async with asyncio.timeout(5):
+        async with Stage(sink).session() as session:
+            await session.finish("completed_provisional")
+
+    assert sink.sources == []
+    assert session.take_undelivered() == ()
+
+
+@pytest.mark.parametrize("make", [Sink, NeverFetching])
+async def test_a_retry_that_could_not_announce_itself_is_told_elsewhere(make, caplog):
+    """The text of the attempt before is taken back, also if all of the retry fell into an outage."""
+    sink = make()
+    sink.block()
+    async with Stage(sink).session(attempt=2, flush_timeout=timedelta(milliseconds=1)) as session:
+        await session.finish("failed", will_retry=False)
+
+    left = [decode(encode(frame)) for frame in session.take_undelivered()]
+    assert left[0].origin == session.origin
+    assert left[-1].events == [["attempt_end", "failed", False]]
+    assert session.statistics.undelivered == 1
+    assert len(warnings_in(caplog)) == 1
+
+
+async def test_an_end_that_was_not_taken_is_counted(caplog):
+    """All was stored but the end: that is told, and comes by another way."""
+    sink = Fetching()
+    async with Stage(sink).session(flush_timeout=AT_ONCE) as session:
+        say(session, "a")
+        await sink.until(lambda: len(sink.stored) == 1)
+        sink.block()
+        await session.finish("completed_provisional")
+        for task in sink.tasks:
+            task.cancel()
+
+    assert session.statistics.undelivered == 1
+    assert len(session.take_undelivered()) == 1
+    assert len(warnings_in(caplog)) == 1
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_a_sink_that_cannot_fetch_harms_no_activity(caplog, attempt):
+    """A transport of mine has a fault: the tokens are lost, and a line in the log says so."""
+    async with Stage(NeverFetching(RuntimeError("a bug"))).session(attempt=attempt) as session:
+        say(session, "a")
+        await session.finish("completed_provisional")
+
+    assert len(warnings_in(caplog)) == 1
+    assert session.take_undelivered()
+
+
+async def test_a_session_is_over_when_its_end_is_stored():
+    """A backend that closes just then has nothing to complain of."""
+    sink = NeverFetching()
+    async with Stage(sink).session() as session:
+        say(session, "a")
+        finishing = asyncio.create_task(session.finish("completed_provisional"))
+        await asyncio.sleep(0)
+        (source,) = sink.sources
+        for _ in range(2):
+            assert source.take() is not None
+            assert not source.is_over
+            source.stored()
+        assert source.is_over
+        await finishing
+
+    assert session.statistics.undelivered == 0
+
+
+def test_what_is_put_between_two_turns_of_the_loop_is_sent():
+    """A program runs its loop now and then, and speaks in between: `run_until_complete`, twice."""
+    sink = Fetching()
+
+    async def begin() -> Session:
+        return await Stage(sink).session().__aenter__()
+
+    async def end() -> None:
+        await sink.until(lambda: said(sink.stored) == [["a"]])
+        await session.finish("completed_provisional")
+        await session.__aexit__(None, None, None)
+
+    with asyncio.Runner() as runner:
+        session = runner.run(begin())
+        say(session, "a")
+        runner.run(end())
+
+    assert said(sink.stored) == [["a"], []]
+
+
+async def test_what_a_session_reports_is_of_its_own_context():
+    """A log line, or an exemplar, names the activity that it is about, not the one that woke the writer."""
+    of: ContextVar[str] = ContextVar("of", default="nobody")
+    seen = []
+
+    class Telemetry(NoTelemetry):
+        is_on = True
+
+        def stored(self, records: Any) -> None:
+            seen.append(of.get())
+
+    sink = NeverFetching()
+    of.set("mine")
+    more = {"budget": Budget(2**20), "flush_timeout": AT_ONCE}
+    async with FetchedSession(an_origin(), sink, telemetry=Telemetry(), **more) as session:
+        say(session, "a")
+        of.set("another")
+        (source,) = sink.sources
+        source.take()
+        source.stored()
+        await session.finish("completed_provisional")
+
+    assert seen == ["mine"]
+
+
+async def test_who_overrides_write_is_not_passed_by():
+    """A transport that redacts what it writes gets all of it."""
+
+    class Redacting(Fetching):
+        async def write(self, stream: StreamKey, data: bytes) -> None:
+            await super().write(stream, data)
+
+    class Both(Redacting):
+        def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
+            super().fetch_from(stream, source)
+
+    patched, wrapper = Fetching(), Wrapper(Fetching())
+    patched.write = patched.write  # type: ignore[method-assign]
+    assert fetching(Redacting()) is None
+    assert fetching(patched) is None
+    assert fetching(wrapper) is None
+    assert fetching(Both()) is not None
+    assert fetching(Fetching()) is not None
+
+
+class Wrapper:
+    """What some programs put around a transport."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def write(self, stream: StreamKey, data: bytes) -> None:
+        await self._sink.write(stream, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
+async def test_the_sink_of_a_plugin_is_the_one_that_it_was_given():
+    """By the plugin frames are fetched as they are without it, and ends are hurried."""
+    sink, hurried = NeverFetching(), []
+    sink.hurry = hurried.append  # type: ignore[attr-defined]
+    shared = _SharedSink(sink)
+    stream = StreamKey.of(an_origin())
+    hurry(shared, stream)
+    assert hurried == []
+    async with shared.lent():
+        assert opened(shared) is sink
+        hurry(shared, stream)
+    assert hurried == [stream]
+    assert opened(shared) is shared

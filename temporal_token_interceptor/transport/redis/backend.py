@@ -147,14 +147,14 @@ class RedisStreamBackend:
             self._loop.check()
         await self._writer.write(stream, data)
 
-    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
         """Append what a source has, each when it can be sent. See `FetchingSink`."""
         try:
             self._loop.check()
         except ConfigurationError as error:
             source.failed(error)
         else:
-            self._writer.fetch(stream, source)
+            self._writer.fetch_from(stream, source)
 
     def keep(self, stream: StreamKey) -> None:
         """Put the expiry of a stream off, and point its workflow to its run."""

@@ -63,12 +63,12 @@ class ClusterWriter:
             raise closed_error()
         await self._writer_of(stream).write(stream, data)
 
-    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
-        """Append what a source has, each when it can be sent. See `RedisWriter.fetch`."""
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
+        """Append what a source has, each when it can be sent. See `RedisWriter.fetch_from`."""
         if self._closed:
             source.failed(closed_error())
         else:
-            self._writer_of(stream).fetch(stream, source)
+            self._writer_of(stream).fetch_from(stream, source)
 
     def keep(self, stream: StreamKey) -> None:
         """Put the expiry of a stream off, and point its workflow to its run."""
@@ -77,8 +77,8 @@ class ClusterWriter:
 
     def hurry(self, stream: StreamKey) -> None:
         """Answer what is written to a stream at once; see `HurriedSink`."""
-        if not self._closed:
-            self._writer_of(stream).hurry(stream)
+        for writer in self._writers.values():  # it may have had another node
+            writer.hurry(stream)
 
     async def close(self) -> None:
         """Stop all writers. Closing twice is fine."""
@@ -105,6 +105,7 @@ class ClusterWriter:
                 ttl=self._ttl,
                 patience=self._patience,
                 scripts=False,
+                go_on=self.fetch_from,  # a stream may have another node by then
             )
         return writer
 

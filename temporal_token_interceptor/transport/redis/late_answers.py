@@ -37,12 +37,16 @@ _HURRIED_FOR: Final = 5.0  # seconds: an attempt that ends has ended by then
 class LateAnswers:
     """Answers the writers of one thread: at once, or, while it is full, a little later.
 
+    Args:
+        busy: Says for how many seconds the thread was busy; by default, see `busy_clock`.
+
     Attributes:
         late: Seconds, for now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[], float] | None = None) -> None:
         self.late = 0.0
+        self._clock = busy
         self._share = 0.0
         self._looked = 0.0  # on the loop's clock
         self._busy = 0.0  # seconds, then
@@ -55,8 +59,12 @@ class LateAnswers:
         elapsed = now - self._looked
         if elapsed < _LOOK_EVERY:
             return
-        busy = busy_seconds()
-        share = (busy - self._busy) / elapsed
+        self._clock = self._clock or busy_clock()
+        try:
+            busy = self._clock()
+        except (OSError, ValueError):  # too many open files, say: the next look will do
+            return
+        share = min(1.0, max(0.0, (busy - self._busy) / elapsed))
         self._share += (share - self._share) * min(1.0, elapsed / _AVERAGED)
         self.late = LATE * min(1.0, max(0.0, (self._share - _BUSY) / (_FULL - _BUSY)))
         self._looked, self._busy = now, busy
@@ -104,15 +112,21 @@ class LateAnswers:
 
     def _answer(self, until: float) -> None:
         self._timer = None
+        # In their order: where answers are less late by now, one may wait a little longer behind another.
         while self._waiting and self._waiting[0][0] <= until:
             _, _, go_on = self._waiting.popleft()
             go_on()
 
 
-def busy_seconds() -> float:
-    """Return for how long this thread was busy so far, or waited for a processor, where that is known."""
+def busy_clock() -> Callable[[], float]:
+    """Return what says for how long this thread was busy, or waited for a processor, where that is known."""
     try:
-        taken, waited, _ = _STATISTICS.read_text("ascii").split()
-    except (OSError, ValueError):
-        return time.thread_time()
+        is_known = _scheduled() > 0
+    except (OSError, ValueError):  # another system, or a sandbox
+        is_known = False
+    return _scheduled if is_known else time.thread_time
+
+
+def _scheduled() -> float:
+    taken, waited, _ = _STATISTICS.read_text("ascii").split()
     return (int(taken) + int(waited)) / 1e9

@@ -41,7 +41,7 @@ class Pending(ABC):
 
     @abstractmethod
     def failed(self, error: TokenStreamError) -> None:
-        """Let its writer know that it will not be stored."""
+        """Let its writer know that it will not be stored; not once it is given up."""
 
 
 class Written(Pending):
@@ -71,8 +71,7 @@ class Written(Pending):
 
     def failed(self, error: TokenStreamError) -> None:
         """Raise in its writer."""
-        if not self._waiting.done():
-            self._waiting.set_exception(error)
+        self._waiting.set_exception(error)
 
 
 class Fetched(Pending):

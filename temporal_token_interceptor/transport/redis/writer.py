@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -58,6 +58,7 @@ class RedisWriter:
         ttl: Seconds from the last write or `keep` of a stream to its expiry.
         patience: Seconds that a refusal is waited out; see `refusals`.
         scripts: Whether to send batches as scripts; in a cluster, all keys of one would need the same slot.
+        go_on: Has the next entry of a source fetched; by default, this writer does.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RedisWriter:
         ttl: int,
         patience: float,
         scripts: bool = True,
+        go_on: Callable[[StreamKey, EntrySource], None] | None = None,
     ) -> None:
         self._queries = queries
         self._keys = keys
@@ -83,6 +85,7 @@ class RedisWriter:
         self._kept: dict[StreamKey, None] = {}  # to be kept, the last asked for last
         self._resting: dict[StreamKey, _Rest] = {}
         self._answers = LateAnswers()
+        self._go_on = go_on or self.fetch_from
         self._changed = asyncio.Event()  # there is more to send
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -101,7 +104,7 @@ class RedisWriter:
         self._start()
         await stored
 
-    def fetch(self, stream: StreamKey, source: EntrySource) -> None:
+    def fetch_from(self, stream: StreamKey, source: EntrySource) -> None:
         """Take entries from a source, each when it can be sent, until it has none; see `FetchingSink`."""
         if self._closed:
             source.failed(closed_error())
@@ -129,13 +132,15 @@ class RedisWriter:
         await self._queries.silence()
         self._answers.end()
         for pending in (*self._batch, *self._queue):
-            pending.failed(closed_error())
+            if not pending.is_given_up:
+                pending.failed(closed_error())
         for _, source in self._sources:
-            source.failed(closed_error())
+            if not source.is_over:
+                source.failed(closed_error())
         self._batch, self._queue, self._sources, self._kept = [], deque(), deque(), {}
 
     def __repr__(self) -> str:
-        return f"<RedisWriter {len(self._batch)} in flight, {len(self._queue)} queued>"
+        return f"<RedisWriter {len(self._batch)} in flight, {len(self._queue) + len(self._sources)} queued>"
 
     # ------------------------------------------------------------------ the task
 
@@ -216,9 +221,10 @@ class RedisWriter:
         while self._sources and len(batch) < _BATCH_ENTRIES and size < _BATCH_BYTES:
             stream, source = self._sources.popleft()
             if self._rests(stream, now):
-                resting.append((stream, source))
+                if not source.is_over:
+                    resting.append((stream, source))
             elif (data := source.take()) is not None:
-                batch.append(Fetched(stream, data, source, self.fetch))
+                batch.append(Fetched(stream, data, source, self._go_on))
                 size += len(data)
         self._sources.extendleft(reversed(resting))
         return batch
