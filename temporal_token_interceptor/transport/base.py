@@ -7,6 +7,7 @@ A transport keeps one append-only stream for each workflow run and knows nothing
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -235,14 +236,13 @@ class TokenSource(Protocol):
         ...
 
 
-@runtime_checkable
-class StandIn(Protocol):
-    """A sink that stands for another one, which is made later, and shared."""
+class StandIn(ABC):
+    """A sink that stands for another one, which is made later, and shared. To be inherited: names may meet."""
 
     @property
+    @abstractmethod
     def opened(self) -> TokenSink:
         """That one; itself, until it is there."""
-        ...
 
 
 def opened(sink: TokenSink) -> TokenSink:
@@ -263,7 +263,7 @@ def fetching(sink: TokenSink) -> FetchingSink | None:
 
 def hurry(sink: TokenSink, stream: StreamKey) -> None:
     """Have a sink answer at once where it may answer late: nothing is gathered for the next entry."""
-    sink = opened(sink)
+    sink = opened(sink)  # of ours: it does not raise
     if isinstance(sink, HurriedSink):
         try:
             sink.hurry(stream)

@@ -84,6 +84,10 @@ class FetchedSession(Session):
         except Exception as error:  # noqa: BLE001 - a sink of the user's
             self.failed(error)
 
+    async def _stop(self) -> None:
+        await super()._stop()
+        self._context = None  # a transport that is away may keep us
+
     @property
     def _is_running(self) -> bool:
         try:

@@ -33,7 +33,7 @@ from temporal_token_interceptor._tasks import joined, started
 from temporal_token_interceptor.errors import ConfigurationError, TokenStreamError
 from temporal_token_interceptor.protocol.stream_key import StreamKey
 from temporal_token_interceptor.telemetry.instruments import system_of
-from temporal_token_interceptor.transport.base import TokenSink
+from temporal_token_interceptor.transport.base import StandIn, TokenSink
 from temporal_token_interceptor.transport.redis.backend import RedisStreamBackend
 from temporal_token_interceptor.worker.interceptor import TokenStreamingInterceptor, managed
 from temporal_token_interceptor.worker.live_session import live_interval
@@ -216,7 +216,7 @@ def _opened(runner: WorkflowRunner | None) -> Any:
     )
 
 
-class _SharedSink:
+class _SharedSink(StandIn):
     """The backend of all workers of a plugin, there while one of them runs; closed only if made here."""
 
     def __init__(self, backend: TokenSink | Callable[[], TokenSink]) -> None:

@@ -756,6 +756,21 @@ async def test_a_source_waits_while_its_stream_rests(server, caplog):
             assert sorted(await read(backend, bad, 2)) == [b"1", b"2"]
 
 
+async def test_what_ends_in_an_outage_is_not_kept(server, caplog):
+    """Activities end while Redis is away: the memory of the worker does not hold them until it is back."""
+    async with RedisStreamBackend(server.url) as backend:
+        await backend.write(new_stream(), b"before")
+        await server.kill()
+        writing = asyncio.ensure_future(backend.write(new_stream(), b"waits"))
+        await until(lambda: warnings_of(caplog))
+        sources = [Entries(b"entry") for _ in range(50)]
+        for source in sources:
+            backend.fetch_from(new_stream(), source)
+            source.all_stored.cancel()
+        await until(lambda: not backend._writer._sources)
+        writing.cancel()
+
+
 async def test_what_is_fetched_after_close_fails(redis_url):
     """A session that begins too late learns why nothing of it is stored."""
     backend = RedisStreamBackend(redis_url)

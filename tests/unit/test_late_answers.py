@@ -82,16 +82,29 @@ def test_a_look_that_fails_changes_nothing():
     """A process out of file descriptors cannot read what the kernel counts."""
 
     def busy() -> float:
-        if fails:
-            raise OSError(24, "too many open files")
-        return 1_003.0
+        raise OSError(24, "too many open files")
 
-    fails, late = False, looked(1.0)
+    late = looked(1.0)
     late._clock, before = busy, late.late
-    fails = True
     late.look(1_010.0)
 
     assert late.late == before > 0
+
+
+def test_a_clock_that_could_not_be_looked_for_is_looked_for_again(monkeypatch):
+    """Too many open files just then: the kernel's count is used all the same, later."""
+
+    class Busy:
+        def read_text(self, _: str) -> str:
+            raise OSError(24, "too many open files")
+
+    late = LateAnswers()
+    with monkeypatch.context() as patched:
+        patched.setattr(late_answers, "_STATISTICS", Busy())
+        late.look(1_000.0)
+    assert late._clock is None
+    late.look(1_001.0)
+    assert late._clock is not None
 
 
 def test_time_that_a_thread_works_counts():

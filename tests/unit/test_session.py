@@ -977,6 +977,7 @@ class Wrapper:
 async def test_the_sink_of_a_plugin_is_the_one_that_it_was_given():
     """By the plugin frames are fetched as they are without it, and ends are hurried."""
     sink, hurried = NeverFetching(), []
+    sink.opened = False  # type: ignore[attr-defined] # a flag of its own
     sink.hurry = hurried.append  # type: ignore[attr-defined]
     shared = _SharedSink(sink)
     stream = StreamKey.of(an_origin())

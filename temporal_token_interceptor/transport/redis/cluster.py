@@ -77,7 +77,7 @@ class ClusterWriter:
 
     def hurry(self, stream: StreamKey) -> None:
         """Answer what is written to a stream at once; see `HurriedSink`."""
-        for writer in self._writers.values():  # it may have had another node
+        for writer in list(self._writers.values()):  # it may have had another node, and get one more
             writer.hurry(stream)
 
     async def close(self) -> None:

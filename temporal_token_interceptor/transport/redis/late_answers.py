@@ -59,8 +59,8 @@ class LateAnswers:
         elapsed = now - self._looked
         if elapsed < _LOOK_EVERY:
             return
-        self._clock = self._clock or busy_clock()
         try:
+            self._clock = self._clock or busy_clock()
             busy = self._clock()
         except (OSError, ValueError):  # too many open files, say: the next look will do
             return
@@ -122,7 +122,7 @@ def busy_clock() -> Callable[[], float]:
     """Return what says for how long this thread was busy, or waited for a processor, where that is known."""
     try:
         is_known = _scheduled() > 0
-    except (OSError, ValueError):  # another system, or a sandbox
+    except (FileNotFoundError, PermissionError, ValueError):  # another system, or a sandbox
         is_known = False
     return _scheduled if is_known else time.thread_time
 

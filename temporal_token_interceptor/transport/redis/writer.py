@@ -187,6 +187,8 @@ class RedisWriter:
         if reason is None:
             self._backoff.over()
             return
+        # While nothing is sent, sources end without being asked again.
+        self._sources = deque([(stream, source) for stream, source in self._sources if not source.is_over])
         if is_demotion(reason):
             with suppress(*FAILURES):
                 await self._queries.reconnect()
