@@ -237,7 +237,7 @@ class TokenSource(Protocol):
 
 
 class StandIn(ABC):
-    """A sink that stands for another one, which is made later, and shared. To be inherited: names may meet."""
+    """A sink that stands for another one, which is made later, and shared: to be inherited."""
 
     @property
     @abstractmethod
