@@ -756,6 +756,45 @@ async def test_a_source_waits_while_its_stream_rests(server, caplog):
             assert sorted(await read(backend, bad, 2)) == [b"1", b"2"]
 
 
+async def test_last_words_go_before_what_is_fetched(server, caplog):
+    """Redis is back: what an activity that has ended left goes first, then what the next one says."""
+    stream = new_stream()
+    async with RedisStreamBackend(server.url) as backend:
+        await backend.write(stream, b"before")
+        await server.kill()
+
+        async def write_all() -> None:
+            for number in range(5):
+                await backend.write(stream, b"written %d" % number)
+
+        writing = asyncio.ensure_future(write_all())
+        await until(lambda: warnings_of(caplog))
+        fetched = Entries(b"fetched 0", b"fetched 1")
+        backend.fetch_from(stream, fetched)
+        await server.start()
+        await asyncio.gather(writing, fetched.all_stored)
+
+        sent = [*(b"written %d" % number for number in range(5)), b"fetched 0", b"fetched 1"]
+        assert await read(backend, stream, 7) == sent
+
+
+async def test_who_writes_without_end_lets_what_is_fetched_through(backend):
+    """Two activities of one run share its stream: neither waits for the end of the other."""
+    stream, has_ended = new_stream(), asyncio.Event()
+
+    async def write_on() -> None:
+        while not has_ended.is_set():
+            await backend.write(stream, b"written")
+
+    writing = asyncio.ensure_future(write_on())
+    fetched = Entries(*(b"%d" % number for number in range(10)))
+    backend.fetch_from(stream, fetched)
+    async with asyncio.timeout(5):
+        await fetched.all_stored
+    has_ended.set()
+    await writing
+
+
 async def test_what_ends_in_an_outage_is_not_kept(server, caplog):
     """Activities end while Redis is away: the memory of the worker does not hold them until it is back."""
     async with RedisStreamBackend(server.url) as backend:

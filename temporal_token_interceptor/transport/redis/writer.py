@@ -36,6 +36,9 @@ from temporal_token_interceptor.transport.redis.refusals import FAILURES, classi
 _BATCH_ENTRIES: Final = 500
 _BATCH_BYTES: Final = 1024 * 1024
 
+# Batches in a row, at most, that what is fetched for a stream waits for what is written to it.
+_HELD_BATCHES: Final = 16
+
 
 class _Rest:
     """One stream's pause, while others are served."""
@@ -82,6 +85,7 @@ class RedisWriter:
         self._queue: deque[Pending] = deque()
         self._sources: deque[tuple[StreamKey, EntrySource]] = deque()  # that may have an entry
         self._batch: list[Pending] = []  # what is in flight
+        self._held = 0  # batches in a row that made sources wait for what is written to their streams
         self._kept: dict[StreamKey, None] = {}  # to be kept, the last asked for last
         self._resting: dict[StreamKey, _Rest] = {}
         self._answers = LateAnswers()
@@ -186,6 +190,8 @@ class RedisWriter:
         self._settle(errors, alone=reason is None)
         if reason is None:
             self._backoff.over()
+            if self._held:
+                await asyncio.sleep(0)  # for who writes the next of what goes before
             return
         # While nothing is sent, sources end without being asked again.
         self._sources = deque([(stream, source) for stream, source in self._sources if not source.is_over])
@@ -219,16 +225,21 @@ class RedisWriter:
             batch.append(pending)
             size += len(pending.data)
         self._queue.extendleft(reversed(later))
+        # What is written to a stream goes before what is fetched for it: last words of attempts that ended.
+        written = {pending.stream for pending in batch if isinstance(pending, Written)}
+        if self._held >= _HELD_BATCHES:
+            written.clear()
         resting: list[tuple[StreamKey, EntrySource]] = []
         while self._sources and len(batch) < _BATCH_ENTRIES and size < _BATCH_BYTES:
             stream, source = self._sources.popleft()
-            if self._rests(stream, now):
+            if stream in written or self._rests(stream, now):
                 if not source.is_over:
                     resting.append((stream, source))
             elif (data := source.take()) is not None:
                 batch.append(Fetched(stream, data, source, self._go_on))
                 size += len(data)
         self._sources.extendleft(reversed(resting))
+        self._held = self._held + 1 if any(stream in written for stream, _ in resting) else 0
         return batch
 
     def _rests(self, stream: StreamKey, now: float) -> bool:
