@@ -40,9 +40,7 @@ _FRAME_BYTES = 256 * 1024
 _STOP_SECONDS = 1.0
 
 
-class State(Enum):
-    """Whether records have to wake who sends them."""
-
+class _State(Enum):
     WAITING = auto()
     """It waits, or is about to: new records have to wake it."""
     SENDING = auto()
@@ -106,7 +104,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._ready = asyncio.Event()
-        self._state = State.WAITING
+        self._state = _State.WAITING
         self._end: AttemptEnded | None = None
         self._is_all_taken = False  # also the end
         self._keeper: asyncio.TimerHandle | None = None
@@ -161,7 +159,7 @@ class Session:
             self.telemetry.waiting()
         # The sending task checks the buffer again before it sleeps; waking a loop from a thread costs the
         # thread of the model 10 us.
-        if self._state is State.SENDING:
+        if self._state is _State.SENDING:
             return
         if threading.get_ident() == self._thread:
             self._go_on()
@@ -186,9 +184,9 @@ class Session:
             return None
         if self._maker.seq == 0 and self.origin.attempt > 1:
             return ()
-        self._state = State.WAITING  # before it looks: what comes from now on has to wake it
+        self._state = _State.WAITING  # before it looks: what comes from now on has to wake it
         if records := self.buffer.take(self.frame_bytes):
-            self._state = State.SENDING
+            self._state = _State.SENDING
             return records
         if self._end is None:
             return None
@@ -240,7 +238,7 @@ class Session:
 
     def _raise_if_stopped(self) -> None:
         """End the task where a sink, or a codec, swallowed its cancellation: the attempt is over."""
-        if self._state is State.STOPPED:
+        if self._state is _State.STOPPED:
             raise asyncio.CancelledError
 
     async def send(self, records: tuple[Record, ...]) -> None:
@@ -291,7 +289,7 @@ class Session:
         if self._task is None:
             return
         task, self._task = self._task, None
-        self._state = State.STOPPED
+        self._state = _State.STOPPED
         with cancelled_too_late():
             await joined(task, _STOP_SECONDS)
         self.give_up()  # again, for a task that was cancelled before it began

@@ -36,6 +36,7 @@ from temporal_token_interceptor.transport.base import (
     hurry,
     opened,
 )
+from temporal_token_interceptor.transport.redis.pending import Written
 from temporal_token_interceptor.worker.fetched_session import FetchedSession, session_to
 from temporal_token_interceptor.worker.plugin import _SharedSink
 from temporal_token_interceptor.worker.session import Session
@@ -773,8 +774,21 @@ async def test_what_is_awaited_to_be_sealed_needs_a_task():
     assert not isinstance(session_to(an_origin(), Sink(), **more), FetchedSession)
 
 
+async def test_a_writer_that_gave_up_is_left_alone():
+    """It was cancelled while its entry was on the way: the reply comes all the same."""
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    pending = Written(StreamKey.of(an_origin()), b"entry", waiting)
+    assert not pending.is_given_up
+    waiting.cancel()
+    pending.stored()
+    pending.go_on()
+
+    assert pending.is_given_up
+    assert waiting.cancelled()
+
+
 async def test_nothing_is_taken_of_a_session_that_has_ended():
-    """The transport comes late, with the reply for a frame that was told elsewhere: nothing changes."""
+    """The transport replies late, for a frame that goes into the result: nothing changes."""
     sink = Fetching()
     sink.block()
     async with FetchedSession(an_origin(), sink, budget=Budget(2**20), flush_timeout=AT_ONCE) as session:
@@ -852,7 +866,7 @@ async def test_a_retry_that_could_not_announce_itself_is_told_elsewhere(make, ca
 
 
 async def test_an_end_that_was_not_taken_is_counted(caplog):
-    """All was stored but the end: that is told, and comes by another way."""
+    """The transport has stored all but the end: the log says so, and the end goes into the result."""
     sink = Fetching()
     async with Stage(sink).session(flush_timeout=AT_ONCE) as session:
         say(session, "a")
@@ -918,7 +932,7 @@ def test_what_is_put_between_two_turns_of_the_loop_is_sent():
 
 async def test_what_a_session_reports_is_of_its_own_context():
     """A log line, or an exemplar, names the activity that it is about, not the one that woke the writer."""
-    of: ContextVar[str] = ContextVar("of", default="nobody")
+    of: ContextVar[str] = ContextVar("of", default="none")
     seen = []
 
     class Telemetry(NoTelemetry):
