@@ -121,12 +121,12 @@ class ClusterQueries:
     def __init__(self, client: RedisCluster, *, one_at_a_time: bool = True) -> None:
         self._client = client
         self._turn = asyncio.Lock() if one_at_a_time else None
-        self._exchange: Exchange | None = None  # the last one
+        self._exchange = Exchange()  # the last one
 
     @property
     def last_progress(self) -> float:
         """When bytes last came or went, on the loop's clock; 0 if none did."""
-        return self._exchange.last if self._exchange else 0.0
+        return self._exchange.last
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
         """Return the reply, in the shape that a single server sends; `at_most` is not observed."""
@@ -164,13 +164,13 @@ class ClusterQueries:
             await stack.enter_async_context(self._turn)
         before = cancellations()
         stack.callback(_raise_lost_cancellation, before)
-        exchange = await stack.enter_async_context(Exchange(ANSWER_SECONDS))
+        exchange = Exchange()
+        stack.callback(exchange.leave)
+        stack.enter_context(exchange.within(ANSWER_SECONDS))
         for node in self._client.get_nodes():
             for connection in getattr(node, "_connections", ()):
                 exchange.watch(connection)
-        if self._exchange is not None:
-            exchange.last = self._exchange.last
-        self._exchange = exchange
+        exchange.last, self._exchange = self._exchange.last, exchange
 
 
 def _raise_lost_cancellation(before: int) -> None:

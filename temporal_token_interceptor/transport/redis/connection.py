@@ -96,39 +96,41 @@ class QueryConnection:
         self._keeps = keeps
         self._kept: AbstractConnection | None = None
         self._turn = asyncio.Lock()
-        self._exchange: Exchange | None = None  # the last one
+        self._exchange = Exchange()
 
     @property
     def last_progress(self) -> float:
         """When bytes last came or went, on the loop's clock; 0 if none did."""
-        return self._exchange.last if self._exchange else 0.0
+        return self._exchange.last
 
     async def ask(self, *command: str | int | bytes, at_most: int | None = None) -> Any:
         """Return the reply. See `Queries.ask`."""
-        async with self._turn, Exchange(ANSWER_SECONDS, at_most) as exchange:
-            before = cancellations()
-            connection = await self._begin(exchange)
-            try:
-                await _send(connection, packed(connection, (command,)), before)
-                return await _receive(connection)
-            finally:
-                await self._end(connection)
+        async with self._turn:
+            with self._exchange.within(ANSWER_SECONDS, at_most):
+                before = cancellations()
+                connection = await self._begin()
+                try:
+                    await _send(connection, packed(connection, (command,)), before)
+                    return await _receive(connection)
+                finally:
+                    await self._end(connection)
 
     async def ask_many(self, commands: Sequence[Command], *, at_most: int | None = None) -> list[Any]:
         """Return the reply to each command, or the error in its place. See `Queries.ask_many`."""
         replies: list[Any] = []
-        async with self._turn, Exchange(ANSWER_SECONDS, at_most) as exchange:
-            before = cancellations()
-            connection = await self._begin(exchange)
-            try:
-                await _send(connection, packed(connection, commands), before)
-                for _ in commands:
-                    try:
-                        replies.append(await _receive(connection))
-                    except ResponseError as error:
-                        replies.append(error)
-            finally:
-                await self._end(connection)
+        async with self._turn:
+            with self._exchange.within(ANSWER_SECONDS, at_most):
+                before = cancellations()
+                connection = await self._begin()
+                try:
+                    await _send(connection, packed(connection, commands), before)
+                    for _ in commands:
+                        try:
+                            replies.append(await _receive(connection))
+                        except ResponseError as error:
+                            replies.append(error)
+                finally:
+                    await self._end(connection)
         return replies
 
     async def silence(self) -> None:
@@ -144,7 +146,7 @@ class QueryConnection:
             await self._give_back()
         await self._pool.disconnect(inuse_connections=False)
 
-    async def _begin(self, exchange: Exchange) -> AbstractConnection:
+    async def _begin(self) -> AbstractConnection:
         """Return a connected connection; redis-py closes one that is left in the middle of a reply."""
         connection = self._kept
         if connection is not None and (
@@ -159,60 +161,70 @@ class QueryConnection:
         if connection is None:
             connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
             self._kept = connection if self._keeps else None
-        if self._exchange is not None:
-            exchange.last = max(exchange.last, self._exchange.last)
-        self._exchange = exchange
-        exchange.watch(connection)
+        self._exchange.watch(connection)
         return connection
 
     async def _end(self, connection: AbstractConnection) -> None:
         if not self._keeps:
+            self._exchange.leave()
             await self._pool.release(connection)
         elif not connection.is_connected:  # it failed
             await self._give_back()
 
     async def _give_back(self) -> None:
         connection, self._kept = self._kept, None
+        self._exchange.leave()
         if connection is not None:
             await self._pool.release(connection)
 
 
+class Line:
+    """A connected connection, which the owner uses alone: for one command after the other.
+
+    Args:
+        connection: The connection.
+    """
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+        self._exchange = Exchange()
+
+    async def ask(self, *command: str | int | bytes, blocks: float = 0, at_most: int | None = None) -> Any:
+        """Send a command and return the reply, its strings as bytes.
+
+        Args:
+            command: The command's words.
+            blocks: Seconds that the command itself may wait.
+            at_most: Bytes that the reply may have; None for any number.
+
+        Raises:
+            FAILURES: Redis refused, or nothing was received or sent for `ANSWER_SECONDS`.
+            ReplyTooLarge: the reply has more bytes; the connection is closed.
+        """
+        with self._exchange.within(blocks + ANSWER_SECONDS, at_most):
+            self._exchange.watch(self._connection)
+            await _send(self._connection, packed(self._connection, (command,)), cancellations())
+            return await _receive(self._connection)
+
+    def leave(self) -> None:
+        """Leave the connection as it was."""
+        self._exchange.leave()
+
+
 @asynccontextmanager
-async def borrowed(pool: ConnectionPool) -> AsyncIterator[AbstractConnection]:
+async def borrowed(pool: ConnectionPool) -> AsyncIterator[Line]:
     """Lend a connected connection."""
     before = cancellations()
     async with asyncio.timeout(ANSWER_SECONDS):
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    line = Line(connection)
     try:
         if cancellations() > before:
             raise asyncio.CancelledError
-        yield connection
+        yield line
     finally:
+        line.leave()
         await pool.release(connection)
-
-
-async def roundtrip(
-    connection: AbstractConnection,
-    *command: str | int | bytes,
-    blocks: float = 0,
-    at_most: int | None = None,
-) -> Any:
-    """Send a command and return the reply, its strings as bytes.
-
-    Args:
-        connection: Connected, and used by the caller alone.
-        command: The command's words.
-        blocks: Seconds that the command itself may wait.
-        at_most: Bytes that the reply may have; None for any number.
-
-    Raises:
-        FAILURES: Redis refused, or nothing was received or sent for `ANSWER_SECONDS`.
-        ReplyTooLarge: the reply has more bytes; the connection is closed.
-    """
-    async with Exchange(blocks + ANSWER_SECONDS, at_most) as exchange:
-        exchange.watch(connection)
-        await _send(connection, packed(connection, (command,)), cancellations())
-        return await _receive(connection)
 
 
 async def _send(connection: AbstractConnection, command: list[bytes], before: int) -> None:

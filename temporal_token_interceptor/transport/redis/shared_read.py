@@ -20,16 +20,15 @@ from contextlib import suppress
 from typing import Final
 
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.redis.connection import (
+    Line,
     Queries,
     QueryConnection,
     borrowed,
     ended,
-    roundtrip,
     streams,
 )
 from temporal_token_interceptor.transport.redis.feeds import Feed
@@ -95,8 +94,8 @@ class BlockingFollower(PollingFollower):
                 self._polls_until = 0.0
             return
         try:
-            async with borrowed(self._pool) as connection:
-                await self._run_rounds(turn, connection, backoff)
+            async with borrowed(self._pool) as line:
+                await self._run_rounds(turn, line, backoff)
         except ReplyTooLarge:
             return  # over a new connection, and with fewer entries
         except ResponseError as error:
@@ -104,8 +103,8 @@ class BlockingFollower(PollingFollower):
         except FAILURES as error:
             await self._judge_broken(error)
 
-    async def _run_rounds(self, turn: object, connection: AbstractConnection, backoff: Backoff) -> None:
-        interrupter = await self._interrupter(turn, connection)
+    async def _run_rounds(self, turn: object, line: Line, backoff: Backoff) -> None:
+        interrupter = await self._interrupter(turn, line)
         block_ms = 0  # the first round shows whether Redis serves us, and so must not wait
         now = asyncio.get_running_loop().time
         try:
@@ -115,7 +114,7 @@ class BlockingFollower(PollingFollower):
                 self._asked_for = feeds = self._feeds.copy()
                 self._blocked = bool(block_ms)
                 begun = now()
-                served = await self._round(connection, feeds, block_ms)
+                served = await self._round(line, feeds, block_ms)
                 backoff.over()
                 self._watch_for_early_returns(now() - begun, block_ms, is_served=bool(served))
                 block_ms = self._block_ms if interrupter else min(self._block_ms, _SHORT_BLOCK_MS)
@@ -131,19 +130,19 @@ class BlockingFollower(PollingFollower):
     # ------------------------------------------------------------------ one round
 
     async def _round(
-        self, connection: AbstractConnection, feeds: Mapping[str, Feed], block_ms: int
+        self, line: Line, feeds: Mapping[str, Feed], block_ms: int
     ) -> list[tuple[str, list[Entry]]]:
         """Read all feeds at once; after a reply that was too large, with fewer entries or one by one."""
         if self._one_by_one:
             served: list[tuple[str, list[Entry]]] = []
             for key, feed in feeds.items():
-                served += await _read(connection, {key: feed}, 0, 1, None)
+                served += await _read(line, {key: feed}, 0, 1, None)
             self._one_by_one = False
             return served
         count = self._page.count
         at_most = REPLY_BYTES if count > 1 or len(feeds) > 1 else None
         try:
-            return await _read(connection, feeds, block_ms, count, at_most)
+            return await _read(line, feeds, block_ms, count, at_most)
         except ReplyTooLarge:
             if count > 1:
                 self._page.too_large()
@@ -206,11 +205,11 @@ class BlockingFollower(PollingFollower):
 
     # ------------------------------------------------------------------ cutting a round short
 
-    async def _interrupter(self, turn: object, connection: AbstractConnection) -> asyncio.Task[None] | None:
+    async def _interrupter(self, turn: object, line: Line) -> asyncio.Task[None] | None:
         """Start what cuts a blocked read of this connection short, if Redis permits it."""
         try:
-            client_id = int(await roundtrip(connection, "CLIENT", "ID"))
-            await roundtrip(connection, "CLIENT", "UNBLOCK", client_id)  # of nothing: is it permitted?
+            client_id = int(await line.ask("CLIENT", "ID"))
+            await line.ask("CLIENT", "UNBLOCK", client_id)  # of nothing: is it permitted?
         except ResponseError as error:
             if classify(error).wait == "outage":
                 raise
@@ -234,7 +233,7 @@ class BlockingFollower(PollingFollower):
 
 
 async def _read(
-    connection: AbstractConnection,
+    line: Line,
     feeds: Mapping[str, Feed],
     block_ms: int,
     count: int,
@@ -243,8 +242,7 @@ async def _read(
     block = ("BLOCK", block_ms) if block_ms else ()
     positions = [feed.asked for feed in feeds.values()]
     return streams(
-        await roundtrip(
-            connection,
+        await line.ask(
             *("XREAD", "COUNT", count, *block, "STREAMS", *feeds, *positions),
             blocks=block_ms / 1_000,
             at_most=at_most,
