@@ -204,7 +204,8 @@ class EntryDecoder:
             if self._shared is not None and has_time and place == entry.id:
                 found = self._shared.read(entry, packet)
             else:
-                found = self.attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
+                attempts = self._own if self._shared is None else self.attempts
+                found = attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
         except ProtocolError as error:
             return self._skip(entry, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader
@@ -217,7 +218,7 @@ class EntryDecoder:
         if is_known:
             self._unopened.clear()
             return []
-        return self._unopened_before(found)
+        return self._unopened_before(found) if self._unopened else found
 
     def _unread(self, place: str, entry: Entry, error: ProtocolError | CodecMismatch) -> list[Event]:
         """Return what an entry shows that cannot be read: nothing, or a `Gap` if it may be one of ours."""
@@ -235,8 +236,6 @@ class EntryDecoder:
         return []
 
     def _unopened_before(self, found: list[Event]) -> list[Event]:
-        if not self._unopened:
-            return found
         gaps, self._unopened = self._unopened, []
         return [*gaps, *found]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -94,8 +95,7 @@ class UntilClosed:
         self._waiting: asyncio.Task[Any] | None = None
         self._interrupted = False
         self.doubt: Cut | None = None
-        self._now = asyncio.get_running_loop().time
-        self._taken = self._now()
+        self._taken = monotonic()
         self._timed = entries if isinstance(entries, TimedSource) else None
         self._leftover = entries.leftover() if isinstance(entries, Lingering) else None
         self._replicated = entries if isinstance(entries, ReplicatedSource) else None
@@ -121,7 +121,7 @@ class UntilClosed:
         if not self._catch_up.is_over:
             self._catch_up.look(self._reach.last)
         source, task = self._source, asyncio.current_task()
-        self.doubt = "trimmed" if self._now() - self._taken > _OVERTAKEN_AFTER else None
+        self.doubt = "trimmed" if monotonic() - self._taken > _OVERTAKEN_AFTER else None
         if self._end is not None or source is None or task is None:
             return await self._rest()
         # The closing cancels the wait, as `asyncio.timeout` would do; a timeout for each batch, or a task,
@@ -180,7 +180,7 @@ class UntilClosed:
         return None if self._leftover is None else next(self._leftover, None)
 
     def _take(self, batch: Sequence[Entry]) -> Sequence[Entry]:
-        self._taken = self._now()
+        self._taken = monotonic()
         if self._timed is not None and self._timed.read_failures != self._failures:
             self._failures = self._timed.read_failures
             self.doubt = "transport"

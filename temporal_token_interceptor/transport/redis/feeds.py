@@ -8,7 +8,6 @@ from collections import deque
 from temporal_token_interceptor.errors import TokenStreamError
 from temporal_token_interceptor.transport.base import Entry
 from temporal_token_interceptor.transport.redis.connection import server_id
-from temporal_token_interceptor.transport.redis.pages import size_of
 
 # What a listener may have unread before it has to read it again; one batch may go beyond.
 QUEUE_ENTRIES = 1_000
@@ -23,20 +22,25 @@ class Feed:
 
     Attributes:
         position: The same.
-        asked: The position as Redis writes it: a shared read names each of its streams in every round.
+        asked: The position as Redis writes it, kept: a shared read names each of its streams in every round.
+            Empty until it is asked for (`ask`): listeners come first.
     """
 
     def __init__(self, position: str) -> None:
         self.position = position
-        self.asked = server_id(position) if position else "0-0"
+        self.asked = ""
         self.listeners: set[Listener] = set()
 
-    def publish(self, batch: list[Entry]) -> None:
-        """Hand a batch to all listeners, but those that are too far behind."""
+    def publish(self, batch: list[Entry], size: int) -> None:
+        """Hand a batch of so many bytes to all listeners, but those that are too far behind."""
         self.position = batch[-1].id
-        self.asked = server_id(self.position)
-        size = size_of(batch)
+        self.asked = ""
         self.listeners = {listener for listener in self.listeners if listener.put(batch, size)}
+
+    def ask(self) -> str:
+        """Return the position as Redis writes it."""
+        self.asked = server_id(self.position) if self.position else "0-0"
+        return self.asked
 
     def end(self, error: TokenStreamError | None) -> None:
         """End all listeners."""
@@ -61,7 +65,7 @@ class Listener:
         self._unread: deque[list[Entry]] = deque()
         self._ended = False
         self._error: TokenStreamError | None = None
-        self._changed = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
 
     def put(self, batch: list[Entry], size: int) -> bool:
         """Queue a batch of so many bytes; return False, and end, if the reader is too far behind."""
@@ -73,13 +77,19 @@ class Listener:
         self._unread.append(batch)
         self.entries += len(batch)
         self.size += size
-        self._changed.set()
+        self._wake()
         return True
 
     def end(self, error: TokenStreamError | None) -> None:
         """End once what is queued has been read."""
         self._ended, self._error = True, error
-        self._changed.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if (waiting := self._waiting) is not None:
+            self._waiting = None
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def next(self) -> list[Entry]:
         """Return what has gathered; empty at the end.
@@ -88,8 +98,8 @@ class Listener:
             TokenStreamError: the shared read gave up, or Redis refuses this stream.
         """
         while not self._unread and not self._ended:
-            self._changed.clear()
-            await self._changed.wait()
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
         if self._unread:
             gathered = self._unread.popleft()
             if self._unread:

@@ -97,12 +97,15 @@ class Follower(ABC):
         page: PageSize,
     ) -> None:
         """Hand what a round brought to the listeners of the feeds that it was sent for."""
-        if served:
-            page.received(max(len(batch) for _, batch in served), sum(size_of(batch) for _, batch in served))
+        if not served:
+            return
+        sizes = [size_of(batch) for _, batch in served]
+        page.received(max([len(batch) for _, batch in served]), sum(sizes))
         if self._turn is turn:  # a cancellation may get lost in redis-py, and then another task reads
-            for key, batch in served:
-                feeds[key].publish(batch)
-                self._remove_if_unread(key, feeds[key])
+            for (key, batch), size in zip(served, sizes, strict=True):
+                feed = feeds[key]
+                feed.publish(batch, size)
+                self._remove_if_unread(key, feed)
 
     # ------------------------------------------------------------------ the task
 

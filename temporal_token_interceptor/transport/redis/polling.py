@@ -135,7 +135,7 @@ class PollingFollower(Follower):
         return served
 
     async def _ask_together(self, feeds: Mapping[str, Feed]) -> Sequence[tuple[str, list[Entry]]]:
-        positions = [feed.asked for feed in feeds.values()]
+        positions = [feed.asked or feed.ask() for feed in feeds.values()]
         words: Command = ("XREAD", "COUNT", self._page.count, "STREAMS", *feeds, *positions)
         return streams(await self._queries.ask(*words, at_most=self._page.most_bytes))
 

@@ -240,7 +240,7 @@ async def _read(
     at_most: int | None,
 ) -> list[tuple[str, list[Entry]]]:
     block = ("BLOCK", block_ms) if block_ms else ()
-    positions = [feed.asked for feed in feeds.values()]
+    positions = [feed.asked or feed.ask() for feed in feeds.values()]
     return streams(
         await line.ask(
             *("XREAD", "COUNT", count, *block, "STREAMS", *feeds, *positions),
