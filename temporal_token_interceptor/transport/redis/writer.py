@@ -166,7 +166,6 @@ class RedisWriter:
     async def _send_once(self) -> None:
         """Send what there is, up to a batch; pause if Redis does not take it."""
         now = asyncio.get_running_loop().time()
-        self._answers.look(now)
         self._changed.clear()
         self._batch = self._next_batch(now)
         kept = list(self._kept)[:_BATCH_ENTRIES]
@@ -254,6 +253,7 @@ class RedisWriter:
             alone: Whether others were served: then refused streams rest by themselves.
         """
         now = asyncio.get_running_loop().time()
+        self._answers.look(now)
         again: list[Pending] = []
         rested: set[StreamKey] = set()
         for pending, error in zip(self._batch, errors, strict=True):
