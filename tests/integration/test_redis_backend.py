@@ -99,6 +99,16 @@ async def test_laws_hold_without_scripts_and_without_unblock(server):
     await check_transport(lambda: RedisStreamBackend(url))
 
 
+async def test_bytes_of_any_kind_are_stored(redis_url):
+    stream = StreamKey("default", str(uuid.uuid4()), "run")
+    async with RedisStreamBackend(redis_url) as backend, aclosing(backend.read(stream)) as batches:
+        async with asyncio.timeout(10):
+            await backend.write(stream, bytearray(b"one"))
+            await asyncio.gather(*(backend.write(stream, memoryview(b"two")) for _ in range(2)))
+            read = [entry.data for entry in await anext(batches)]
+    assert read == [b"one", b"two", b"two"]
+
+
 async def test_redis_has_both_halves(backend):
     """One object serves a worker and its readers."""
     assert isinstance(backend, TokenSink)

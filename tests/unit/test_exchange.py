@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +17,8 @@ pytestmark = pytest.mark.timeout(30)
 class Connection:
     """As much of a connection of redis-py as is watched."""
 
-    _writer = None
-
-    def __init__(self):
+    def __init__(self, transport=None):
+        self._writer = transport and SimpleNamespace(transport=transport)
         self.connect()
 
     def connect(self):
@@ -117,11 +117,27 @@ async def test_what_comes_between_two_commands_ends_nothing(connection, exchange
 
 
 async def test_a_connection_that_connects_again_is_watched_again(connection, exchange):
+    before = connection._reader
     connection.connect()
     exchange.watch(connection)
     asyncio.get_running_loop().call_soon(connection.receive, b"four")
     with pytest.raises(ReplyTooLarge), exchange.within(LONG, 3):
         await connection.reply(100)
+    assert "feed_data" not in vars(before)
+
+
+async def test_a_connection_that_was_cut_has_a_deadline_all_the_same(exchange):
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+    assert writer.get_extra_info("socket").fileno() == -1
+    connection = Connection(writer.transport)
+    exchange.watch(connection)
+    with pytest.raises(TimeoutError), exchange.within(SOON):
+        await connection.reply(1)
 
 
 async def test_connections_are_left_as_they_were(connection, exchange):

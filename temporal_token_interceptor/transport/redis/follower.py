@@ -39,7 +39,10 @@ class Follower(ABC):
         self._ending: set[asyncio.Task[None]] = set()
 
     def join(self, key: str, after: str) -> Listener:
-        """Return a listener that gets all entries after `listener.since`."""
+        """Return a listener that gets all entries after `listener.since`.
+
+        `after` is the id of an entry, or empty: the task that reads for all could not use another one.
+        """
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = Feed(after)

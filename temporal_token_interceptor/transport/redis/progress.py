@@ -34,7 +34,7 @@ class Exchange:
 
     Of one command after the other: `with exchange.within(5.0): ...`. Its timer and its hold on the
     connections outlive a command: made for each, with `asyncio.timeout`, they took 45 us of the way of a
-    token that is alone.
+    token that is alone. Until `leave`, it and the connections hold one another.
 
     Attributes:
         last: When bytes last came, or were seen to go, on the loop's clock; 0 if none did.
@@ -46,6 +46,7 @@ class Exchange:
         self._at_most: int | None = None
         self._watched: dict[AbstractConnection, Any] = {}  # with the reader whose bytes are counted
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it looks
         self._task: asyncio.Task[Any] | None = None  # while a command is under way
         self._cancelling = 0  # how often it had been cancelled before
         self._begun = 0.0
@@ -76,7 +77,7 @@ class Exchange:
         self._is_over = False
         # A timer of a command before looks early enough.
         look = now + self._seconds / 2
-        if self._timer is None or self._timer.when() > look:
+        if self._timer is None or self._due > look:
             self._look_at(look)
         return self
 
@@ -99,8 +100,11 @@ class Exchange:
     def watch(self, connection: AbstractConnection) -> None:
         """Count the bytes of a connection, if it is connected, and not counted elsewhere, until `leave`."""
         reader = getattr(connection, "_reader", None)
-        if reader is not None and reader is self._watched.get(connection):
+        known = self._watched.get(connection)
+        if reader is not None and reader is known:
             return
+        if known is not None:  # it has connected again
+            del known.feed_data
         self._watched[connection] = None
         if reader is not None and "feed_data" not in vars(reader):
             feed, now = reader.feed_data, asyncio.get_running_loop().time
@@ -133,7 +137,7 @@ class Exchange:
     def _look_at(self, time: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(time, self._look)
+        self._timer, self._due = self._loop.call_at(time, self._look), time
 
     def _look(self) -> None:
         self._timer = None
@@ -161,7 +165,7 @@ def _unsent(transport: asyncio.WriteTransport) -> int:
     unsent = transport.get_write_buffer_size()
     socket = transport.get_extra_info("socket")
     if socket is not None and fcntl is not None and termios is not None:
-        with suppress(OSError):  # not of this kind of socket
+        with suppress(OSError, ValueError):  # not of this kind of socket, or closed
             unsent += int.from_bytes(
                 fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(_INT)), sys.byteorder
             )

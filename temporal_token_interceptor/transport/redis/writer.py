@@ -104,6 +104,7 @@ class RedisWriter:
         if self._closed:
             raise closed_error()
         stored = asyncio.get_running_loop().create_future()
+        data = bytes(data)  # a `bytearray` cannot be packed: it would be tried without end
         self._queue.append(Written(stream, data, stored))
         self._start()
         await stored
