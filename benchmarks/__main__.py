@@ -22,6 +22,7 @@ BENCHMARKS = {
     "delivery": ("delivery", "figures"),
     "load": ("load", "figures"),
     "calls": ("load", "call_figures"),
+    "graphs": ("graphs", "figures"),
     "fanout": ("audience", "fanout_figures"),
     "crowd": ("audience", "crowd_figures"),
     "subscribers": ("audience", "subscriber_figures"),

@@ -32,7 +32,7 @@ class Received:
 
 def listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Received:
     """Listen to each attempt until each has said all its tokens, or until the deadline."""
-    return asyncio.run(_listen(road, url, attempts, tokens, deadline))
+    return asyncio.run(listen_within(road, url, attempts, tokens, deadline))
 
 
 def listen_to_all(
@@ -42,13 +42,16 @@ def listen_to_all(
 
     async def all_of_them() -> list[Received]:
         return await asyncio.gather(
-            *(_listen(road, url, [attempt], tokens, deadline) for road, attempt in roads)
+            *(listen_within(road, url, [attempt], tokens, deadline) for road, attempt in roads)
         )
 
     return asyncio.run(all_of_them())
 
 
-async def _listen(road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float) -> Received:
+async def listen_within(
+    road: str, url: str, attempts: Sequence[Origin], tokens: int, deadline: float
+) -> Received:
+    """Do what `listen` does, on the loop of the caller; the CPU is that of the whole process."""
     before = time.process_time()
     read = _subscribe if road == "ours" else _read
     ages, marks = await read(url, attempts, tokens, deadline)
