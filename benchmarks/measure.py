@@ -190,4 +190,4 @@ def collect_seldom() -> None:
     """Set the garbage collector as docs/operations.md advises workers and readers."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(20_000, 5, 1_000)
