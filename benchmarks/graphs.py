@@ -14,15 +14,13 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, TypedDict
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from benchmarks.capture import NoOp
-from benchmarks.measure import Figure, Size, child, origin, percentile, stamp
+from benchmarks.measure import Figure, Size, child, origin, percentile
+from benchmarks.paced import Paced
 from benchmarks.reading import Received, listen_within
 from devservers import redis_server
 from temporal_token_interceptor.capture.budget import Budget
@@ -57,30 +55,6 @@ async def figures(size: Size) -> AsyncIterator[Figure]:
 # ------------------------------------------------------------------ in the process
 
 
-class Paced(BaseChatModel):
-    """Says tokens at the rate: a timer stands for its network.
-
-    Attributes:
-        tokens: How many.
-        begin: When the first is due, on the monotonic clock.
-    """
-
-    tokens: int
-    begin: float
-
-    @property
-    def _llm_type(self) -> str:
-        return "paced"
-
-    def _generate(self, *_: Any, **__: Any) -> ChatResult:
-        raise NotImplementedError
-
-    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
-        for token in range(self.tokens):
-            await asyncio.sleep(self.begin + token / RATE - time.monotonic())
-            yield ChatGenerationChunk(message=AIMessageChunk(content=stamp()))
-
-
 class _State(TypedDict):
     model: Paced
     text: str
@@ -98,7 +72,7 @@ def _graph() -> CompiledStateGraph[Any, Any, Any, Any]:
 
 async def _invoke(begin: float, tokens: int, config: RunnableConfig | None = None) -> None:
     await asyncio.sleep(begin - time.monotonic())
-    await _graph().ainvoke({"model": Paced(tokens=tokens, begin=begin), "text": ""}, config)
+    await _graph().ainvoke({"model": Paced(tokens=tokens, begin=begin, rate=RATE), "text": ""}, config)
 
 
 def run_alone(calls: int, tokens: int, ramp: float) -> float:

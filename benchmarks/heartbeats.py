@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from benchmarks.measure import Figure, Size, age, child, percentile, stamp
+from benchmarks.measure import Figure, Size, age, child, percentile
+from benchmarks.paced import Paced
 from devservers import redis_server, temporal_server
 from temporal_token_interceptor import (
     RedisStreamBackend,
@@ -47,34 +44,6 @@ _SPARE = 60.0  # seconds that all of it may take longer
 _COUNTED = "temporal_request"  # the SDK's counter; long polls have one of their own
 
 
-class Clock(BaseChatModel):
-    """Writes the time, so many times."""
-
-    tokens: int
-    begin: float
-
-    @property
-    def _llm_type(self) -> str:
-        return "clock"
-
-    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        raise NotImplementedError
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],  # noqa: ARG002 - LangChain's signature
-        stop: list[str] | None = None,  # noqa: ARG002
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        for token in range(self.tokens):
-            await asyncio.sleep(self.begin + token / RATE - time.monotonic())
-            chunk = ChatGenerationChunk(message=AIMessageChunk(content=f"{stamp()};"))
-            if run_manager is not None:
-                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
-
-
 @dataclass(frozen=True)
 class Plan:
     """What an activity writes, and when it begins, by the monotonic clock of the machine."""
@@ -86,7 +55,7 @@ class Plan:
 @activity.defn
 async def answer(plan: Plan) -> dict[str, Any]:
     """Let a model write the time; the result has a place for what heartbeats did not show."""
-    message = await Clock(tokens=plan.tokens, begin=plan.begin).ainvoke("?")
+    message = await Paced(tokens=plan.tokens, begin=plan.begin, rate=RATE, end=";").ainvoke("?")
     return {"length": len(str(message.content)), "custom_data": None}
 
 
