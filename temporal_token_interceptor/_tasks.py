@@ -59,12 +59,17 @@ class ProgressTimeout:
             self._timeout.reschedule(self._loop.time())
 
     def _end_or_go_on(self) -> None:
-        now = self._loop.time()
-        deadline = max(self._begun, self._last_progress()) + self._seconds
-        if now < deadline:
-            self._check = self._loop.call_at(min(deadline, now + self._seconds / 2), self._end_or_go_on)
-        else:
+        look = next_look(self._loop.time(), max(self._begun, self._last_progress()), self._seconds)
+        if look is None:
             self.end()
+        else:
+            self._check = self._loop.call_at(look, self._end_or_go_on)
+
+
+def next_look(now: float, progress: float, seconds: float) -> float | None:
+    """Return when to look for progress again; None if the last was so many seconds ago, or more."""
+    deadline = progress + seconds
+    return min(deadline, now + seconds / 2) if now < deadline else None
 
 
 async def unless(stop: asyncio.Future[Any] | None, asking: Coroutine[Any, Any, _T]) -> _T | None:

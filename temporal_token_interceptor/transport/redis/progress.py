@@ -16,6 +16,8 @@ from typing import Any, Final, Self
 
 from redis.asyncio.connection import AbstractConnection
 
+from temporal_token_interceptor._tasks import next_look
+
 try:
     import fcntl
     import termios
@@ -143,12 +145,11 @@ class Exchange:
         self._timer = None
         if self._task is None:
             return
-        now = self._loop.time()
-        deadline = max(self._begun, self._last_progress()) + self._seconds
-        if now < deadline:
-            self._look_at(min(deadline, now + self._seconds / 2))
-        else:
+        look = next_look(self._loop.time(), max(self._begun, self._last_progress()), self._seconds)
+        if look is None:
             self._end()
+        else:
+            self._look_at(look)
 
     def _last_progress(self) -> float:
         """Return when bytes last came, or were last seen to go: fewer were left than at the look before."""
