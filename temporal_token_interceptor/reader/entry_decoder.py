@@ -204,8 +204,7 @@ class EntryDecoder:
             if self._shared is not None and has_time and place == entry.id:
                 found = self._shared.read(entry, packet)
             else:
-                attempts = self._own if self._shared is None else self.attempts
-                found = attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
+                found = self.attempts.read(place, packet, is_known=is_known, may_repeat=not has_time)
         except ProtocolError as error:
             return self._skip(entry, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, an entry costs itself and no reader
